@@ -1,0 +1,74 @@
+#pragma once
+
+/// @file
+/// The client: one connection, one call at a time.
+
+#include <chrono>
+#include <memory>
+#include <string_view>
+
+#include <pgque/export.hpp>
+#include <pgque/operations.hpp>
+#include <pgque/transaction.hpp>
+
+namespace pgque {
+
+namespace detail {
+class Session;
+struct Access;
+}  // namespace detail
+
+/// How a client uses its connection.
+struct ClientOptions {
+  /// Prepare each statement once per connection. Default true. Set it to false behind a connection pooler in
+  /// transaction mode, where the next statement may reach another server session.
+  bool prepared_statements = true;
+  /// How long connecting to one host may take. Default 10 s; 0 waits as long as the operating system does. The DSN's
+  /// own `connect_timeout` and the environment's PGCONNECT_TIMEOUT come first. PostgreSQL's client counts in whole
+  /// seconds and takes 1 for 2.
+  std::chrono::seconds connect_timeout{10};
+};
+
+/// A connection to a database with PgQue. Each call is a transaction of its own that is committed when the call
+/// returns; `begin()` gives one for several calls.
+///
+/// If the connection is lost, the call that notices throws `ConnectionError`, and so does every later one: a client
+/// never reconnects behind its user's back, because whether the lost call took effect is the user's decision
+/// (`Error::outcome_unknown()`). Make a new client.
+///
+/// **Thread safety.** One thread at a time; a client and its transactions count as one object. Give each thread a
+/// client of its own.
+class PGQUE_EXPORT Client : public Operations {
+ public:
+  /// Connects. The connection speaks UTF-8 whatever the DSN says, calls itself `pgque` unless the DSN or PGAPPNAME
+  /// gives an `application_name`, and has TCP keepalives of 30 s + 3 x 10 s unless the DSN sets them.
+  /// @param dsn a `postgresql://` URI or `key=value` settings, as libpq takes them
+  /// @throws ConnectionError if the DSN is malformed or the server does not take the connection, within
+  ///   `connect_timeout`; the message never shows the DSN
+  explicit Client(std::string_view dsn, const ClientOptions& options = {});
+
+  /// A moved-from client can be assigned to and destroyed; every other use throws `std::logic_error`.
+  Client(Client&&) noexcept;
+  Client& operator=(Client&&) noexcept;
+  ~Client();
+
+  /// Starts a transaction. Until it is committed, rolled back or destroyed, the client itself must not be used:
+  /// its calls throw `std::logic_error`.
+  /// @throws ConnectionError
+  Transaction begin();
+
+  /// Closes the connection if this client made it; a borrowed one stays open. Later calls throw `std::logic_error`.
+  /// Closing again does nothing. An open transaction is rolled back.
+  void close() noexcept;
+
+  /// False after `close()`, after the connection was found lost, and for a moved-from client.
+  bool is_open() const noexcept;
+
+ private:
+  friend struct detail::Access;
+  explicit Client(std::shared_ptr<detail::Session> session);
+
+  std::shared_ptr<detail::Session> session_;
+};
+
+}  // namespace pgque

@@ -1,0 +1,103 @@
+#pragma once
+
+/// @file
+/// The errors this library throws. Wrong arguments are `std::invalid_argument`; using a closed client, a finished
+/// transaction or a moved-from object is `std::logic_error`; everything that went wrong with the server or the
+/// connection is a `pgque::Error`.
+
+#include <cstdint>
+#include <memory>
+#include <stdexcept>
+#include <string>
+
+#include <pgque/export.hpp>
+
+namespace pgque {
+
+/// Something failed at the server or on the way there. `what()` says which operation, the server's own words, the
+/// SQLSTATE and, where it helps, what to do. No password and no payload is ever part of it.
+///
+/// Thread safety: immutable; may be copied and read from any thread.
+class PGQUE_EXPORT Error : public std::runtime_error {
+ public:
+  /// The facts about a failure.
+  struct Facts {
+    std::string operation{};  ///< what was being done, such as `send to queue "orders"`
+    std::string server_message{};  ///< the server's primary message; empty when no server spoke
+    std::string sqlstate{};  ///< five characters; empty when there is none
+    std::string advice{};  ///< what to do about it; may be empty
+    bool retryable = false;
+    bool outcome_unknown = false;
+  };
+
+  explicit Error(Facts facts);
+  Error(const Error&) noexcept = default;
+  Error& operator=(const Error&) noexcept = default;
+  ~Error() override;
+
+  /// What was being done, such as `send to queue "orders"`.
+  const std::string& operation() const noexcept;
+  /// The server's own primary message, untouched; empty when the failure is not the server's.
+  const std::string& server_message() const noexcept;
+  /// The SQLSTATE; empty when there is none. PgQue uses P0001 for nearly everything.
+  const std::string& sqlstate() const noexcept;
+  /// True if the same call may succeed later, and repeating it cannot do anything twice: the failed call had no
+  /// effect. Deadlocks, serialization failures, timeouts, a registration race, a refused connection.
+  bool retryable() const noexcept;
+  /// True if the connection was lost while the server may already have committed: the call may or may not have had
+  /// its effect. Repeating a `send` can then store the event twice.
+  bool outcome_unknown() const noexcept;
+
+ private:
+  std::shared_ptr<const Facts> facts_;
+};
+
+/// No connection could be made, or it was lost. A `Client` whose connection is lost stays that way; make a new one.
+class PGQUE_EXPORT ConnectionError : public Error {
+ public:
+  using Error::Error;
+  ~ConnectionError() override;
+};
+
+/// There is no such queue.
+class PGQUE_EXPORT QueueNotFound : public Error {
+ public:
+  using Error::Error;
+  ~QueueNotFound() override;
+};
+
+/// The consumer is not subscribed to the queue, or the queue does not exist: PgQue says the same for both.
+class PGQUE_EXPORT ConsumerNotFound : public Error {
+ public:
+  using Error::Error;
+  ~ConsumerNotFound() override;
+};
+
+/// The batch is not open: never was, is finished, or was taken over by another subconsumer.
+class PGQUE_EXPORT BatchNotFound : public Error {
+ public:
+  using Error::Error;
+  ~BatchNotFound() override;
+};
+
+/// The batch holds more messages than the limit given to `receive`. Nothing is lost: the batch is not finished and
+/// comes again, so receive it with a larger limit or none. Never ack it instead: that would skip what was not seen.
+class PGQUE_EXPORT BatchOverflow : public Error {
+ public:
+  BatchOverflow(Facts facts, std::int32_t limit);
+  ~BatchOverflow() override;
+  /// The limit that was too small.
+  std::int32_t limit() const noexcept { return limit_; }
+
+ private:
+  std::int32_t limit_;
+};
+
+/// A message's payload is not what the reader asked for: SQL NULL, not JSON, or JSON of another shape.
+class PGQUE_EXPORT PayloadError : public Error {
+ public:
+  using Error::Error;
+  ~PayloadError() override;
+};
+
+}  // namespace pgque

@@ -1,0 +1,64 @@
+#pragma once
+
+/// @file
+/// Logging and events: one hook, called with fields.
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string_view>
+
+#include <pgque/export.hpp>
+#include <pgque/message.hpp>
+
+namespace pgque {
+
+enum class LogLevel { debug, info, warning, error };
+
+/// What happened, for code that counts or reacts; `LogRecord::message` says the same to a person.
+enum class LogEvent {
+  started,             ///< a consumer or ticker began its loop
+  stopped,             ///< it ended
+  connected,           ///< a connection was made and is ready
+  connection_lost,     ///< a connection broke, or making one failed; another attempt follows after a pause
+  listen_unavailable,  ///< notifications cannot be had; polling goes on alone
+  batch_received,      ///< a batch with messages was opened
+  batch_acked,         ///< the batch was finished
+  batch_abandoned,     ///< the batch was left unacked and will be delivered again
+  batch_lost,          ///< another subconsumer took the batch over; it was not acked here
+  stale_ack,           ///< the ack found the batch already finished: its work may have been done twice
+  handler_failed,      ///< a handler threw; the message is nacked
+  unknown_type,        ///< no handler for the message's type and no "*" handler
+  nack_failed,         ///< nacking failed, so the batch is not acked
+  failed,              ///< any other error; the loop pauses and tries again, or stops
+  leader,              ///< this ticker became the active one
+  standby,             ///< another ticker is active; this one waits
+};
+
+/// The name of the event, such as "stale_ack".
+PGQUE_EXPORT std::string_view to_string(LogEvent event) noexcept;
+/// "debug", "info", "warning" or "error".
+PGQUE_EXPORT std::string_view to_string(LogLevel level) noexcept;
+
+/// One log line. Payloads are never part of it; a handler's exception text is. Valid only during the call.
+struct LogRecord {
+  LogLevel level = LogLevel::info;
+  LogEvent event = LogEvent::failed;
+  std::string_view message{};
+  std::string_view queue{};
+  std::string_view consumer{};
+  std::optional<BatchId> batch_id{};
+  std::optional<EventId> msg_id{};
+  /// Which delivery of the message this was, starting at 1.
+  std::optional<std::int32_t> attempt{};
+  std::string_view sqlstate{};
+};
+
+/// Receives every record, from the thread that runs the loop and from its helper threads, one call at a time for one
+/// consumer or ticker. Exceptions it throws are swallowed. An empty function means `log_to_stderr`.
+using LogSink = std::function<void(const LogRecord&)>;
+
+/// The default sink: warnings and errors, one line each, to standard error. Thread-safe.
+PGQUE_EXPORT void log_to_stderr(const LogRecord& record);
+
+}  // namespace pgque

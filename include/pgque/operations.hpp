@@ -1,0 +1,195 @@
+#pragma once
+
+/// @file
+/// The verbs that `Client` and `Transaction` share.
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <pgque/export.hpp>
+#include <pgque/message.hpp>
+#include <pgque/payload.hpp>
+
+namespace pgque {
+
+namespace detail {
+class Executor;
+}
+
+/// How a message is to be retried.
+struct NackOptions {
+  /// Earliest time until the next delivery. Default 60 s; 0 means as soon as maintenance runs. PgQue counts in whole
+  /// seconds; range 0 to 2147483647 s.
+  std::chrono::seconds retry_after{60};
+  /// Stored with the dead letter if this was the last attempt. Empty optional: the server's own text,
+  /// "max retries exceeded".
+  std::optional<std::string> reason{};
+};
+
+/// Options of `receive_coop`.
+struct ReceiveCoopOptions {
+  /// Throw `BatchOverflow` if the batch is larger. Default: no limit. At least 1.
+  std::optional<std::int32_t> max_messages{};
+  /// Take over the batch of a sibling that has shown no sign of life for this long. Default: never. At least 1 ms.
+  std::optional<std::chrono::milliseconds> dead_interval{};
+};
+
+/// What `unsubscribe_subconsumer` does when the subconsumer still holds a batch.
+enum class BatchHandling : std::int32_t {
+  refuse = 0,  ///< fail and change nothing
+  retry = 1,   ///< put its messages up for retry after 60 s, or into the dead letters when retries are exhausted
+};
+
+/// Every call PgQue offers to producers and consumers. `Client` runs each one in a transaction of its own,
+/// `Transaction` runs several in one; both are described there. This class cannot be made by itself.
+///
+/// **Arguments.** Queue names have 1 to 57 bytes, consumer names at least one byte. All text must be valid UTF-8
+/// without NUL bytes. Anything else is `std::invalid_argument`, thrown before anything is sent; it names the argument.
+///
+/// **Errors.** Every function throws `Error` or a class derived from it: `ConnectionError` when the connection is
+/// lost, `QueueNotFound` / `ConsumerNotFound` / `BatchNotFound` for those, `Error` with SQLSTATE 42501 when the role
+/// lacks a grant (it names the role to grant). A closed, finished or moved-from object throws `std::logic_error`.
+///
+/// **Thread safety.** One thread at a time.
+class PGQUE_EXPORT Operations {
+ public:
+  Operations(const Operations&) = delete;
+  Operations& operator=(const Operations&) = delete;
+
+  /// @name Producing. Needs `pgque_writer`.
+  /// @{
+
+  /// Stores one event and returns its id. It becomes visible to consumers with the first tick after the commit.
+  /// @param payload see `Payload`
+  /// @param type what consumers dispatch on; an empty one means "default"
+  /// @throws QueueNotFound
+  /// SQL: `pgque.send(text, text, jsonb)` or `pgque.send(text, text, text)`
+  EventId send(std::string_view queue, const Payload& payload, std::string_view type = "default");
+  /// The same for an `Event`.
+  EventId send(std::string_view queue, const Event& event);
+
+  /// Stores several events of one type: all of them or, on any error, none. Returns their ids in the same order.
+  /// An empty list returns no ids and is not sent at all, so it does not find out whether the queue exists.
+  /// @throws QueueNotFound
+  /// SQL: `pgque.send_batch(text, text, jsonb[])` or `pgque.send_batch(text, text, text[])`
+  std::vector<EventId> send_batch(std::string_view queue, std::string_view type, const std::vector<Payload>& payloads);
+
+  /// @}
+  /// @name Consuming. Needs `pgque_reader`.
+  /// @{
+
+  /// Subscribes a consumer. It starts at the queue's latest tick: events sent but not yet ticked are delivered.
+  /// @return true if it was new, false if it was subscribed already (its position does not change)
+  /// @throws QueueNotFound
+  /// SQL: `pgque.subscribe(text, text)`
+  bool subscribe(std::string_view queue, std::string_view consumer);
+
+  /// Removes a consumer, its pending retries and, when this was its last subscription, its dead letters.
+  /// @return true if it was removed, false if there was no such queue or consumer
+  /// SQL: `pgque.unsubscribe(text, text)`
+  bool unsubscribe(std::string_view queue, std::string_view consumer);
+
+  /// Opens the next batch and returns its messages, ordered by id; returns the same batch again until it is acked.
+  /// Empty when there is nothing to do or when an empty tick window was skipped: call again after a notification,
+  /// or use `Consumer`, which tells the two apart.
+  /// @param max_messages if given, at least 1: a batch that is larger throws `BatchOverflow`, because an ack would
+  ///   finish the whole batch, rows beyond the limit included
+  /// @throws ConsumerNotFound also if the queue does not exist
+  /// @throws BatchOverflow
+  /// SQL: `pgque.receive(text, text, int4)`
+  std::vector<Message> receive(std::string_view queue, std::string_view consumer,
+                               std::optional<std::int32_t> max_messages = std::nullopt);
+
+  /// Finishes the batch: all its messages are done, except those that were nacked.
+  /// @return true if it was open; false if it was finished, taken over or never existed (not an error)
+  /// SQL: `pgque.ack(int8)`
+  bool ack(BatchId batch);
+
+  /// Puts one message up for another delivery, or into the dead letters when its retries are exhausted. It does not
+  /// finish the batch: ack it afterwards. Needs the open batch; safe to repeat before the ack.
+  /// @throws BatchNotFound if the batch is no longer open
+  /// @throws std::invalid_argument if `retry_after` is negative or above 2147483647 s
+  /// SQL: `pgque.nack(int8, pgque.message, interval, text)`, with only the id inside the composite
+  void nack(const Message& message, const NackOptions& options = {});
+  /// The same by ids.
+  void nack(BatchId batch, EventId message, const NackOptions& options = {});
+
+  /// @}
+  /// @name Cooperative consumers: several workers share one consumer. Experimental in PgQue 0.2. Needs `pgque_reader`.
+  /// Names must not contain a dot.
+  /// @{
+
+  /// Registers a worker of the group `consumer`.
+  /// @param convert_normal allow turning an existing normal consumer into a group; it must hold no batch
+  /// @return true if it was new
+  /// @throws QueueNotFound
+  /// SQL: `pgque.subscribe_subconsumer(text, text, text, bool)`
+  bool subscribe_subconsumer(std::string_view queue, std::string_view consumer, std::string_view subconsumer,
+                             bool convert_normal = false);
+
+  /// Removes a worker.
+  /// @return true if it was removed, false if there was none
+  /// @throws Error if it holds a batch and `batch_handling` is `refuse`
+  /// SQL: `pgque.unsubscribe_subconsumer(text, text, text, int4)`
+  bool unsubscribe_subconsumer(std::string_view queue, std::string_view consumer, std::string_view subconsumer,
+                               BatchHandling batch_handling = BatchHandling::refuse);
+
+  /// Like `receive`, for one worker; registers group and worker if they are missing. Commit it before working on the
+  /// messages: it locks the whole group.
+  /// @throws QueueNotFound
+  /// @throws BatchOverflow
+  /// SQL: `pgque.receive_coop(text, text, text, int4, interval)`
+  std::vector<Message> receive_coop(std::string_view queue, std::string_view consumer, std::string_view subconsumer,
+                                    const ReceiveCoopOptions& options = {});
+
+  /// A sign of life: keeps siblings from taking over this worker's batch.
+  /// @return true if the worker exists
+  /// SQL: `pgque.touch_subconsumer(text, text, text)`
+  bool touch_subconsumer(std::string_view queue, std::string_view consumer, std::string_view subconsumer);
+
+  /// @}
+  /// @name Ticking by hand, for tests and demos. Needs `pgque_admin`.
+  /// @{
+
+  /// Makes the next `ticker()` call create a tick whatever the queue's thresholds. Creates none itself.
+  /// @return the latest existing tick, if there is one
+  /// @throws QueueNotFound
+  /// SQL: `pgque.force_next_tick(text)`
+  std::optional<TickId> force_next_tick(std::string_view queue);
+
+  /// Deprecated name of `force_next_tick`, kept for those who come from pgque-py.
+  /// SQL: `pgque.force_tick(text)`
+  [[deprecated("use force_next_tick")]] std::optional<TickId> force_tick(std::string_view queue);
+
+  /// Creates a tick for one queue if one is due. Events become visible with the first tick after their commit, so
+  /// this belongs into a transaction after the one that sent them.
+  /// @return the new tick, or empty if none was needed
+  /// @throws QueueNotFound
+  /// SQL: `pgque.ticker(text)`
+  std::optional<TickId> ticker(std::string_view queue);
+
+  /// The same for all queues.
+  /// @return how many queues got a tick
+  /// SQL: `pgque.ticker()`
+  std::int64_t ticker_all();
+
+  /// @}
+
+ protected:
+  explicit Operations(std::unique_ptr<detail::Executor> executor) noexcept;
+  Operations(Operations&& other) noexcept;
+  Operations& operator=(Operations&& other) noexcept;
+  ~Operations();
+
+  // Throws std::logic_error if this object was moved from.
+  detail::Executor& executor() const;
+
+  std::unique_ptr<detail::Executor> executor_;
+};
+
+}  // namespace pgque

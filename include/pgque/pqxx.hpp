@@ -1,0 +1,32 @@
+#pragma once
+
+/// @file
+/// Opt-in: for programs that use libpqxx themselves. It includes libpqxx; no other header of this library does. The
+/// program must be built with the libpqxx this library was built with.
+
+#include <pqxx/connection>
+#include <pqxx/version>
+
+#include <pgque/client.hpp>
+#include <pgque/export.hpp>
+
+namespace pgque {
+
+#if PQXX_VERSION_MAJOR < 7
+using PqxxConnection = pqxx::connection_base;  // libpqxx 6 has a class for each way of connecting
+#else
+using PqxxConnection = pqxx::connection;
+#endif
+
+/// A client over the caller's connection. The connection must outlive the client and is not closed by it. Nothing is
+/// prepared on it and no setting is changed. While it has a transaction of the caller's open, the client's calls
+/// throw `std::logic_error`: use `Transaction{work}` there.
+/// @throws std::invalid_argument if the connection's client_encoding is not UTF8
+PGQUE_EXPORT Client borrow(PqxxConnection& connection);
+
+/// The client's connection, for what this library has no function for. Use it only between calls, and do not keep it
+/// beyond the client's lifetime. Thread safety: as the client.
+/// @throws std::logic_error if the client is closed or moved from
+PGQUE_EXPORT PqxxConnection& native(Client& client);
+
+}  // namespace pgque

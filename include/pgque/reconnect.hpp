@@ -1,0 +1,25 @@
+#pragma once
+
+/// @file
+/// What consumers and tickers do after a failure.
+
+#include <chrono>
+
+namespace pgque {
+
+/// What to do about an error that trying again will not mend.
+enum class ErrorAction {
+  stop,   ///< `start()` throws the error
+  retry,  ///< pause as after any other error and try again
+};
+
+/// Pauses after failures: capped exponential growth with jitter. The n-th pause in a row is drawn evenly from
+/// [d/2, d] with d = min(initial * 2^(n-1), maximum); a success starts over at `initial`.
+struct ReconnectOptions {
+  /// The first pause. Default 100 ms; must be at least 1 ms and at most `maximum`.
+  std::chrono::milliseconds initial{100};
+  /// The longest pause. Default 30 s.
+  std::chrono::milliseconds maximum{30'000};
+};
+
+}  // namespace pgque

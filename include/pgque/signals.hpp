@@ -1,0 +1,20 @@
+#pragma once
+
+/// @file
+/// Opt-in handling of SIGINT and SIGTERM. The library never touches signals unless one of these is called.
+
+#include <pgque/export.hpp>
+
+namespace pgque {
+
+class Consumer;
+class Ticker;
+
+/// While `consumer` runs, SIGINT and SIGTERM call its `stop()`. The handlers are installed when `start()` begins and
+/// the previous ones restored when it returns. A signal that is ignored, as under nohup, stays ignored. Several
+/// consumers and tickers may do this at once: the signal stops all of them. At most 256 at a time.
+PGQUE_EXPORT void stop_on_signals(Consumer& consumer);
+/// The same for a ticker.
+PGQUE_EXPORT void stop_on_signals(Ticker& ticker);
+
+}  // namespace pgque

@@ -1,0 +1,102 @@
+#pragma once
+
+/// @file
+/// The embedded scheduler: makes PgQue go without pg_cron.
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <pgque/error.hpp>
+#include <pgque/export.hpp>
+#include <pgque/log.hpp>
+#include <pgque/reconnect.hpp>
+
+namespace pgque {
+
+namespace detail {
+class TickerImpl;
+struct Access;
+}
+
+/// How a ticker works. Wrong values make the constructor throw `std::invalid_argument`.
+struct TickerOptions {
+  /// How often to look for queues that are due for a tick. Default 100 ms; 1 ms to 30 days.
+  std::chrono::milliseconds tick_period{100};
+  /// How often to bring due retries back. Default 1 s; 1 ms to 30 days.
+  std::chrono::milliseconds retry_period{1'000};
+  /// How often to run PgQue's general maintenance. Default 30 s; 1 ms to 30 days.
+  std::chrono::milliseconds maintenance_period{30'000};
+  /// How often to run the second step of table rotation. Default 10 s; 1 ms to 30 days.
+  std::chrono::milliseconds rotation_period{10'000};
+  /// How often a ticker that is not the active one looks whether it may take over. Default 1 s; 1 ms to 30 days.
+  std::chrono::milliseconds standby_period{1'000};
+  /// Lower each queue's `ticker_max_lag` to this where it is higher; checked at the start and with every maintenance.
+  /// Default: leave the queues alone. With PgQue's own default of 3 s a message waits about 1.5 s for its tick while
+  /// there is steady traffic, however small `tick_period` is. 1 ms to 30 days.
+  std::optional<std::chrono::milliseconds> ticker_max_lag{};
+  /// Pauses after errors.
+  ReconnectOptions reconnect{};
+  /// Asked about each error that trying again will not mend, such as a missing grant. Default: stop.
+  std::function<ErrorAction(const Error&)> on_error{};
+  /// Log lines and events. Default: warnings and errors to standard error.
+  LogSink log{};
+  /// See `ClientOptions`.
+  std::chrono::seconds connect_timeout{10};
+};
+
+/// Counters since the ticker was made.
+struct TickerStats {
+  std::uint64_t ticks = 0;       ///< ticks created, over all queues
+  std::uint64_t retries = 0;     ///< messages brought back for another delivery
+  std::uint64_t maintenance = 0; ///< rounds of maintenance
+  std::uint64_t reconnects = 0;  ///< connections made after the first
+  bool leader = false;           ///< whether this is the active ticker now
+  std::string last_error{};      ///< what() of the latest error; empty if there was none
+};
+
+/// Calls what PgQue needs called regularly: `ticker()`, `maint_retry_events()` until it returns 0, `maint()` and
+/// `maint_rotate_tables_step2()`, each in a transaction of its own. Needs `pgque_admin`.
+///
+/// Any number of processes may run one for the same database: only the one that holds an advisory lock is active, and
+/// another takes over when it ends or loses its connection. The lock belongs to the database session, so connect
+/// directly or through a pooler in session mode.
+///
+/// **Thread safety.** `stop()` and `stats()` from any thread, `stop()` also from a signal handler. `start()` from one.
+class PGQUE_EXPORT Ticker {
+ public:
+  /// Checks the options; connects only in `start()`.
+  /// @throws std::invalid_argument naming the option
+  explicit Ticker(std::string_view dsn, TickerOptions options = {});
+
+  Ticker(Ticker&&) noexcept;
+  Ticker& operator=(Ticker&&) = delete;
+  /// Stops the ticker if it runs and waits until `start()` has returned.
+  ~Ticker();
+
+  /// Runs until `stop()`. Can be called again after it returned.
+  /// @throws ConnectionError if the first connection fails
+  /// @throws Error for what `on_error` decides to stop at
+  /// @throws std::logic_error if it runs already
+  /// SQL: `pgque.ticker()`, `pgque.maint_retry_events()`, `pgque.maint()`, `pgque.maint_rotate_tables_step2()`,
+  /// `pgque.set_queue_config()`, `pg_try_advisory_lock(int4, int4)`
+  void start();
+
+  /// Makes `start()` return after the statement that is running. Before `start()` it makes the next `start()` return
+  /// immediately. Async-signal-safe.
+  void stop() noexcept;
+
+  /// A snapshot of the counters.
+  TickerStats stats() const;
+
+ private:
+  friend struct detail::Access;
+  std::shared_ptr<detail::TickerImpl> impl_;
+};
+
+}  // namespace pgque

@@ -1,0 +1,18 @@
+#pragma once
+
+/// @file
+/// The version of this library. CMake reads it from here; there is no second place to change.
+
+#include <pgque/export.hpp>
+
+#define PGQUE_VERSION_MAJOR 0
+#define PGQUE_VERSION_MINOR 1
+#define PGQUE_VERSION_PATCH 0
+
+namespace pgque {
+
+/// The version of the library that is linked in, such as "0.1.0". Differs from the macros above when headers and
+/// library come from different installations. The server's version is `Admin`'s business, not this function's.
+PGQUE_EXPORT const char* version() noexcept;
+
+}  // namespace pgque

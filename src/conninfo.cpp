@@ -1,0 +1,75 @@
+#include "conninfo.hpp"
+
+#include <cstdlib>
+#include <map>
+#include <memory>
+
+#include <libpq-fe.h>
+#include <pgque/error.hpp>
+
+#include "session.hpp"
+
+namespace pgque::detail {
+
+namespace {
+
+// libpq quotes parts of the DSN, and with them perhaps the password: only what precedes the first quote is safe.
+[[noreturn]] void throw_malformed(const char* libpq_text) {
+  std::string reason = libpq_text ? libpq_text : "out of memory";
+  reason.erase(std::min(reason.find('"'), reason.size()));
+  reason.erase(reason.find_last_not_of(" \n:") + 1);
+  Error::Facts facts;
+  facts.operation = "connect";
+  facts.advice = "dsn: neither a postgresql:// URI nor key=value settings (" + reason + ")";
+  throw ConnectionError{std::move(facts)};
+}
+
+std::map<std::string, std::string> parse(std::string_view dsn) {
+  if (dsn.find('\0') != std::string_view::npos) throw_malformed("it contains a NUL byte");
+  char* text = nullptr;
+  const std::unique_ptr<PQconninfoOption, void (*)(PQconninfoOption*)> options{
+      PQconninfoParse(std::string{dsn}.c_str(), &text), PQconninfoFree};
+  const std::unique_ptr<char, void (*)(void*)> message{text, PQfreemem};
+  if (!options) throw_malformed(message.get());
+  std::map<std::string, std::string> settings;
+  for (const auto* option = options.get(); option->keyword; ++option) {
+    if (option->val) settings.emplace(option->keyword, option->val);
+  }
+  return settings;
+}
+
+std::string quoted(const std::string& value) {
+  std::string out = "'";
+  for (const char c : value) {
+    if (c == '\'' || c == '\\') out += '\\';
+    out += c;
+  }
+  return out += '\'';
+}
+
+}  // namespace
+
+std::string complete_conninfo(std::string_view dsn, const SessionOptions& options) {
+  auto settings = parse(dsn);
+  // emplace() keeps what the DSN says.
+  settings.emplace("fallback_application_name", options.application_name);
+  if (!std::getenv("PGCONNECT_TIMEOUT")) {
+    settings.emplace("connect_timeout", std::to_string(options.connect_timeout.count()));
+  }
+  // A peer that vanished is noticed after about a minute instead of the operating system's two hours, and data it
+  // does not acknowledge after as long.
+  settings.emplace("keepalives_idle", "30");
+  settings.emplace("keepalives_interval", "10");
+  settings.emplace("keepalives_count", "3");
+  settings.emplace("tcp_user_timeout", "60000");
+  settings["client_encoding"] = "UTF8";  // what this library speaks; not a matter of taste
+
+  std::string out;
+  for (const auto& [keyword, value] : settings) {
+    if (!out.empty()) out += ' ';
+    out += keyword + '=' + quoted(value);
+  }
+  return out;
+}
+
+}  // namespace pgque::detail

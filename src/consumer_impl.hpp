@@ -1,0 +1,97 @@
+#pragma once
+
+#include <exception>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <pgque/consumer.hpp>
+
+#include "batch.hpp"
+#include "consumer_machine.hpp"
+#include "dispatcher.hpp"
+#include "heartbeat.hpp"
+#include "logger.hpp"
+#include "receive_canceller.hpp"
+#include "run_state.hpp"
+#include "session.hpp"
+
+namespace pgque::detail {
+
+// The I/O around ConsumerMachine: carries out its steps and tells it how they ended.
+class ConsumerImpl {
+ public:
+  ConsumerImpl(std::string_view dsn, ConsumerOptions options);
+
+  void add(std::string type, Handler handler);
+  void start();
+  void stop() noexcept { run_state_.stopper().stop(); }
+  void stop_on_signals() { run_state_.stop_on_signals(); }
+  void shut_down() { run_state_.shut_down(); }
+  ConsumerStats stats() const;
+
+ private:
+  class Run;
+
+  // Changes the counters under their lock.
+  template <class Change>
+  void count(const Change& change) {
+    const std::lock_guard lock{stats_mutex_};
+    change(stats_);
+  }
+
+  const std::string dsn_;
+  const ConsumerOptions options_;
+  SessionOptions session_options_;
+  Handlers handlers_;
+  Logger logger_;
+  RunState run_state_;
+  mutable std::mutex stats_mutex_;
+  ConsumerStats stats_;
+};
+
+// What lives from start() to its return.
+class ConsumerImpl::Run {
+ public:
+  explicit Run(ConsumerImpl& owner);
+  void operator()();
+
+ private:
+  Outcome carry_out(const Step& step);
+  Outcome connect();
+  Outcome receive();
+  Outcome look_ahead();
+  Outcome handle();
+  Outcome next_page();
+  Outcome finish();
+  Outcome wait();
+  Outcome after_error(const Error& error);
+  void listen();
+  void take_notifications();
+  void abandon(const char* why);
+  void set_state(ConsumerState state);
+  LogRecord batch_record(LogLevel level, LogEvent event, std::string_view text) const;
+
+  ConsumerImpl& owner_;
+  const ConsumerOptions& options_;
+  Stopper& stopper_;
+  Logger& log_;
+  Dispatcher dispatcher_;
+  ReceiveCanceller canceller_;
+  std::optional<Heartbeat> heartbeat_;
+
+  std::shared_ptr<Session> session_;
+  std::optional<Listener> listener_;  // goes before the session
+  bool notified_ = false;
+  bool ever_connected_ = false;
+
+  std::optional<Batch> batch_;
+  std::vector<Message> page_;
+  PageResult result_;  // of the batch so far
+  std::exception_ptr error_;
+};
+
+}  // namespace pgque::detail

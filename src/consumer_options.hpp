@@ -1,0 +1,18 @@
+#pragma once
+
+#include <chrono>
+
+#include <pgque/consumer.hpp>
+
+namespace pgque::detail {
+
+// Throws std::invalid_argument, naming the option, on values that are out of range or contradict each other.
+void check(const ConsumerOptions& options);
+
+// The transaction mode that the options amount to.
+TransactionMode transaction_mode(const ConsumerOptions& options) noexcept;
+
+// How often a cooperative worker gives a sign of life while its handlers run.
+std::chrono::milliseconds heartbeat_interval(const ConsumerOptions& options) noexcept;
+
+}  // namespace pgque::detail

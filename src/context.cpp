@@ -1,0 +1,57 @@
+#include <stdexcept>
+
+#include <pgque/consumer.hpp>
+
+#include "context_state.hpp"
+#include "error_map.hpp"
+
+namespace pgque {
+
+namespace detail {
+
+pqxx::transaction_base& ContextState::transaction() {
+  if (savepoint) return *savepoint;
+  auto* const outer = batch.transaction();
+  if (!outer) {
+    throw std::logic_error{"Context::transaction(): no transaction is open in split mode, which cooperative and "
+                           "concurrent consumers always use"};
+  }
+  try {
+    savepoint = std::make_unique<pqxx::subtransaction>(*outer, "pgque_handler");
+    savepoint->exec(std::string{});  // libpqxx 6 sets the savepoint only with the first plain exec()
+  } catch (const std::exception& error) {
+    savepoint.reset();
+    const Operation operation{"savepoint", {}, {}, batch.id()};
+    throw_mapped(error, {operation, Role::none, batch.connection_open()});
+  }
+  return *savepoint;
+}
+
+void ContextState::keep() {
+  if (savepoint) savepoint->commit();
+}
+
+void ContextState::discard() {
+  if (!savepoint) return;
+  const Operation operation{"roll back to the handler's savepoint", {}, {}, batch.id()};
+  auto& outer = *batch.transaction();
+  try {
+    // By hand: libpqxx takes a subtransaction whose commit failed for rolled back, which it is not when the handler
+    // swallowed an SQL error.
+    const auto name = outer.quote_name(savepoint->name());
+    savepoint.reset();
+    outer.exec("rollback to savepoint " + name + "; release savepoint " + name);
+  } catch (const std::exception& error) {
+    savepoint.reset();
+    throw_mapped(error, {operation, Role::none, batch.connection_open()});
+  }
+}
+
+}  // namespace detail
+
+pqxx::transaction_base& Context::transaction() { return state_.transaction(); }
+std::int32_t Context::attempt() const noexcept { return state_.attempt; }
+BatchId Context::batch() const noexcept { return state_.message.batch_id; }
+bool Context::stop_requested() const noexcept { return state_.stopper.requested(); }
+
+}  // namespace pgque

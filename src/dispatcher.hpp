@@ -1,0 +1,63 @@
+#pragma once
+
+// From messages to handlers and their outcomes.
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include <pgque/consumer.hpp>
+
+#include "batch.hpp"
+#include "logger.hpp"
+#include "stopper.hpp"
+#include "worker_pool.hpp"
+
+namespace pgque::detail {
+
+using Handler = std::function<void(const Message&, Context&)>;
+using Handlers = std::unordered_map<std::string, Handler>;
+
+struct PageResult {
+  bool interrupted = false;  // by stop(): not every message was handled
+  std::uint64_t handled = 0;
+  std::uint64_t failed = 0;
+  std::uint64_t unknown = 0;
+  std::vector<Retry> retries;
+};
+
+class Dispatcher {
+ public:
+  // All arguments must outlive the dispatcher.
+  Dispatcher(const ConsumerOptions& options, Handlers& handlers, const Stopper& stopper, Logger& logger);
+
+  // Calls the handlers for one page, in order, or on several threads at once with order only within a key. Exceptions
+  // of handlers become retries. Throws Error only if the batch's transaction cannot go on.
+  PageResult handle(const std::vector<Message>& page, Batch& batch);
+
+ private:
+  enum class Verdict { handled, failed, unknown, interrupted };
+  struct Outcome {
+    Verdict verdict = Verdict::interrupted;
+    std::optional<Retry> retry{};
+  };
+
+  Outcome handle_one(const Message& message, Batch& batch);
+  void handle_concurrently(const std::vector<Message>& page, Batch& batch, std::vector<Outcome>& outcomes);
+  Outcome failure(const Message& message, std::string_view reason, std::optional<std::chrono::seconds> delay);
+  Outcome unknown_type(const Message& message);
+  std::chrono::seconds retry_delay(const Message& message);
+  bool may_begin() const noexcept;
+  LogRecord record(LogLevel level, LogEvent event, std::string_view text, const Message& message) const;
+
+  const ConsumerOptions& options_;
+  Handlers& handlers_;
+  const Stopper& stopper_;
+  Logger& logger_;
+  std::unique_ptr<WorkerPool> pool_;
+};
+
+}  // namespace pgque::detail

@@ -1,0 +1,66 @@
+#include "heartbeat.hpp"
+
+#include "consumer_options.hpp"
+#include "executor.hpp"
+#include "row.hpp"
+
+namespace pgque::detail {
+
+Heartbeat::Heartbeat(const std::string& dsn, const ConsumerOptions& options, const SessionOptions& session_options,
+                     Logger& logger)
+    : dsn_{dsn},
+      options_{options},
+      session_options_{session_options},
+      logger_{logger},
+      interval_{heartbeat_interval(options)},
+      thread_{[this] { run(); }} {}
+
+Heartbeat::~Heartbeat() {
+  {
+    const std::lock_guard lock{mutex_};
+    quit_ = true;
+  }
+  changed_.notify_all();
+  thread_.join();
+}
+
+void Heartbeat::set_active(bool active) {
+  {
+    const std::lock_guard lock{mutex_};
+    active_ = active;
+  }
+  changed_.notify_all();
+}
+
+void Heartbeat::run() {
+  std::unique_lock lock{mutex_};
+  while (!quit_) {
+    changed_.wait(lock, [&] { return active_ || quit_; });
+    // The receive was a sign of life, so the first beat is due an interval later.
+    if (changed_.wait_for(lock, interval_, [&] { return !active_ || quit_; })) continue;
+    lock.unlock();
+    beat();
+    lock.lock();
+  }
+}
+
+void Heartbeat::beat() {
+  try {
+    if (!session_ || !session_->is_open()) session_ = Session::connect(dsn_, session_options_);
+    const Operation operation{"touch_subconsumer", options_.queue, options_.name};
+    const auto found = read_int64(AutocommitExecutor{session_}.run(
+        sql::touch_subconsumer, {options_.queue, options_.name, options_.subconsumer}, operation));
+    if (found.value_or(0) == 0) {
+      logger_(LogLevel::warning, LogEvent::failed, "heartbeat: this subconsumer is no longer registered");
+    }
+  } catch (const Error& error) {
+    // The next beat tries again; should none get through in time, the batch is taken over and not acked here.
+    logger_.error(LogLevel::warning, LogEvent::connection_lost, error);
+    session_.reset();
+  } catch (const std::exception& error) {
+    logger_(LogLevel::error, LogEvent::failed, std::string{"heartbeat: "} + error.what());
+    session_.reset();
+  }
+}
+
+}  // namespace pgque::detail

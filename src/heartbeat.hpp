@@ -1,0 +1,62 @@
+#pragma once
+
+// Signs of life of a cooperative worker while its handlers run, from a thread and a connection of their own.
+
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include <pgque/consumer.hpp>
+
+#include "logger.hpp"
+#include "session.hpp"
+
+namespace pgque::detail {
+
+class Heartbeat {
+ public:
+  // All arguments must outlive the heartbeat. It connects when it is first needed.
+  Heartbeat(const std::string& dsn, const ConsumerOptions& options, const SessionOptions& session_options,
+            Logger& logger);
+  Heartbeat(const Heartbeat&) = delete;
+  Heartbeat& operator=(const Heartbeat&) = delete;
+  ~Heartbeat();
+
+  // While it lives, the worker counts as alive.
+  class Scope {
+   public:
+    explicit Scope(Heartbeat* heartbeat) : heartbeat_{heartbeat} {
+      if (heartbeat_) heartbeat_->set_active(true);
+    }
+    Scope(const Scope&) = delete;
+    Scope& operator=(const Scope&) = delete;
+    ~Scope() {
+      if (heartbeat_) heartbeat_->set_active(false);
+    }
+
+   private:
+    Heartbeat* heartbeat_;
+  };
+
+ private:
+  void set_active(bool active);
+  void run();
+  void beat();
+
+  const std::string& dsn_;
+  const ConsumerOptions& options_;
+  const SessionOptions& session_options_;
+  Logger& logger_;
+  const std::chrono::milliseconds interval_;
+  std::shared_ptr<Session> session_;  // of the thread alone
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  bool active_ = false;
+  bool quit_ = false;
+  std::thread thread_;
+};
+
+}  // namespace pgque::detail

@@ -1,0 +1,89 @@
+#include <pgque/log.hpp>
+
+#include <cstdio>
+#include <string>
+
+namespace pgque {
+
+std::string_view to_string(LogLevel level) noexcept {
+  switch (level) {
+    case LogLevel::debug:
+      return "debug";
+    case LogLevel::info:
+      return "info";
+    case LogLevel::warning:
+      return "warning";
+    case LogLevel::error:
+      return "error";
+  }
+  return "unknown";
+}
+
+std::string_view to_string(LogEvent event) noexcept {
+  switch (event) {
+    case LogEvent::started:
+      return "started";
+    case LogEvent::stopped:
+      return "stopped";
+    case LogEvent::connected:
+      return "connected";
+    case LogEvent::connection_lost:
+      return "connection_lost";
+    case LogEvent::listen_unavailable:
+      return "listen_unavailable";
+    case LogEvent::batch_received:
+      return "batch_received";
+    case LogEvent::batch_acked:
+      return "batch_acked";
+    case LogEvent::batch_abandoned:
+      return "batch_abandoned";
+    case LogEvent::batch_lost:
+      return "batch_lost";
+    case LogEvent::stale_ack:
+      return "stale_ack";
+    case LogEvent::handler_failed:
+      return "handler_failed";
+    case LogEvent::unknown_type:
+      return "unknown_type";
+    case LogEvent::nack_failed:
+      return "nack_failed";
+    case LogEvent::failed:
+      return "failed";
+    case LogEvent::leader:
+      return "leader";
+    case LogEvent::standby:
+      return "standby";
+  }
+  return "unknown";
+}
+
+void log_to_stderr(const LogRecord& record) {
+  if (record.level < LogLevel::warning) return;
+  // One write per line, so that lines of several threads do not mix.
+  std::string line = "pgque ";
+  line += to_string(record.level);
+  line += ' ';
+  line += to_string(record.event);
+  const auto field = [&](const char* name, std::string_view value) {
+    if (value.empty()) return;
+    line += ' ';
+    line += name;
+    line += '=';
+    line += value;
+  };
+  field("queue", record.queue);
+  field("consumer", record.consumer);
+  if (record.batch_id) field("batch", to_string(*record.batch_id));
+  if (record.msg_id) field("message", to_string(*record.msg_id));
+  if (record.attempt) field("attempt", std::to_string(*record.attempt));
+  field("sqlstate", record.sqlstate);
+  line += ": ";
+  line += record.message;
+  for (char& c : line) {
+    if (c == '\n') c = ' ';
+  }
+  line += '\n';
+  std::fwrite(line.data(), 1, line.size(), stderr);
+}
+
+}  // namespace pgque

@@ -1,0 +1,18 @@
+#include <pgque/pqxx.hpp>
+
+#include <stdexcept>
+
+#include "access.hpp"
+#include "session.hpp"
+
+namespace pgque {
+
+Client borrow(PqxxConnection& connection) { return detail::Access::make_client(detail::Session::borrow(connection)); }
+
+PqxxConnection& native(Client& client) {
+  const auto& session = detail::Access::session(client);
+  if (!session || session->closed()) throw std::logic_error{"native: the client is closed or moved from"};
+  return session->connection();
+}
+
+}  // namespace pgque

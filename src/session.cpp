@@ -1,0 +1,109 @@
+#include "session.hpp"
+
+#include <stdexcept>
+
+#include <pgque/error.hpp>
+
+#include "conninfo.hpp"
+#include "error_map.hpp"
+
+namespace pgque::detail {
+
+namespace {
+
+[[noreturn]] void throw_lost(const Operation& operation) {
+  Error::Facts facts;
+  facts.operation = operation.describe();
+  facts.sqlstate = "08003";
+  facts.advice = "the connection was lost earlier; make a new client";
+  throw ConnectionError{std::move(facts)};
+}
+
+}  // namespace
+
+std::shared_ptr<Session> Session::connect(std::string_view dsn, const SessionOptions& options) {
+  const auto conninfo = complete_conninfo(dsn, options);
+  std::unique_ptr<OwnedConnection> connection;
+  try {
+    connection = std::make_unique<OwnedConnection>(conninfo);
+  } catch (const std::exception& error) {
+    Error::Facts facts;
+    facts.operation = "connect";
+    facts.sqlstate = classify(error).sqlstate;
+    facts.server_message = primary_message(error.what());
+    facts.retryable = true;
+    throw ConnectionError{std::move(facts)};
+  }
+  inhibit_reconnect(*connection);
+  return std::shared_ptr<Session>{new Session{std::move(connection), options}};
+}
+
+std::shared_ptr<Session> Session::borrow(Connection& connection) {
+  const auto encoding = client_encoding(connection);
+  if (encoding != "UTF8" && encoding != "SQL_ASCII") {
+    throw std::invalid_argument{"connection: its client_encoding is " + encoding + ", must be UTF8"};
+  }
+  return std::shared_ptr<Session>{new Session{connection}};
+}
+
+Session::Session(std::unique_ptr<OwnedConnection> owned, const SessionOptions& options)
+    : owned_{std::move(owned)}, connection_{owned_.get()}, prepare_{options.prepared_statements} {}
+
+Session::Session(Connection& borrowed) : connection_{&borrowed}, prepare_{false} {}
+
+Session::~Session() { close(); }
+
+Connection& Session::idle_connection(const Operation& operation) {
+  if (closed_) throw std::logic_error{operation.describe() + ": the client is closed"};
+  if (transaction_open_) {
+    throw std::logic_error{operation.describe() +
+                           ": a transaction from begin() is open; use it, commit it or roll it back first"};
+  }
+  if (!connection_->is_open()) throw_lost(operation);
+  return *connection_;
+}
+
+pqxx::result Session::execute(pqxx::transaction_base& tx, const Statement& statement, Params params) {
+  if (!prepare_) return exec_params(tx, statement.sql, params);
+  const auto name = std::string{statement.name} + '_' + std::to_string(generation_);
+  if (prepared_.insert(statement.name).second) {
+    try {
+      connection_->prepare(name, statement.sql);
+    } catch (...) {
+      prepared_.erase(statement.name);
+      throw;
+    }
+  }
+  return exec_prepared(tx, name, params);
+}
+
+void Session::forget_statements() {
+  prepared_.clear();
+  ++generation_;
+}
+
+void Session::close() noexcept {
+  const std::lock_guard lock{cancel_mutex_};
+  if (closed_) return;
+  closed_ = true;
+  if (!owned_) return;
+  try {
+    disconnect(*owned_);
+  } catch (...) {
+    // Nothing is to be saved on a connection that is being closed.
+  }
+}
+
+bool Session::is_open() const noexcept { return !closed_ && connection_->is_open(); }
+
+void Session::cancel() noexcept {
+  const std::lock_guard lock{cancel_mutex_};
+  if (closed_) return;
+  try {
+    connection_->cancel_query();
+  } catch (...) {
+    // A request to cancel may come too late or not get through; whoever wants it asks again.
+  }
+}
+
+}  // namespace pgque::detail

@@ -1,0 +1,72 @@
+#pragma once
+
+// One connection with its prepared statements.
+
+#include <chrono>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <string_view>
+
+#include "executor.hpp"
+#include "pqxx_compat.hpp"
+#include "sql.hpp"
+
+namespace pgque::detail {
+
+struct SessionOptions {
+  bool prepared_statements = true;
+  std::chrono::seconds connect_timeout{10};
+  const char* application_name = "pgque";
+};
+
+class Session {
+ public:
+  // Connects, or throws ConnectionError.
+  static std::shared_ptr<Session> connect(std::string_view dsn, const SessionOptions& options);
+  // Works on the caller's connection, without prepared statements.
+  static std::shared_ptr<Session> borrow(Connection& connection);
+
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+  ~Session();
+
+  // The connection, ready for a new transaction. Throws std::logic_error after close() or while a transaction is open,
+  // ConnectionError once it is lost.
+  Connection& idle_connection(const Operation& operation);
+
+  // The connection whatever is going on on it, for waiting on its socket.
+  Connection& connection() noexcept { return *connection_; }
+
+  pqxx::result execute(pqxx::transaction_base& tx, const Statement& statement, Params params);
+
+  // Prepare everything anew, under new names: libpqxx 6 never sends a name twice.
+  void forget_statements();
+
+  void close() noexcept;
+  bool closed() const noexcept { return closed_; }
+  bool is_open() const noexcept;
+  bool owned() const noexcept { return owned_ != nullptr; }
+
+  void transaction_begun() noexcept { transaction_open_ = true; }
+  void transaction_ended() noexcept { transaction_open_ = false; }
+
+  // Asks the server to cancel what the connection is executing. The only call for other threads.
+  void cancel() noexcept;
+
+ private:
+  explicit Session(std::unique_ptr<OwnedConnection> owned, const SessionOptions& options);
+  explicit Session(Connection& borrowed);
+
+  std::unique_ptr<OwnedConnection> owned_;
+  Connection* connection_;
+  const bool prepare_;
+  std::set<const char*> prepared_;  // by address: the statements are constants
+  int generation_ = 0;
+  bool closed_ = false;
+  bool transaction_open_ = false;
+  std::mutex cancel_mutex_;  // cancel() must not meet close()
+};
+
+}  // namespace pgque::detail

@@ -1,0 +1,24 @@
+#pragma once
+
+// Checks of the text that callers hand in, and of text that comes from elsewhere.
+
+#include <cstddef>
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace pgque::detail {
+
+// Offset of the first byte that is NUL or not part of valid UTF-8.
+std::optional<std::size_t> first_invalid_byte(std::string_view text) noexcept;
+
+// Throws std::invalid_argument, naming the argument, unless PostgreSQL can store the text.
+void check_text(std::string_view argument, std::string_view text);
+// The same for names: not empty; a queue name has at most 57 bytes, so that its notification channel fits.
+void check_queue(std::string_view name);
+void check_consumer(std::string_view argument, std::string_view name);
+
+// Valid UTF-8 without NUL in at most `longest` bytes: what is not is replaced by U+FFFD, what is too long is cut.
+std::string sanitized(std::string_view text, std::size_t longest);
+
+}  // namespace pgque::detail

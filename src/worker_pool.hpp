@@ -1,0 +1,41 @@
+#pragma once
+
+// A fixed number of threads that work through a list of tasks together.
+
+#include <condition_variable>
+#include <cstddef>
+#include <exception>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace pgque::detail {
+
+class WorkerPool {
+ public:
+  explicit WorkerPool(std::size_t threads);
+  WorkerPool(const WorkerPool&) = delete;
+  WorkerPool& operator=(const WorkerPool&) = delete;
+  ~WorkerPool();
+
+  // Calls task(0) to task(count - 1), each once, in that order of beginning, and returns when all have returned.
+  // Throws the first exception that a task threw, if any.
+  void run(std::size_t count, const std::function<void(std::size_t)>& task);
+
+ private:
+  void work();
+
+  std::mutex mutex_;
+  std::condition_variable work_to_do_;
+  std::condition_variable all_done_;
+  const std::function<void(std::size_t)>* task_ = nullptr;
+  std::size_t next_ = 0;
+  std::size_t count_ = 0;
+  std::size_t unfinished_ = 0;
+  std::exception_ptr error_;
+  bool quit_ = false;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace pgque::detail

@@ -1,0 +1,95 @@
+#pragma once
+
+// The live database, and queues of a test's own in it.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <gtest/gtest.h>
+#include <pgque/pgque.hpp>
+#include <pqxx/pqxx>
+
+namespace pgque::test {
+
+// PGQUE_TEST_DSN; empty if it is not set.
+std::string dsn();
+// The DSN with other or more settings: with_settings({{"user", "x"}}).
+std::string dsn_with(const std::vector<std::pair<std::string, std::string>>& settings);
+
+// A connection beside those of the library, for looking at what happened and for making things happen.
+class Sql {
+ public:
+  Sql() : Sql{dsn()} {}
+  explicit Sql(const std::string& dsn) : connection_{dsn} {}
+
+  // Each statement is committed at once.
+  pqxx::result operator()(const std::string& statement);
+  // The first column of the first row; empty for NULL or no row.
+  std::optional<std::string> value(const std::string& statement);
+  std::int64_t number(const std::string& statement);
+  std::string quote(std::string_view text) { return connection_.quote(std::string{text}); }
+  pqxx::connection& connection() { return connection_; }
+
+ private:
+  pqxx::connection connection_;
+};
+
+// A queue with a name of its own that no ticker ticks by itself: only tick() does. Dropped in the destructor, its
+// consumers and cooperative members included.
+class TestQueue {
+ public:
+  explicit TestQueue(Sql& sql, const std::string& prefix = "t");
+  TestQueue(const TestQueue&) = delete;
+  TestQueue& operator=(const TestQueue&) = delete;
+  ~TestQueue();
+
+  const std::string& name() const { return name_; }
+  operator const std::string&() const { return name_; }  // NOLINT(google-explicit-constructor)
+  operator std::string_view() const { return name_; }    // NOLINT(google-explicit-constructor)
+
+  // Makes what was committed before visible to consumers.
+  void tick();
+  // A tick without events.
+  void empty_tick() { tick(); }
+  void config(const std::string& parameter, const std::string& value);
+  // Moves due retries back, over all queues, and ticks.
+  void bring_retries_back();
+  // Makes all pending retries of this queue due, then brings them back.
+  void expire_retries();
+
+  std::int64_t retries();       // rows in the retry queue
+  std::int64_t dead_letters();  // rows in the dead letters
+  // Reasons of the dead letters, oldest id first.
+  std::vector<std::optional<std::string>> dead_letter_reasons();
+
+ private:
+  Sql& sql_;
+  std::string name_;
+};
+
+// A test with a database and one queue. Without PGQUE_TEST_DSN it is skipped, but fails in CI.
+class DatabaseTest : public testing::Test {
+ protected:
+  void SetUp() override;
+  void TearDown() override;
+
+  Sql& sql() { return *sql_; }
+  TestQueue& queue() { return *queue_; }
+  // A role that has been granted these roles and no others, and a DSN for it. Dropped after the test.
+  std::string dsn_of_role_with(const std::vector<std::string>& roles);
+  // A consumer name of the test's own.
+  std::string consumer_name() const { return "c_" + queue_->name(); }
+
+ private:
+  std::optional<Sql> sql_;
+  std::optional<TestQueue> queue_;
+  std::vector<std::string> roles_;
+};
+
+// A name that nothing else in the database has.
+std::string unique_name(const std::string& prefix);
+
+}  // namespace pgque::test
