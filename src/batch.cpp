@@ -67,12 +67,11 @@ std::vector<Message> Batch::next_page() {
 bool Batch::more_windows() {
   const auto next_batch = operation("next_batch");
   Executor& executor = transaction_ ? static_cast<Executor&>(*transaction_) : autocommit_;
-  const auto next =
-      read_int64(coop_ ? executor.run(sql::next_batch_coop,
-                                      {options_.queue, options_.name, options_.subconsumer,
-                                       microseconds_of("dead_interval", options_.dead_interval)},
-                                      next_batch)
-                       : executor.run(sql::next_batch, {options_.queue, options_.name}, next_batch));
+  const auto next = read_int64(coop_ ? executor.run(sql::next_batch_coop,
+                                                    {options_.queue, options_.name, options_.subconsumer,
+                                                     microseconds_of("dead_interval", options_.dead_interval)},
+                                                    next_batch)
+                                     : executor.run(sql::next_batch, {options_.queue, options_.name}, next_batch));
   if (transaction_) transaction_->commit(next_batch);
   transaction_.reset();
   return next.has_value();

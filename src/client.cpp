@@ -38,6 +38,8 @@ void Client::close() noexcept {
   if (session_) session_->close();
 }
 
-bool Client::is_open() const noexcept { return session_ && session_->is_open(); }
+bool Client::is_open() const noexcept {
+  return session_ && session_->is_open();
+}
 
 }  // namespace pgque

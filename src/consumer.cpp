@@ -118,8 +118,9 @@ Outcome ConsumerImpl::Run::connect() {
   session_ = Session::connect(owner_.dsn_, owner_.session_options_);
   std::string settings;
   if (transaction_mode(options_) == TransactionMode::per_batch) {
-    settings += "set idle_in_transaction_session_timeout = " +
-                std::to_string(options_.idle_in_transaction_timeout.count()) + ';';
+    settings +=
+        "set idle_in_transaction_session_timeout = " + std::to_string(options_.idle_in_transaction_timeout.count()) +
+        ';';
   }
   if (options_.statement_timeout.count() > 0) {
     settings += "set statement_timeout = " + std::to_string(options_.statement_timeout.count()) + ';';
@@ -354,6 +355,8 @@ void Consumer::stop() noexcept {
   if (impl_) impl_->stop();
 }
 
-ConsumerStats Consumer::stats() const { return required(impl_).stats(); }
+ConsumerStats Consumer::stats() const {
+  return required(impl_).stats();
+}
 
 }  // namespace pgque

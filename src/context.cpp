@@ -13,8 +13,9 @@ pqxx::transaction_base& ContextState::transaction() {
   if (savepoint) return *savepoint;
   auto* const outer = batch.transaction();
   if (!outer) {
-    throw std::logic_error{"Context::transaction(): no transaction is open in split mode, which cooperative and "
-                           "concurrent consumers always use"};
+    throw std::logic_error{
+        "Context::transaction(): no transaction is open in split mode, which cooperative and "
+        "concurrent consumers always use"};
   }
   try {
     savepoint = std::make_unique<pqxx::subtransaction>(*outer, "pgque_handler");
@@ -38,7 +39,8 @@ void ContextState::discard() {
   try {
     // By hand: libpqxx takes a subtransaction whose commit failed for rolled back, which it is not when the handler
     // swallowed an SQL error.
-    const auto name = outer.quote_name(savepoint->name());
+    // libpqxx 7 has name() in two base classes.
+    const auto name = outer.quote_name(std::string{static_cast<pqxx::transaction_base&>(*savepoint).name()});
     savepoint.reset();
     outer.exec("rollback to savepoint " + name + "; release savepoint " + name);
   } catch (const std::exception& error) {
@@ -49,9 +51,17 @@ void ContextState::discard() {
 
 }  // namespace detail
 
-pqxx::transaction_base& Context::transaction() { return state_.transaction(); }
-std::int32_t Context::attempt() const noexcept { return state_.attempt; }
-BatchId Context::batch() const noexcept { return state_.message.batch_id; }
-bool Context::stop_requested() const noexcept { return state_.stopper.requested(); }
+pqxx::transaction_base& Context::transaction() {
+  return state_.transaction();
+}
+std::int32_t Context::attempt() const noexcept {
+  return state_.attempt;
+}
+BatchId Context::batch() const noexcept {
+  return state_.message.batch_id;
+}
+bool Context::stop_requested() const noexcept {
+  return state_.stopper.requested();
+}
 
 }  // namespace pgque

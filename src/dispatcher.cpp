@@ -15,7 +15,9 @@ namespace {
 // Enough to understand a failure, and no reason to bloat the dead letters.
 constexpr std::size_t longest_reason = 4000;
 
-std::int32_t attempt_of(const Message& message) { return message.retry_count.value_or(0) + 1; }
+std::int32_t attempt_of(const Message& message) {
+  return message.retry_count.value_or(0) + 1;
+}
 
 }  // namespace
 

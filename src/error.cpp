@@ -30,10 +30,20 @@ PayloadError::~PayloadError() = default;
 
 BatchOverflow::BatchOverflow(Facts facts, std::int32_t limit) : Error{std::move(facts)}, limit_{limit} {}
 
-const std::string& Error::operation() const noexcept { return facts_->operation; }
-const std::string& Error::server_message() const noexcept { return facts_->server_message; }
-const std::string& Error::sqlstate() const noexcept { return facts_->sqlstate; }
-bool Error::retryable() const noexcept { return facts_->retryable; }
-bool Error::outcome_unknown() const noexcept { return facts_->outcome_unknown; }
+const std::string& Error::operation() const noexcept {
+  return facts_->operation;
+}
+const std::string& Error::server_message() const noexcept {
+  return facts_->server_message;
+}
+const std::string& Error::sqlstate() const noexcept {
+  return facts_->sqlstate;
+}
+bool Error::retryable() const noexcept {
+  return facts_->retryable;
+}
+bool Error::outcome_unknown() const noexcept {
+  return facts_->outcome_unknown;
+}
 
 }  // namespace pgque

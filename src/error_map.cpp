@@ -20,24 +20,25 @@ struct Text {
 
 // The messages are all there is to tell these apart by. See `docs/decisions.md`.
 constexpr std::array<Text, 8> texts{{
-    {"queue not found: ", Kind::queue_not_found},               // send, send_batch, force_next_tick
-    {"no such queue", Kind::queue_not_found},                   // ticker
-    {"no such event queue", Kind::queue_not_found},             // drop_queue, set_queue_config
-    {"event queue not created yet", Kind::queue_not_found},     // subscribe, receive_coop
-    {"event queue not found", Kind::queue_not_found},           // older functions
-    {"not subscriber to queue: ", Kind::consumer_not_found},    // receive, next_batch
-    {"batch not found: ", Kind::batch_not_found},               // nack
-    {"cannot find data for batch", Kind::batch_not_found},      // older functions
+    {"queue not found: ", Kind::queue_not_found},             // send, send_batch, force_next_tick
+    {"no such queue", Kind::queue_not_found},                 // ticker
+    {"no such event queue", Kind::queue_not_found},           // drop_queue, set_queue_config
+    {"event queue not created yet", Kind::queue_not_found},   // subscribe, receive_coop
+    {"event queue not found", Kind::queue_not_found},         // older functions
+    {"not subscriber to queue: ", Kind::consumer_not_found},  // receive, next_batch
+    {"batch not found: ", Kind::batch_not_found},             // nack
+    {"cannot find data for batch", Kind::batch_not_found},    // older functions
 }};
 
 bool starts_with_folded(std::string_view text, std::string_view lower_case_beginning) {
   return text.size() >= lower_case_beginning.size() &&
-         std::equal(lower_case_beginning.begin(), lower_case_beginning.end(), text.begin(), [](char a, char b) {
-           return a == static_cast<char>(std::tolower(static_cast<unsigned char>(b)));
-         });
+         std::equal(lower_case_beginning.begin(), lower_case_beginning.end(), text.begin(),
+                    [](char a, char b) { return a == static_cast<char>(std::tolower(static_cast<unsigned char>(b))); });
 }
 
-bool contains(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
+bool contains(std::string_view text, std::string_view part) {
+  return text.find(part) != std::string_view::npos;
+}
 
 const char* role_name(Role role) {
   switch (role) {
@@ -64,7 +65,7 @@ bool is_retryable(std::string_view state, std::string_view message) {
 }
 
 std::string advice_for(std::string_view state, std::string_view message, Role role) {
-  if (state == "42501" && role != Role::none && !contains(message, "server") ) {
+  if (state == "42501" && role != Role::none && !contains(message, "server")) {
     return std::string{"grant the role "} + role_name(role) + " to the connecting user";
   }
   const bool undefined = state == "42883" || state == "42P01" || state == "42704";
@@ -121,8 +122,8 @@ std::string primary_message(std::string_view text) {
   facts.sqlstate = sqlstate;
   switch (kind) {
     case PqxxFailure::usage:
-      throw std::logic_error{facts.operation + ": the transaction is finished or the connection busy with another: " +
-                             error.what()};
+      throw std::logic_error{facts.operation +
+                             ": the transaction is finished or the connection busy with another: " + error.what()};
     case PqxxFailure::argument:
       throw std::invalid_argument{facts.operation + ": " + error.what()};
     case PqxxFailure::in_doubt:
@@ -134,9 +135,8 @@ std::string primary_message(std::string_view text) {
       if (context.connection_open) break;
       facts.outcome_unknown = context.may_have_committed;
       facts.retryable = !context.may_have_committed;
-      facts.advice = context.may_have_committed
-                         ? "the connection was lost; the call may or may not have taken effect"
-                         : "the connection was lost; nothing of the transaction was stored";
+      facts.advice = context.may_have_committed ? "the connection was lost; the call may or may not have taken effect"
+                                                : "the connection was lost; nothing of the transaction was stored";
       throw ConnectionError{std::move(facts)};
     case PqxxFailure::sql:
     case PqxxFailure::other:

@@ -88,15 +88,17 @@ TransactionExecutor::TransactionExecutor(std::shared_ptr<Session> session) : ses
   session_->transaction_begun();
 }
 
-TransactionExecutor::~TransactionExecutor() { rollback(); }
+TransactionExecutor::~TransactionExecutor() {
+  rollback();
+}
 
 template <class Run>
 pqxx::result TransactionExecutor::guarded(const Operation& operation, Role role, const Run& run) {
   if (!work_) throw std::logic_error{operation.describe() + ": the transaction is finished"};
   if (session_->closed()) throw std::logic_error{operation.describe() + ": the client is closed"};
   if (!failure_.empty()) {
-    throw std::logic_error{operation.describe() + ": the transaction has failed and must be rolled back; it failed at " +
-                           failure_};
+    throw std::logic_error{operation.describe() +
+                           ": the transaction has failed and must be rolled back; it failed at " + failure_};
   }
   try {
     return run();

@@ -15,7 +15,9 @@ namespace pgque::detail {
 class Logger {
  public:
   Logger(LogSink sink, std::string queue, std::string consumer)
-      : sink_{sink ? std::move(sink) : LogSink{log_to_stderr}}, queue_{std::move(queue)}, consumer_{std::move(consumer)} {}
+      : sink_{sink ? std::move(sink) : LogSink{log_to_stderr}},
+        queue_{std::move(queue)},
+        consumer_{std::move(consumer)} {}
 
   void operator()(LogLevel level, LogEvent event, std::string_view message) { write({level, event, message}); }
 

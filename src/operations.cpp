@@ -18,7 +18,9 @@ using detail::Param;
 
 namespace {
 
-std::string_view type_or_default(std::string_view type) { return type.empty() ? "default" : type; }
+std::string_view type_or_default(std::string_view type) {
+  return type.empty() ? "default" : type;
+}
 
 std::int64_t required(std::optional<std::int64_t> value, const char* function) {
   if (!value) throw std::runtime_error{std::string{"pgque."} + function + " returned NULL"};
@@ -86,13 +88,14 @@ EventId Operations::send(std::string_view queue, const Payload& payload, std::st
   detail::check_queue(queue);
   detail::check_text("type", type);
   if (payload.text()) detail::check_text("payload", *payload.text());
-  const auto& statement =
-      payload.format() == Payload::Format::json ? detail::sql::send_json : detail::sql::send_text;
+  const auto& statement = payload.format() == Payload::Format::json ? detail::sql::send_json : detail::sql::send_text;
   const auto result = executor().run(statement, {queue, type_or_default(type), payload.text()}, {"send", queue});
   return EventId{required(detail::read_int64(result), "send")};
 }
 
-EventId Operations::send(std::string_view queue, const Event& event) { return send(queue, event.payload, event.type); }
+EventId Operations::send(std::string_view queue, const Event& event) {
+  return send(queue, event.payload, event.type);
+}
 
 std::vector<EventId> Operations::send_batch(std::string_view queue, std::string_view type,
                                             const std::vector<Payload>& payloads) {
@@ -120,7 +123,8 @@ std::vector<EventId> Operations::send_batch(std::string_view queue, std::string_
   const Operation operation{"send_batch", queue};
   const auto run = [&] {
     const auto encoded = Param::binary(array.bytes());
-    if (json == payloads.size()) return run_by.run(detail::sql::send_batch_json, {queue, type_name, encoded}, operation);
+    if (json == payloads.size())
+      return run_by.run(detail::sql::send_batch_json, {queue, type_name, encoded}, operation);
     if (json == 0) return run_by.run(detail::sql::send_batch_text, {queue, type_name, encoded}, operation);
     std::string is_json = "{";
     for (const auto& payload : payloads) is_json += payload.format() == Payload::Format::json ? "t," : "f,";
@@ -159,8 +163,7 @@ std::vector<Message> Operations::receive(std::string_view queue, std::string_vie
 }
 
 bool Operations::ack(BatchId batch) {
-  const auto result =
-      executor().run(detail::sql::ack, {static_cast<std::int64_t>(batch)}, {"ack", {}, {}, batch});
+  const auto result = executor().run(detail::sql::ack, {static_cast<std::int64_t>(batch)}, {"ack", {}, {}, batch});
   return required(detail::read_int64(result), "ack") != 0;
 }
 
@@ -177,33 +180,32 @@ void Operations::nack(BatchId batch, EventId message, const NackOptions& options
                  {"nack", {}, {}, batch});
 }
 
-bool Operations::subscribe_subconsumer(std::string_view queue, std::string_view consumer,
-                                       std::string_view subconsumer, bool convert_normal) {
+bool Operations::subscribe_subconsumer(std::string_view queue, std::string_view consumer, std::string_view subconsumer,
+                                       bool convert_normal) {
   check_members(queue, consumer, subconsumer);
-  const auto result = executor().run(detail::sql::subscribe_subconsumer,
-                                     {queue, consumer, subconsumer, std::int64_t{convert_normal}},
-                                     {"subscribe_subconsumer", queue, consumer});
+  const auto result =
+      executor().run(detail::sql::subscribe_subconsumer, {queue, consumer, subconsumer, std::int64_t{convert_normal}},
+                     {"subscribe_subconsumer", queue, consumer});
   return required(detail::read_int64(result), "subscribe_subconsumer") != 0;
 }
 
 bool Operations::unsubscribe_subconsumer(std::string_view queue, std::string_view consumer,
                                          std::string_view subconsumer, BatchHandling batch_handling) {
   check_members(queue, consumer, subconsumer);
-  const auto result = executor().run(
-      detail::sql::unsubscribe_subconsumer,
-      {queue, consumer, subconsumer, std::int64_t{static_cast<std::int32_t>(batch_handling)}},
-      {"unsubscribe_subconsumer", queue, consumer});
+  const auto result =
+      executor().run(detail::sql::unsubscribe_subconsumer,
+                     {queue, consumer, subconsumer, std::int64_t{static_cast<std::int32_t>(batch_handling)}},
+                     {"unsubscribe_subconsumer", queue, consumer});
   return required(detail::read_int64(result), "unsubscribe_subconsumer") != 0;
 }
 
 std::vector<Message> Operations::receive_coop(std::string_view queue, std::string_view consumer,
                                               std::string_view subconsumer, const ReceiveCoopOptions& options) {
   check_members(queue, consumer, subconsumer);
-  return receive_limited(
-      executor(), detail::sql::receive_coop,
-      {queue, consumer, subconsumer, server_limit(options.max_messages),
-       detail::microseconds_of("dead_interval", options.dead_interval)},
-      {"receive_coop", queue, consumer}, options.max_messages);
+  return receive_limited(executor(), detail::sql::receive_coop,
+                         {queue, consumer, subconsumer, server_limit(options.max_messages),
+                          detail::microseconds_of("dead_interval", options.dead_interval)},
+                         {"receive_coop", queue, consumer}, options.max_messages);
 }
 
 bool Operations::touch_subconsumer(std::string_view queue, std::string_view consumer, std::string_view subconsumer) {

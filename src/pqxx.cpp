@@ -7,7 +7,9 @@
 
 namespace pgque {
 
-Client borrow(PqxxConnection& connection) { return detail::Access::make_client(detail::Session::borrow(connection)); }
+Client borrow(PqxxConnection& connection) {
+  return detail::Access::make_client(detail::Session::borrow(connection));
+}
 
 PqxxConnection& native(Client& client) {
   const auto& session = detail::Access::session(client);

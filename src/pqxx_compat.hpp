@@ -135,9 +135,13 @@ inline pqxx::result exec_params(pqxx::transaction_base& tx, const char* sql, Par
 #endif
 }
 
-inline std::string quote(pqxx::transaction_base& tx, std::string_view text) { return tx.quote(std::string{text}); }
+inline std::string quote(pqxx::transaction_base& tx, std::string_view text) {
+  return tx.quote(std::string{text});
+}
 
-inline Connection& connection_of(pqxx::transaction_base& tx) { return tx.conn(); }
+inline Connection& connection_of(pqxx::transaction_base& tx) {
+  return tx.conn();
+}
 
 // libpqxx 6 silently replaces a lost connection by a new one, without its session state.
 inline void inhibit_reconnect(Connection& connection) {
@@ -159,7 +163,9 @@ inline void disconnect(Connection& connection) {
 #endif
 }
 
-inline std::string client_encoding(Connection& connection) { return connection.get_client_encoding(); }
+inline std::string client_encoding(Connection& connection) {
+  return connection.get_client_encoding();
+}
 
 enum class PqxxFailure {
   sql,       // the server said no

@@ -51,7 +51,9 @@ Session::Session(std::unique_ptr<OwnedConnection> owned, const SessionOptions& o
 
 Session::Session(Connection& borrowed) : connection_{&borrowed}, prepare_{false} {}
 
-Session::~Session() { close(); }
+Session::~Session() {
+  close();
+}
 
 Connection& Session::idle_connection(const Operation& operation) {
   if (closed_) throw std::logic_error{operation.describe() + ": the client is closed"};
@@ -94,7 +96,9 @@ void Session::close() noexcept {
   }
 }
 
-bool Session::is_open() const noexcept { return !closed_ && connection_->is_open(); }
+bool Session::is_open() const noexcept {
+  return !closed_ && connection_->is_open();
+}
 
 void Session::cancel() noexcept {
   const std::lock_guard lock{cancel_mutex_};

@@ -16,7 +16,7 @@ struct Statement {
 namespace sql {
 
 // The columns of pgque.message as row.cpp reads them: created_at in microseconds, whatever DateStyle and TimeZone.
-#define PGQUE_MESSAGE_COLUMNS                                                                                   \
+#define PGQUE_MESSAGE_COLUMNS                                                                                        \
   "msg_id, batch_id, type, payload, retry_count, (extract(epoch from created_at) * 1000000)::int8, extra1, extra2, " \
   "extra3, extra4"
 // Only the id of a message counts in a nack; PgQue looks the rest up.
@@ -39,9 +39,8 @@ inline constexpr Statement send_batch_mixed{
 inline constexpr Statement subscribe{"pgque_subscribe", Role::reader, "select pgque.subscribe($1::text, $2::text)"};
 inline constexpr Statement unsubscribe{"pgque_unsubscribe", Role::reader,
                                        "select pgque.unsubscribe($1::text, $2::text)"};
-inline constexpr Statement receive{
-    "pgque_receive", Role::reader,
-    "select " PGQUE_MESSAGE_COLUMNS " from pgque.receive($1::text, $2::text, $3::int4)"};
+inline constexpr Statement receive{"pgque_receive", Role::reader,
+                                   "select " PGQUE_MESSAGE_COLUMNS " from pgque.receive($1::text, $2::text, $3::int4)"};
 inline constexpr Statement next_batch{"pgque_next_batch", Role::reader, "select pgque.next_batch($1::text, $2::text)"};
 inline constexpr Statement ack{"pgque_ack", Role::reader, "select pgque.ack($1::int8)"};
 inline constexpr Statement nack{"pgque_nack", Role::reader,
@@ -77,8 +76,7 @@ inline constexpr Statement ticker_all{"pgque_ticker_all", Role::admin, "select p
 inline constexpr Statement maint_retry_events{"pgque_maint_retry_events", Role::admin,
                                               "select pgque.maint_retry_events()"};
 inline constexpr Statement maint{"pgque_maint", Role::admin, "select pgque.maint()"};
-inline constexpr Statement rotate_step2{"pgque_rotate_step2", Role::admin,
-                                        "select pgque.maint_rotate_tables_step2()"};
+inline constexpr Statement rotate_step2{"pgque_rotate_step2", Role::admin, "select pgque.maint_rotate_tables_step2()"};
 // Lowers ticker_max_lag where it is higher; never raises it.
 inline constexpr Statement lower_max_lag{
     "pgque_lower_max_lag", Role::admin,

@@ -38,9 +38,7 @@ class Stopper {
   Clock::time_point requested_at() const noexcept { return Clock::time_point{Clock::duration{requested_at_.load()}}; }
 
   // Sleeps until the deadline; false if stopped before it.
-  bool sleep_until(Clock::time_point deadline) const {
-    return wakeup_.wait(-1, deadline) != Wakeup::Woken::signalled;
-  }
+  bool sleep_until(Clock::time_point deadline) const { return wakeup_.wait(-1, deadline) != Wakeup::Woken::signalled; }
   const Wakeup& wakeup() const noexcept { return wakeup_; }
 
   // Forgets the request, when the run that it ended is over.

@@ -17,13 +17,13 @@ std::size_t character_length(const unsigned char* p, std::size_t left) noexcept 
   if (lead >= 0x01 && lead <= 0x7F) return 1;
   if (lead >= 0xC2 && lead <= 0xDF) return continues(1) ? 2 : 0;
   if (lead >= 0xE0 && lead <= 0xEF) {
-    const unsigned low = lead == 0xE0 ? 0xA0 : 0x80;    // no overlong forms
-    const unsigned high = lead == 0xED ? 0x9F : 0xBF;   // no surrogates
+    const unsigned low = lead == 0xE0 ? 0xA0 : 0x80;   // no overlong forms
+    const unsigned high = lead == 0xED ? 0x9F : 0xBF;  // no surrogates
     return continues(1, low, high) && continues(2) ? 3 : 0;
   }
   if (lead >= 0xF0 && lead <= 0xF4) {
     const unsigned low = lead == 0xF0 ? 0x90 : 0x80;
-    const unsigned high = lead == 0xF4 ? 0x8F : 0xBF;   // nothing above U+10FFFF
+    const unsigned high = lead == 0xF4 ? 0x8F : 0xBF;  // nothing above U+10FFFF
     return continues(1, low, high) && continues(2) && continues(3) ? 4 : 0;
   }
   return 0;
@@ -58,8 +58,9 @@ void check_text(std::string_view argument, std::string_view text) {
   const auto offset = first_invalid_byte(text);
   if (!offset) return;
   throw std::invalid_argument{std::string{argument} +
-                              (text[*offset] == '\0' ? ": contains a NUL byte, which PostgreSQL cannot store, at offset "
-                                                     : ": is not valid UTF-8 at offset ") +
+                              (text[*offset] == '\0'
+                                   ? ": contains a NUL byte, which PostgreSQL cannot store, at offset "
+                                   : ": is not valid UTF-8 at offset ") +
                               std::to_string(*offset)};
 }
 
@@ -72,8 +73,8 @@ void check_queue(std::string_view name) {
   check_consumer("queue", name);
   constexpr std::size_t longest = 57;
   if (name.size() > longest) {
-    throw std::invalid_argument{"queue: the name has " + std::to_string(name.size()) +
-                                " bytes, PgQue allows at most " + std::to_string(longest)};
+    throw std::invalid_argument{"queue: the name has " + std::to_string(name.size()) + " bytes, PgQue allows at most " +
+                                std::to_string(longest)};
   }
 }
 

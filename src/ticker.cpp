@@ -91,8 +91,7 @@ void TickerImpl::run() {
       logger_.error(lost ? LogLevel::warning : LogLevel::error, lost ? LogEvent::connection_lost : LogEvent::failed,
                     error);
       if (!ever_connected) throw;
-      if (!lost && is_permanent(error) &&
-          (!options_.on_error || options_.on_error(error) == ErrorAction::stop)) {
+      if (!lost && is_permanent(error) && (!options_.on_error || options_.on_error(error) == ErrorAction::stop)) {
         throw;
       }
       // The session and its lock go now, so that a standby can take over while this one pauses.
@@ -186,6 +185,8 @@ void Ticker::stop() noexcept {
   if (impl_) impl_->stop();
 }
 
-TickerStats Ticker::stats() const { return required(impl_).stats(); }
+TickerStats Ticker::stats() const {
+  return required(impl_).stats();
+}
 
 }  // namespace pgque

@@ -26,8 +26,12 @@ Transaction::Transaction(Transaction&&) noexcept = default;
 Transaction& Transaction::operator=(Transaction&&) noexcept = default;
 Transaction::~Transaction() = default;
 
-void Transaction::commit() { own(executor(), "commit").commit({"commit"}); }
+void Transaction::commit() {
+  own(executor(), "commit").commit({"commit"});
+}
 
-void Transaction::rollback() { own(executor(), "rollback").rollback(); }
+void Transaction::rollback() {
+  own(executor(), "rollback").rollback();
+}
 
 }  // namespace pgque

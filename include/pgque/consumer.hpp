@@ -119,7 +119,7 @@ struct ConsumerStats {
   std::uint64_t takeovers = 0;   ///< batches lost to another worker
   std::uint64_t reconnects = 0;  ///< connections made after the first
   ConsumerState state = ConsumerState::idle;
-  std::string last_error{};      ///< what() of the latest error; empty if there was none
+  std::string last_error{};  ///< what() of the latest error; empty if there was none
 };
 
 /// What a handler may ask while it runs. Valid only during the call, on the thread of the call.
@@ -181,9 +181,8 @@ class PGQUE_EXPORT Consumer {
     } else {
       static_assert(std::is_invocable_v<Handler&, const Message&>,
                     "a handler takes (const Message&) or (const Message&, Context&)");
-      return add(std::move(type), [handler = std::move(handler)](const Message& message, Context&) mutable {
-        handler(message);
-      });
+      return add(std::move(type),
+                 [handler = std::move(handler)](const Message& message, Context&) mutable { handler(message); });
     }
   }
 

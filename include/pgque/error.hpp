@@ -22,10 +22,10 @@ class PGQUE_EXPORT Error : public std::runtime_error {
  public:
   /// The facts about a failure.
   struct Facts {
-    std::string operation{};  ///< what was being done, such as `send to queue "orders"`
+    std::string operation{};       ///< what was being done, such as `send to queue "orders"`
     std::string server_message{};  ///< the server's primary message; empty when no server spoke
-    std::string sqlstate{};  ///< five characters; empty when there is none
-    std::string advice{};  ///< what to do about it; may be empty
+    std::string sqlstate{};        ///< five characters; empty when there is none
+    std::string advice{};          ///< what to do about it; may be empty
     bool retryable = false;
     bool outcome_unknown = false;
   };

@@ -44,9 +44,9 @@ inline bool has_escaped_nul(const std::string& json) {
 }
 
 template <class T>
-inline constexpr bool is_character = std::is_same_v<T, char> || std::is_same_v<T, signed char> ||
-                                     std::is_same_v<T, unsigned char> || std::is_same_v<T, wchar_t> ||
-                                     std::is_same_v<T, char16_t> || std::is_same_v<T, char32_t>;
+inline constexpr bool is_character =
+    std::is_same_v<T, char> || std::is_same_v<T, signed char> || std::is_same_v<T, unsigned char> ||
+    std::is_same_v<T, wchar_t> || std::is_same_v<T, char16_t> || std::is_same_v<T, char32_t>;
 
 // A lone character would silently become a number.
 template <class T>
@@ -99,8 +99,9 @@ T payload_as(const Message& message) {
 }
 
 template <class T>
-struct PayloadDecoder<T, std::enable_if_t<std::is_same_v<T, nlohmann::json> ||
-                                          std::is_same_v<decltype(std::declval<const nlohmann::json&>().get<T>()), T>>> {
+struct PayloadDecoder<T,
+                      std::enable_if_t<std::is_same_v<T, nlohmann::json> ||
+                                       std::is_same_v<decltype(std::declval<const nlohmann::json&>().get<T>()), T>>> {
   static T decode(const Message& message) { return payload_as<T>(message); }
 };
 

@@ -22,7 +22,7 @@ namespace pgque {
 namespace detail {
 class TickerImpl;
 struct Access;
-}
+}  // namespace detail
 
 /// How a ticker works. Wrong values make the constructor throw `std::invalid_argument`.
 struct TickerOptions {
@@ -52,12 +52,12 @@ struct TickerOptions {
 
 /// Counters since the ticker was made.
 struct TickerStats {
-  std::uint64_t ticks = 0;       ///< ticks created, over all queues
-  std::uint64_t retries = 0;     ///< messages brought back for another delivery
-  std::uint64_t maintenance = 0; ///< rounds of maintenance
-  std::uint64_t reconnects = 0;  ///< connections made after the first
-  bool leader = false;           ///< whether this is the active ticker now
-  std::string last_error{};      ///< what() of the latest error; empty if there was none
+  std::uint64_t ticks = 0;        ///< ticks created, over all queues
+  std::uint64_t retries = 0;      ///< messages brought back for another delivery
+  std::uint64_t maintenance = 0;  ///< rounds of maintenance
+  std::uint64_t reconnects = 0;   ///< connections made after the first
+  bool leader = false;            ///< whether this is the active ticker now
+  std::string last_error{};       ///< what() of the latest error; empty if there was none
 };
 
 /// Calls what PgQue needs called regularly: `ticker()`, `maint_retry_events()` until it returns 0, `maint()` and

@@ -1,0 +1,50 @@
+#pragma once
+
+// What all examples share: where the database is, and a queue to play with.
+
+#include <cstdlib>
+#include <random>
+#include <stdexcept>
+#include <string>
+
+#include <pgque/pgque.hpp>
+#include <pqxx/pqxx>
+
+namespace example {
+
+inline std::string dsn() {
+  const char* value = std::getenv("PGQUE_TEST_DSN");
+  if (!value) throw std::runtime_error{"set PGQUE_TEST_DSN to a database with PgQue, or use scripts/with-postgres"};
+  return value;
+}
+
+// Queues are created once, by an administrator or a migration, not by every service that uses them.
+inline void create_queue(const std::string& name) {
+  pqxx::connection connection{dsn()};
+  pqxx::nontransaction{connection}.exec("select pgque.create_queue(" + connection.quote(name) + ")");
+}
+
+// A queue for one run of one example.
+class TemporaryQueue {
+ public:
+  explicit TemporaryQueue(const std::string& prefix)
+      : name_{prefix + '_' + std::to_string(std::random_device{}() % 1000000)} {
+    create_queue(name_);
+  }
+  TemporaryQueue(const TemporaryQueue&) = delete;
+  TemporaryQueue& operator=(const TemporaryQueue&) = delete;
+  ~TemporaryQueue() {
+    try {
+      pqxx::connection connection{dsn()};
+      pqxx::nontransaction{connection}.exec("select pgque.drop_queue(" + connection.quote(name_) + ", true)");
+    } catch (const std::exception&) {
+      // Left behind if the database is gone; nothing an example could do about it.
+    }
+  }
+  const std::string& name() const { return name_; }
+
+ private:
+  std::string name_;
+};
+
+}  // namespace example
