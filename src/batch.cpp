@@ -30,7 +30,7 @@ std::vector<Message> Batch::open() {
     messages = read_messages(coop_ ? autocommit_.run(sql::receive_coop, coop_params, receive)
                                    : autocommit_.run(sql::receive, params, receive));
   } else {
-    transaction_ = std::make_unique<TransactionExecutor>(session_);
+    begin();
     if (options_.max_messages) {
       // The whole batch is opened on the server, and comes over in pages. In split mode the cursor outlives the
       // transaction.
@@ -51,6 +51,13 @@ std::vector<Message> Batch::open() {
   }
   if (!messages.empty()) batch_ = id_ = messages.front().batch_id;
   return messages;
+}
+
+void Batch::begin() {
+  transaction_ = std::make_unique<TransactionExecutor>(session_);
+  // Behind a pooler a setting of the session would go to whoever gets that server connection next.
+  const auto settings = options_.pooled ? session_settings(options_) : std::string{};
+  if (!settings.empty()) transaction_->run_plain(settings, operation("configure the transaction"));
 }
 
 std::vector<Message> Batch::fetch() {
@@ -81,7 +88,7 @@ Finish Batch::finish(const std::vector<Retry>& retries) {
   close_cursor();
   const auto id = static_cast<std::int64_t>(id_);
   if (!retries.empty()) {
-    if (!transaction_) transaction_ = std::make_unique<TransactionExecutor>(session_);
+    if (!transaction_) begin();
     std::string ids = "{";
     std::string delays = "{";
     std::size_t bytes = 0;
@@ -112,6 +119,16 @@ Finish Batch::finish(const std::vector<Retry>& retries) {
   transaction_.reset();
   if (acked) return {Finish::Kind::acked};
   return {coop_ ? Finish::Kind::lost : Finish::Kind::stale};
+}
+
+void Batch::require_connection() {
+  if (!transaction_ || !session_->peer_closed()) return;
+  Error::Facts facts;
+  facts.operation = operation("handle").describe();
+  facts.sqlstate = "08006";
+  facts.advice = "the connection was lost; nothing of the transaction was stored";
+  facts.retryable = true;
+  throw ConnectionError{std::move(facts)};
 }
 
 void Batch::close_cursor() noexcept {

@@ -58,9 +58,11 @@ class Batch {
   pqxx::dbtransaction* transaction() noexcept { return transaction_ ? &transaction_->work() : nullptr; }
   BatchId id() const noexcept { return id_; }
   bool connection_open() const noexcept { return session_->is_open(); }
+  // Throws ConnectionError if a transaction is open and the server has ended it: what handlers do then is lost.
+  void require_connection();
 
  private:
-  pqxx::result run_receive(Executor& executor);
+  void begin();
   std::vector<Message> fetch();
   void close_cursor() noexcept;
   Operation operation(const char* verb) const { return {verb, options_.queue, options_.name, batch_}; }

@@ -1,5 +1,6 @@
 #include "conninfo.hpp"
 
+#include <array>
 #include <cstdlib>
 #include <map>
 #include <memory>
@@ -13,14 +14,27 @@ namespace pgque::detail {
 
 namespace {
 
-// libpq quotes parts of the DSN, and with them perhaps the password: only what precedes the first quote is safe.
-[[noreturn]] void throw_malformed(const char* libpq_text) {
-  std::string reason = libpq_text ? libpq_text : "out of memory";
-  reason.erase(std::min(reason.find('"'), reason.size()));
-  reason.erase(reason.find_last_not_of(" \n:") + 1);
+// libpq's message quotes parts of the DSN, and with them perhaps the password; how it quotes depends on the language.
+// So only what is known to be no secret is taken from it.
+[[noreturn]] void throw_malformed(std::string_view libpq_text) {
+  static constexpr std::array<std::string_view, 12> harmless{"it contains a NUL byte",
+                                                             "IPv6 host address may not be empty",
+                                                             "missing \"=\"",
+                                                             "unterminated quoted string",
+                                                             "invalid connection option",
+                                                             "invalid percent-encoded",
+                                                             "forbidden value %00",
+                                                             "end of string reached",
+                                                             "unexpected character",
+                                                             "missing key/value separator",
+                                                             "extra key/value separator",
+                                                             "invalid URI query parameter"};
   Error::Facts facts;
   facts.operation = "connect";
-  facts.advice = "dsn: neither a postgresql:// URI nor key=value settings (" + reason + ")";
+  facts.advice = "dsn: neither a postgresql:// URI nor key=value settings";
+  for (const auto reason : harmless) {
+    if (libpq_text.substr(0, reason.size()) == reason) facts.advice += " (" + std::string{reason} + ')';
+  }
   throw ConnectionError{std::move(facts)};
 }
 
@@ -30,7 +44,7 @@ std::map<std::string, std::string> parse(std::string_view dsn) {
   const std::unique_ptr<PQconninfoOption, void (*)(PQconninfoOption*)> options{
       PQconninfoParse(std::string{dsn}.c_str(), &text), PQconninfoFree};
   const std::unique_ptr<char, void (*)(void*)> message{text, PQfreemem};
-  if (!options) throw_malformed(message.get());
+  if (!options) throw_malformed(message ? message.get() : "");
   std::map<std::string, std::string> settings;
   for (const auto* option = options.get(); option->keyword; ++option) {
     if (option->val) settings.emplace(option->keyword, option->val);
@@ -53,15 +67,18 @@ std::string complete_conninfo(std::string_view dsn, const SessionOptions& option
   auto settings = parse(dsn);
   // emplace() keeps what the DSN says.
   settings.emplace("fallback_application_name", options.application_name);
-  if (!std::getenv("PGCONNECT_TIMEOUT")) {
-    settings.emplace("connect_timeout", std::to_string(options.connect_timeout.count()));
+  // What is set here would come before a service file, so that one is trusted to say all of it.
+  if (settings.count("service") == 0 && !std::getenv("PGSERVICE")) {
+    if (!std::getenv("PGCONNECT_TIMEOUT")) {
+      settings.emplace("connect_timeout", std::to_string(options.connect_timeout.count()));
+    }
+    // A peer that vanished is noticed after about a minute instead of the operating system's two hours, and data it
+    // does not acknowledge after as long.
+    settings.emplace("keepalives_idle", "30");
+    settings.emplace("keepalives_interval", "10");
+    settings.emplace("keepalives_count", "3");
+    settings.emplace("tcp_user_timeout", "60000");
   }
-  // A peer that vanished is noticed after about a minute instead of the operating system's two hours, and data it
-  // does not acknowledge after as long.
-  settings.emplace("keepalives_idle", "30");
-  settings.emplace("keepalives_interval", "10");
-  settings.emplace("keepalives_count", "3");
-  settings.emplace("tcp_user_timeout", "60000");
   settings["client_encoding"] = "UTF8";  // what this library speaks; not a matter of taste
 
   std::string out;

@@ -31,7 +31,12 @@ ConsumerImpl::ConsumerImpl(std::string_view dsn, ConsumerOptions options)
   check(options_);
   session_options_.connect_timeout = options_.connect_timeout;
   session_options_.application_name = "pgque consumer";
-  complete_conninfo(dsn_, session_options_);  // a malformed DSN is found here and now
+  session_options_.prepared_statements = !options_.pooled;
+  listen_session_options_ = session_options_;
+  listen_session_options_.application_name = "pgque listener";
+  // A malformed DSN is found here and now.
+  complete_conninfo(dsn_, session_options_);
+  complete_conninfo(options_.listen_dsn, listen_session_options_);
 }
 
 void ConsumerImpl::add(std::string type, Handler handler) {
@@ -59,6 +64,11 @@ ConsumerImpl::Run::Run(ConsumerImpl& owner)
   if (!options_.subconsumer.empty()) {
     heartbeat_.emplace(owner.dsn_, options_, owner.session_options_, log_);
   }
+}
+
+ConsumerImpl::Run::~Run() {
+  drop_batch();
+  disconnect();
 }
 
 void ConsumerImpl::Run::operator()() {
@@ -115,16 +125,9 @@ Outcome ConsumerImpl::Run::carry_out(const Step& step) {
 
 Outcome ConsumerImpl::Run::connect() {
   set_state(ConsumerState::connecting);
+  disconnect();  // after an error halfway through
   session_ = Session::connect(owner_.dsn_, owner_.session_options_);
-  std::string settings;
-  if (transaction_mode(options_) == TransactionMode::per_batch) {
-    settings +=
-        "set idle_in_transaction_session_timeout = " + std::to_string(options_.idle_in_transaction_timeout.count()) +
-        ';';
-  }
-  if (options_.statement_timeout.count() > 0) {
-    settings += "set statement_timeout = " + std::to_string(options_.statement_timeout.count()) + ';';
-  }
+  const auto settings = options_.pooled ? std::string{} : session_settings(options_);
   if (!settings.empty()) AutocommitExecutor{session_}.run_plain(settings, {"configure the session"});
   listen();
   if (std::exchange(ever_connected_, true)) {
@@ -136,12 +139,20 @@ Outcome ConsumerImpl::Run::connect() {
 
 void ConsumerImpl::Run::listen() {
   const Operation operation{"listen", options_.queue, options_.name};
-  auto& connection = session_->idle_connection(operation);
+  if (!options_.listen_dsn.empty()) {
+    listen_session_ = Session::connect(options_.listen_dsn, owner_.listen_session_options_);
+  } else if (options_.pooled) {
+    log_(LogLevel::warning, LogEvent::listen_unavailable,
+         "no notifications through a pooler, polling alone; set listen_dsn to a direct connection");
+    return;
+  } else {
+    listen_session_ = session_;
+  }
+  auto& connection = listen_session_->idle_connection(operation);
   try {
     listener_.emplace(connection, "pgque_" + options_.queue, [this] { notified_ = true; });
   } catch (const std::exception& error) {
     if (!connection.is_open()) throw_mapped(error, {operation, Role::none, false});
-    listener_.reset();
     log_(LogLevel::warning, LogEvent::listen_unavailable,
          "no notifications, polling alone: " + primary_message(error.what()));
   }
@@ -149,12 +160,22 @@ void ConsumerImpl::Run::listen() {
 
 void ConsumerImpl::Run::take_notifications() {
   const Operation operation{"wait for notifications", options_.queue, options_.name};
-  auto& connection = session_->idle_connection(operation);
+  // Without notifications the consumer's own connection is watched all the same: its loss is noticed here.
+  auto& connection = (listen_session_ ? *listen_session_ : *session_).idle_connection(operation);
   try {
     connection.get_notifs();
   } catch (const std::exception& error) {
     throw_mapped(error, {operation, Role::none, connection.is_open()});
   }
+}
+
+void ConsumerImpl::Run::disconnect() {
+  // Without a word to the server: libpqxx's UNLISTEN would wait for an answer, and there may be nobody to give one.
+  if (listen_session_) listen_session_->shut_down();
+  if (session_) session_->shut_down();
+  listener_.reset();
+  listen_session_.reset();
+  session_.reset();
 }
 
 Outcome ConsumerImpl::Run::receive() {
@@ -165,7 +186,7 @@ Outcome ConsumerImpl::Run::receive() {
   notified_ = false;
   batch_.emplace(session_, options_);
   {
-    const ReceiveCanceller::Scope scope{canceller_, *session_};
+    const ReceiveCanceller::Scope scope{canceller_, session_};
     page_ = batch_->open();
   }
   if (page_.empty()) return Outcome::nothing;
@@ -176,16 +197,16 @@ Outcome ConsumerImpl::Run::receive() {
 Outcome ConsumerImpl::Run::look_ahead() {
   bool more = false;
   {
-    const ReceiveCanceller::Scope scope{canceller_, *session_};
+    const ReceiveCanceller::Scope scope{canceller_, session_};
     more = batch_->more_windows();
   }
-  batch_.reset();
+  drop_batch();
   return more ? Outcome::more_windows : Outcome::drained;
 }
 
 Outcome ConsumerImpl::Run::handle() {
   set_state(ConsumerState::handling);
-  const Heartbeat::Scope alive{heartbeat_ ? &*heartbeat_ : nullptr};
+  if (heartbeat_ && !alive_) alive_.emplace(&*heartbeat_);  // until the batch is gone
   auto page = dispatcher_.handle(page_, *batch_);
   owner_.count([&](ConsumerStats& stats) {
     stats.messages += page.handled;
@@ -194,6 +215,7 @@ Outcome ConsumerImpl::Run::handle() {
   });
   result_.retries.insert(result_.retries.end(), std::make_move_iterator(page.retries.begin()),
                          std::make_move_iterator(page.retries.end()));
+  if (page.error) std::rethrow_exception(page.error);
   return page.interrupted ? Outcome::page_interrupted : Outcome::page_handled;
 }
 
@@ -224,8 +246,7 @@ Outcome ConsumerImpl::Run::finish() {
       owner_.count([](ConsumerStats& stats) { ++stats.takeovers; });
       log_.write(batch_record(LogLevel::warning, LogEvent::batch_lost,
                               "another worker took the batch over; its messages are handled again there"));
-      batch_.reset();
-      page_.clear();
+      drop_batch();
       return Outcome::lost;
     case Finish::Kind::nack_failed: {
       auto record = batch_record(LogLevel::error, LogEvent::nack_failed, finish.error->what());
@@ -236,19 +257,22 @@ Outcome ConsumerImpl::Run::finish() {
       return Outcome::abandoned;
     }
   }
-  batch_.reset();
-  page_.clear();
+  drop_batch();
   return Outcome::finished;
 }
 
 Outcome ConsumerImpl::Run::wait() {
   set_state(ConsumerState::waiting);
   const auto deadline = Stopper::Clock::now() + options_.poll_interval;
+  auto& waited_for = listen_session_ ? *listen_session_ : *session_;
   for (;;) {
     // libpq may have read a notification along with an answer, and then the socket stays silent.
     take_notifications();
-    if (notified_) return Outcome::woken;
-    switch (stopper_.wakeup().wait(session_->connection().sock(), deadline)) {
+    if (notified_) {
+      stopper_.sleep_until(notified_polls_.next());
+      return Outcome::woken;
+    }
+    switch (stopper_.wakeup().wait(waited_for.connection().sock(), deadline)) {
       case Wakeup::Woken::signalled:
       case Wakeup::Woken::timeout:
         return Outcome::woken;
@@ -263,13 +287,13 @@ Outcome ConsumerImpl::Run::after_error(const Error& error) {
   if (!cancelled) owner_.count([&](ConsumerStats& stats) { stats.last_error = error.what(); });
   error_ = std::current_exception();
   if (batch_ && !page_.empty()) abandon("an error came before its end");
-  batch_.reset();
-  page_.clear();
+  drop_batch();
 
   // A read-only server is a former primary: only another connection helps.
-  if (!session_ || !session_->is_open() || error.sqlstate() == "25006") {
-    listener_.reset();
-    session_.reset();
+  const bool lost = !session_ || !session_->is_open() || (listen_session_ && !listen_session_->is_open()) ||
+                    dynamic_cast<const ConnectionError*>(&error) != nullptr;
+  if (lost || error.sqlstate() == "25006") {
+    disconnect();
     log_.error(LogLevel::warning, LogEvent::connection_lost, error);
     return Outcome::connection_failed;
   }
@@ -286,6 +310,11 @@ void ConsumerImpl::Run::abandon(const char* why) {
   owner_.count([](ConsumerStats& stats) { ++stats.abandoned; });
   log_.write(batch_record(LogLevel::warning, LogEvent::batch_abandoned,
                           std::string{"the batch is not acknowledged and will be delivered again: "} + why));
+  drop_batch();
+}
+
+void ConsumerImpl::Run::drop_batch() {
+  alive_.reset();
   batch_.reset();
   page_.clear();
 }

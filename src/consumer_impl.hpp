@@ -15,6 +15,7 @@
 #include "dispatcher.hpp"
 #include "heartbeat.hpp"
 #include "logger.hpp"
+#include "rate_limit.hpp"
 #include "receive_canceller.hpp"
 #include "run_state.hpp"
 #include "session.hpp"
@@ -46,6 +47,7 @@ class ConsumerImpl {
   const std::string dsn_;
   const ConsumerOptions options_;
   SessionOptions session_options_;
+  SessionOptions listen_session_options_;
   Handlers handlers_;
   Logger logger_;
   RunState run_state_;
@@ -57,6 +59,9 @@ class ConsumerImpl {
 class ConsumerImpl::Run {
  public:
   explicit Run(ConsumerImpl& owner);
+  Run(const Run&) = delete;
+  Run& operator=(const Run&) = delete;
+  ~Run();
   void operator()();
 
  private:
@@ -71,7 +76,9 @@ class ConsumerImpl::Run {
   Outcome after_error(const Error& error);
   void listen();
   void take_notifications();
+  void disconnect();
   void abandon(const char* why);
+  void drop_batch();
   void set_state(ConsumerState state);
   LogRecord batch_record(LogLevel level, LogEvent event, std::string_view text) const;
 
@@ -82,10 +89,13 @@ class ConsumerImpl::Run {
   Dispatcher dispatcher_;
   ReceiveCanceller canceller_;
   std::optional<Heartbeat> heartbeat_;
+  std::optional<Heartbeat::Scope> alive_;  // while there is a batch
 
   std::shared_ptr<Session> session_;
-  std::optional<Listener> listener_;  // goes before the session
+  std::shared_ptr<Session> listen_session_;  // the same one, or one of its own, or none
+  std::optional<Listener> listener_;         // goes before its session
   bool notified_ = false;
+  RateLimit notified_polls_{std::chrono::milliseconds{33}, 10};
   bool ever_connected_ = false;
 
   std::optional<Batch> batch_;

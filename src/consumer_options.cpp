@@ -63,6 +63,10 @@ void check(const ConsumerOptions& options) {
           "transaction: consumers with concurrency above 1 are always split; handlers cannot share a transaction"};
     }
   }
+  if (options.pooled && options.max_messages && transaction_mode(options) == TransactionMode::split) {
+    throw std::invalid_argument{
+        "max_messages: in split mode pages are read from a session's cursor, which a pooler does not keep"};
+  }
   check_duration("drain_timeout", options.drain_timeout, milliseconds{0}, longest_wait);
   check(options.reconnect);
   check_duration("connect_timeout", options.connect_timeout, milliseconds{0}, longest_wait);
@@ -75,6 +79,28 @@ void check(const ConsumerOptions& options) {
 TransactionMode transaction_mode(const ConsumerOptions& options) noexcept {
   const bool shared = !options.subconsumer.empty() || options.concurrency > 1;
   return options.transaction.value_or(shared ? TransactionMode::split : TransactionMode::per_batch);
+}
+
+std::string session_settings(const ConsumerOptions& options) {
+  const std::string set = options.pooled ? "set local " : "set ";
+  std::string settings;
+  // The server looks for a consumer that vanished as this side looks for the server, unless it does so sooner anyway:
+  // until it is found gone, what its transaction has locked stays locked. A pooler does that by itself.
+  if (!options.pooled) {
+    settings +=
+        "select set_config(name, most::text, false) from pg_settings join (values ('tcp_keepalives_idle', 30), "
+        "('tcp_keepalives_interval', 10), ('tcp_keepalives_count', 3), ('tcp_user_timeout', 60000)) as v(name, most) "
+        "using (name) where setting::int not between 1 and most;";
+  }
+  if (transaction_mode(options) == TransactionMode::per_batch) {
+    settings += set +
+                "idle_in_transaction_session_timeout = " + std::to_string(options.idle_in_transaction_timeout.count()) +
+                ';';
+  }
+  if (options.statement_timeout.count() > 0) {
+    settings += set + "statement_timeout = " + std::to_string(options.statement_timeout.count()) + ';';
+  }
+  return settings;
 }
 
 std::chrono::milliseconds heartbeat_interval(const ConsumerOptions& options) noexcept {

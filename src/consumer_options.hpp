@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <string>
 
 #include <pgque/consumer.hpp>
 
@@ -11,6 +12,9 @@ void check(const ConsumerOptions& options);
 
 // The transaction mode that the options amount to.
 TransactionMode transaction_mode(const ConsumerOptions& options) noexcept;
+
+// The statements that make a session, or behind a pooler each transaction, behave as the options say. May be empty.
+std::string session_settings(const ConsumerOptions& options);
 
 // How often a cooperative worker gives a sign of life while its handlers run.
 std::chrono::milliseconds heartbeat_interval(const ConsumerOptions& options) noexcept;

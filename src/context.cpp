@@ -29,7 +29,13 @@ pqxx::transaction_base& ContextState::transaction() {
 }
 
 void ContextState::keep() {
-  if (savepoint) savepoint->commit();
+  if (!savepoint) return;
+  // Deferred constraints are checked now, while it is known whose writes violate them: at the batch's commit one bad
+  // message would fail all, for ever. Going back to the inner savepoint leaves the constraints deferred.
+  savepoint->exec(
+      "savepoint pgque_check; set constraints all immediate; rollback to savepoint pgque_check; "
+      "release savepoint pgque_check");
+  savepoint->commit();
 }
 
 void ContextState::discard() {

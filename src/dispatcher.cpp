@@ -6,6 +6,7 @@
 #include "consumer_machine.hpp"
 #include "context_state.hpp"
 #include "limits.hpp"
+#include "run_state.hpp"
 #include "text.hpp"
 
 namespace pgque::detail {
@@ -28,12 +29,19 @@ Dispatcher::Dispatcher(const ConsumerOptions& options, Handlers& handlers, const
 
 PageResult Dispatcher::handle(const std::vector<Message>& page, Batch& batch) {
   std::vector<Outcome> outcomes(page.size());
+  PageResult result;
   if (pool_) {
     handle_concurrently(page, batch, outcomes);
   } else {
-    for (std::size_t i = 0; i < page.size() && may_begin(); ++i) outcomes[i] = handle_one(page[i], batch);
+    try {
+      for (std::size_t i = 0; i < page.size() && may_begin(); ++i) {
+        batch.require_connection();
+        outcomes[i] = handle_one(page[i], batch);
+      }
+    } catch (const Error&) {
+      result.error = std::current_exception();
+    }
   }
-  PageResult result;
   for (auto& outcome : outcomes) {
     result.interrupted |= outcome.verdict == Verdict::interrupted;
     result.handled += outcome.verdict == Verdict::handled;
@@ -55,6 +63,9 @@ void Dispatcher::handle_concurrently(const std::vector<Message>& page, Batch& ba
     } catch (const std::exception& error) {
       outcomes[i] = failure(page[i], std::string{"key function error: "} + error.what(), std::nullopt);
       continue;
+    } catch (...) {
+      outcomes[i] = failure(page[i], "key function error: an exception that is not a std::exception", std::nullopt);
+      continue;
     }
     if (lane == lanes.size()) lanes.emplace_back();
     lanes[lane].push_back(i);
@@ -72,6 +83,7 @@ Dispatcher::Outcome Dispatcher::handle_one(const Message& message, Batch& batch)
   if (found == handlers_.end()) found = handlers_.find("*");
   if (found == handlers_.end()) return unknown_type(message);
 
+  const InsideHandler inside{stopper_};
   ContextState state{message, batch, stopper_, attempt_of(message)};
   std::optional<Outcome> failed;
   try {

@@ -2,6 +2,7 @@
 
 // From messages to handlers and their outcomes.
 
+#include <exception>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -27,6 +28,7 @@ struct PageResult {
   std::uint64_t failed = 0;
   std::uint64_t unknown = 0;
   std::vector<Retry> retries;
+  std::exception_ptr error;  // why the batch's transaction cannot go on
 };
 
 class Dispatcher {
@@ -35,7 +37,7 @@ class Dispatcher {
   Dispatcher(const ConsumerOptions& options, Handlers& handlers, const Stopper& stopper, Logger& logger);
 
   // Calls the handlers for one page, in order, or on several threads at once with order only within a key. Exceptions
-  // of handlers become retries. Throws Error only if the batch's transaction cannot go on.
+  // of handlers become retries.
   PageResult handle(const std::vector<Message>& page, Batch& batch);
 
  private:

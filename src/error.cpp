@@ -8,7 +8,7 @@ namespace {
 
 std::string compose(const Error::Facts& facts) {
   std::string out = facts.operation;
-  if (!facts.server_message.empty()) out += ": " + facts.server_message;
+  if (!facts.server_message.empty()) out += (out.empty() ? "" : ": ") + facts.server_message;
   if (!facts.sqlstate.empty()) out += " [SQLSTATE " + facts.sqlstate + ']';
   if (!facts.advice.empty()) out += (out.empty() ? "" : ": ") + facts.advice;
   return out;

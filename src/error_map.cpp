@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <new>
 #include <stdexcept>
 
 #include "pqxx_compat.hpp"
@@ -65,7 +66,7 @@ bool is_retryable(std::string_view state, std::string_view message) {
 }
 
 std::string advice_for(std::string_view state, std::string_view message, Role role) {
-  if (state == "42501" && role != Role::none && !contains(message, "server")) {
+  if (state == "42501" && role != Role::none) {
     return std::string{"grant the role "} + role_name(role) + " to the connecting user";
   }
   const bool undefined = state == "42883" || state == "42P01" || state == "42704";
@@ -76,16 +77,26 @@ std::string advice_for(std::string_view state, std::string_view message, Role ro
   return {};
 }
 
+// Such as "DETAIL: ", "LINE 1: " or "ZEILE 1: ": no small letters before a colon that comes soon.
+bool begins_with_label(std::string_view line) {
+  constexpr std::size_t longest = 32;
+  const auto colon = line.substr(0, longest).find(':');
+  if (colon == std::string_view::npos || colon == 0) return false;
+  const auto label = line.substr(0, colon);
+  return std::all_of(label.begin(), label.end(), [](char c) {
+    return c == ' ' || (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || static_cast<unsigned char>(c) >= 0x80;
+  });
+}
+
 }  // namespace
 
 std::string primary_message(std::string_view text) {
-  // "ERROR:  message\nDETAIL:  ...\nCONTEXT:  ...", with all words in capitals possibly translated.
+  // "ERROR:  message\nDETAIL:  ...\nLINE 1: ...", where libpq translates the words in capitals and their punctuation.
   if (const auto colon = text.find(":  "); colon != std::string_view::npos && colon < text.find('\n')) {
     text.remove_prefix(colon + 3);
   }
   for (auto newline = text.find('\n'); newline != std::string_view::npos; newline = text.find('\n', newline + 1)) {
-    const auto line = text.substr(newline + 1, text.find('\n', newline + 1) - newline - 1);
-    if (contains(line, ":  ") || line.substr(0, 5) == "LINE " || line.empty()) {
+    if (begins_with_label(text.substr(newline + 1))) {
       text = text.substr(0, newline);
       break;
     }
@@ -114,8 +125,8 @@ std::string primary_message(std::string_view text) {
 }
 
 [[noreturn]] void throw_mapped(const std::exception& error, const FailureContext& context) {
-  // What this library throws itself passes through.
-  if (dynamic_cast<const Error*>(&error)) throw;
+  // What this library throws itself passes through, and what has nothing to do with the server.
+  if (dynamic_cast<const Error*>(&error) || dynamic_cast<const std::bad_alloc*>(&error)) throw;
   const auto [kind, sqlstate] = classify(error);
   Error::Facts facts;
   facts.operation = context.operation.describe();
@@ -138,8 +149,10 @@ std::string primary_message(std::string_view text) {
       facts.advice = context.may_have_committed ? "the connection was lost; the call may or may not have taken effect"
                                                 : "the connection was lost; nothing of the transaction was stored";
       throw ConnectionError{std::move(facts)};
-    case PqxxFailure::sql:
     case PqxxFailure::other:
+      facts.advice = error.what();
+      throw Error{std::move(facts)};
+    case PqxxFailure::sql:
       break;
   }
   facts.server_message = primary_message(error.what());
@@ -149,7 +162,7 @@ std::string primary_message(std::string_view text) {
 bool is_permanent(const Error& error) {
   if (dynamic_cast<const QueueNotFound*>(&error) || dynamic_cast<const ConsumerNotFound*>(&error)) return true;
   const std::string_view state{error.sqlstate()};
-  return state == "42501" || state == "3F000" || state == "42883" || state == "42P01" || state == "42704" ||
+  return state == "42501" || state == "3F000" || state == "42883" || state == "42704" ||
          (state == "P0001" && !dynamic_cast<const BatchNotFound*>(&error));
 }
 

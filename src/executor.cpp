@@ -8,6 +8,7 @@
 
 #include "error_map.hpp"
 #include "session.hpp"
+#include "text.hpp"
 
 namespace pgque::detail {
 
@@ -17,11 +18,12 @@ namespace {
 void append_name(std::string& out, const char* what, std::string_view name) {
   if (name.empty()) return;
   constexpr std::size_t longest = 100;
+  const auto shown = sanitized(name, longest);
   out += out.back() == '(' ? "" : ", ";
   out += what;
   out += " \"";
-  out += name.substr(0, longest);
-  out += name.size() > longest ? "...\"" : "\"";
+  out += shown;
+  out += shown.size() < name.size() ? "...\"" : "\"";
 }
 
 // A registration that lost a race against another one, or a statement that a pooler or DISCARD made the server forget.
@@ -73,6 +75,10 @@ pqxx::result AutocommitExecutor::run(const Statement& statement, Params params, 
   }
 }
 
+void AutocommitExecutor::require_usable(const Operation& operation) {
+  session_->idle_connection(operation);
+}
+
 pqxx::result AutocommitExecutor::run_plain(const std::string& sql, const Operation& operation) {
   return once(operation, Role::none, [&](pqxx::transaction_base& tx) { return tx.exec(sql); });
 }
@@ -94,17 +100,21 @@ TransactionExecutor::~TransactionExecutor() {
 
 template <class Run>
 pqxx::result TransactionExecutor::guarded(const Operation& operation, Role role, const Run& run) {
-  if (!work_) throw std::logic_error{operation.describe() + ": the transaction is finished"};
-  if (session_->closed()) throw std::logic_error{operation.describe() + ": the client is closed"};
-  if (!failure_.empty()) {
-    throw std::logic_error{operation.describe() +
-                           ": the transaction has failed and must be rolled back; it failed at " + failure_};
-  }
+  require_usable(operation);
   try {
     return run();
   } catch (const std::exception& error) {
     failure_ = operation.describe();
     throw_mapped(error, {operation, role, session_->connection().is_open()});
+  }
+}
+
+void TransactionExecutor::require_usable(const Operation& operation) {
+  if (!work_) throw std::logic_error{operation.describe() + ": the transaction is finished"};
+  if (session_->closed()) throw std::logic_error{operation.describe() + ": the client is closed"};
+  if (!failure_.empty()) {
+    throw std::logic_error{operation.describe() +
+                           ": the transaction has failed and must be rolled back; it failed at " + failure_};
   }
 }
 
@@ -143,6 +153,14 @@ CallerExecutor::CallerExecutor(pqxx::transaction_base& transaction) : transactio
   const auto encoding = client_encoding(connection_of(transaction));
   if (encoding != "UTF8" && encoding != "SQL_ASCII") {
     throw std::invalid_argument{"transaction: its connection's client_encoding is " + encoding + ", must be UTF8"};
+  }
+}
+
+void CallerExecutor::require_usable(const Operation& operation) {
+  try {
+    transaction_.exec(std::string{});
+  } catch (const std::exception& error) {
+    throw_mapped(error, {operation, Role::none, connection_of(transaction_).is_open()});
   }
 }
 

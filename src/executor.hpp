@@ -36,6 +36,8 @@ class Executor {
 
   // Runs one statement; failures are thrown as pgque errors.
   virtual pqxx::result run(const Statement& statement, Params params, const Operation& operation) = 0;
+  // Throws as run() would if no statement can be run any more.
+  virtual void require_usable(const Operation& operation) = 0;
 };
 
 // Each statement is committed before run() returns. Repeats what certainly had no effect and cannot succeed otherwise:
@@ -44,6 +46,7 @@ class AutocommitExecutor final : public Executor {
  public:
   explicit AutocommitExecutor(std::shared_ptr<Session> session) : session_{std::move(session)} {}
   pqxx::result run(const Statement& statement, Params params, const Operation& operation) override;
+  void require_usable(const Operation& operation) override;
   // Runs `sql` as it is, once.
   pqxx::result run_plain(const std::string& sql, const Operation& operation);
 
@@ -61,6 +64,7 @@ class TransactionExecutor final : public Executor {
   ~TransactionExecutor() override;
 
   pqxx::result run(const Statement& statement, Params params, const Operation& operation) override;
+  void require_usable(const Operation& operation) override;
   // Runs `sql` as it is, for what cannot be prepared.
   pqxx::result run_plain(const std::string& sql, const Operation& operation);
 
@@ -85,6 +89,7 @@ class CallerExecutor final : public Executor {
  public:
   explicit CallerExecutor(pqxx::transaction_base& transaction);
   pqxx::result run(const Statement& statement, Params params, const Operation& operation) override;
+  void require_usable(const Operation& operation) override;
 
  private:
   pqxx::transaction_base& transaction_;

@@ -19,6 +19,7 @@ Heartbeat::~Heartbeat() {
   {
     const std::lock_guard lock{mutex_};
     quit_ = true;
+    if (beating_) beating_->shut_down();  // it may be waiting for an answer that never comes
   }
   changed_.notify_all();
   thread_.join();
@@ -44,9 +45,21 @@ void Heartbeat::run() {
   }
 }
 
+Heartbeat::Beating::Beating(Heartbeat& heartbeat) : heartbeat_{heartbeat} {
+  const std::lock_guard lock{heartbeat_.mutex_};
+  if (!heartbeat_.quit_) heartbeat_.beating_ = heartbeat_.session_.get();
+}
+
+Heartbeat::Beating::~Beating() {
+  const std::lock_guard lock{heartbeat_.mutex_};
+  heartbeat_.beating_ = nullptr;
+}
+
 void Heartbeat::beat() {
   try {
     if (!session_ || !session_->is_open()) session_ = Session::connect(dsn_, session_options_);
+    const Beating beating{*this};
+    if (!beating) return;
     const Operation operation{"touch_subconsumer", options_.queue, options_.name};
     const auto found = read_int64(AutocommitExecutor{session_}.run(
         sql::touch_subconsumer, {options_.queue, options_.name, options_.subconsumer}, operation));

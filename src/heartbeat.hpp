@@ -41,6 +41,19 @@ class Heartbeat {
   };
 
  private:
+  // Marks the session as waiting for an answer, so that the destructor can end that.
+  class Beating {
+   public:
+    explicit Beating(Heartbeat& heartbeat);
+    Beating(const Beating&) = delete;
+    Beating& operator=(const Beating&) = delete;
+    ~Beating();
+    explicit operator bool() const noexcept { return heartbeat_.beating_ != nullptr; }  // false: about to quit
+
+   private:
+    Heartbeat& heartbeat_;
+  };
+
   void set_active(bool active);
   void run();
   void beat();
@@ -54,6 +67,7 @@ class Heartbeat {
 
   std::mutex mutex_;
   std::condition_variable changed_;
+  Session* beating_ = nullptr;
   bool active_ = false;
   bool quit_ = false;
   std::thread thread_;

@@ -21,7 +21,9 @@ inline void check_at_least(std::string_view argument, std::int64_t value, std::i
 template <class Rep, class Period>
 void check_duration(std::string_view argument, std::chrono::duration<Rep, Period> value,
                     std::chrono::milliseconds least, std::chrono::milliseconds most) {
-  if (value >= least && value <= most) return;
+  // In floating point, where no conversion of units overflows.
+  const std::chrono::duration<double, std::milli> exact{value};
+  if (exact >= least && exact <= most) return;
   throw std::invalid_argument{std::string{argument} + ": must be between " + std::to_string(least.count()) +
                               " ms and " + std::to_string(most.count()) + " ms"};
 }

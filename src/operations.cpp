@@ -102,7 +102,11 @@ std::vector<EventId> Operations::send_batch(std::string_view queue, std::string_
   detail::check_queue(queue);
   detail::check_text("type", type);
   auto& run_by = executor();
-  if (payloads.empty()) return {};
+  const Operation operation{"send_batch", queue};
+  if (payloads.empty()) {
+    run_by.require_usable(operation);
+    return {};
+  }
 
   std::size_t bytes = 0;
   std::size_t json = 0;
@@ -120,7 +124,6 @@ std::vector<EventId> Operations::send_batch(std::string_view queue, std::string_
   }
 
   const auto type_name = type_or_default(type);
-  const Operation operation{"send_batch", queue};
   const auto run = [&] {
     const auto encoded = Param::binary(array.bytes());
     if (json == payloads.size())

@@ -14,10 +14,10 @@ ReceiveCanceller::~ReceiveCanceller() {
   thread_.join();
 }
 
-void ReceiveCanceller::set(Session* session) {
+void ReceiveCanceller::set(std::shared_ptr<Session> session) {
   {
     const std::lock_guard lock{mutex_};
-    session_ = session;
+    session_ = std::move(session);
   }
   changed_.notify_all();
 }
@@ -31,9 +31,19 @@ void ReceiveCanceller::run() {
   for (;;) {
     changed_.wait(lock, [&] { return quit_ || session_; });
     if (quit_) return;
-    // The request may arrive before the statement does, so it is repeated while the receive goes on.
-    session_->cancel();
-    changed_.wait_for(lock, std::chrono::milliseconds{20}, [&] { return quit_ || !session_; });
+    const auto session = session_;
+    const auto ended = [&] { return quit_ || session_ != session; };
+    // The request goes over a connection of its own. When the network is gone it never returns, so it has a thread
+    // of its own too, which nobody waits for; it keeps the session for as long as it needs it.
+    const auto cancel = [session] { session->cancel(); };
+    // It may arrive before the statement does, so it is repeated while the receive goes on.
+    for (int requests = 0; requests < 5 && !ended(); ++requests) {
+      std::thread{cancel}.detach();
+      changed_.wait_for(lock, std::chrono::milliseconds{200}, ended);
+    }
+    // Whoever has not answered by now is not going to.
+    if (!ended()) session->shut_down();
+    changed_.wait(lock, ended);
   }
 }
 

@@ -1,12 +1,14 @@
 #pragma once
 
 // Lets stop() end a receive that waits for a lock: another process with the same consumer name may hold it for as
-// long as its handlers run.
+// long as its handlers run. Nothing but a rollback follows a receive that stop() has met, so a cancel that comes late
+// does no harm.
 
 #include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <thread>
+#include <utility>
 
 #include "session.hpp"
 #include "stopper.hpp"
@@ -21,10 +23,12 @@ class ReceiveCanceller {
   ReceiveCanceller& operator=(const ReceiveCanceller&) = delete;
   ~ReceiveCanceller();
 
-  // While it lives, stop() cancels what the session is executing. No cancel request is under way when it is gone.
+  // While it lives, stop() cancels what the session is executing.
   class Scope {
    public:
-    Scope(ReceiveCanceller& canceller, Session& session) : canceller_{canceller} { canceller_.set(&session); }
+    Scope(ReceiveCanceller& canceller, std::shared_ptr<Session> session) : canceller_{canceller} {
+      canceller_.set(std::move(session));
+    }
     Scope(const Scope&) = delete;
     Scope& operator=(const Scope&) = delete;
     ~Scope() { canceller_.set(nullptr); }
@@ -34,14 +38,14 @@ class ReceiveCanceller {
   };
 
  private:
-  void set(Session* session);
+  void set(std::shared_ptr<Session> session);
   void run();
 
   const Stopper& stopper_;
   Wakeup quit_wakeup_;
   std::mutex mutex_;
   std::condition_variable changed_;
-  Session* session_ = nullptr;
+  std::shared_ptr<Session> session_;
   bool quit_ = false;
   std::thread thread_;
 };

@@ -13,6 +13,22 @@
 
 namespace pgque::detail {
 
+// Marks the current thread as one that runs a handler of whoever has this stopper.
+class InsideHandler {
+ public:
+  explicit InsideHandler(const Stopper& stopper) noexcept : outer_{current()} { current() = &stopper; }
+  InsideHandler(const InsideHandler&) = delete;
+  InsideHandler& operator=(const InsideHandler&) = delete;
+  ~InsideHandler() { current() = outer_; }
+  static const Stopper*& current() noexcept {
+    thread_local const Stopper* stopper = nullptr;
+    return stopper;
+  }
+
+ private:
+  const Stopper* outer_;
+};
+
 class RunState {
  public:
   Stopper& stopper() noexcept { return stopper_; }
@@ -38,7 +54,7 @@ class RunState {
     std::unique_lock lock{mutex_};
     if (!running_) return;
     if (!stopper_.requested()) stopper_.stop();
-    if (thread_ == std::this_thread::get_id()) return;
+    if (thread_ == std::this_thread::get_id() || InsideHandler::current() == &stopper_) return;
     ended_.wait(lock, [&] { return !running_; });
   }
 

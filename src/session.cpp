@@ -2,6 +2,9 @@
 
 #include <stdexcept>
 
+#include <poll.h>
+#include <sys/socket.h>
+
 #include <pgque/error.hpp>
 
 #include "conninfo.hpp"
@@ -19,6 +22,15 @@ namespace {
   throw ConnectionError{std::move(facts)};
 }
 
+// libpq reports each host or address it tried on a line of its own; which of them matters only the user can tell.
+std::string connect_message(std::string_view text) {
+  while (!text.empty() && text.back() == '\n') text.remove_suffix(1);
+  if (text.find('\n') == std::string_view::npos) return primary_message(text);
+  std::string out;
+  for (const char c : text) out += c == '\n' ? std::string_view{"; "} : std::string_view{&c, 1};
+  return out;
+}
+
 }  // namespace
 
 std::shared_ptr<Session> Session::connect(std::string_view dsn, const SessionOptions& options) {
@@ -30,7 +42,7 @@ std::shared_ptr<Session> Session::connect(std::string_view dsn, const SessionOpt
     Error::Facts facts;
     facts.operation = "connect";
     facts.sqlstate = classify(error).sqlstate;
-    facts.server_message = primary_message(error.what());
+    facts.server_message = connect_message(error.what());
     facts.retryable = true;
     throw ConnectionError{std::move(facts)};
   }
@@ -98,6 +110,20 @@ void Session::close() noexcept {
 
 bool Session::is_open() const noexcept {
   return !closed_ && connection_->is_open();
+}
+
+void Session::shut_down() noexcept {
+  ::shutdown(connection_->sock(), SHUT_RDWR);
+}
+
+bool Session::peer_closed() noexcept {
+#if defined(POLLRDHUP)
+  constexpr short closed = POLLRDHUP | POLLHUP | POLLERR;
+#else
+  constexpr short closed = POLLHUP | POLLERR;
+#endif
+  pollfd descriptor{connection_->sock(), closed, 0};
+  return descriptor.fd < 0 || (::poll(&descriptor, 1, 0) > 0 && (descriptor.revents & closed) != 0);
 }
 
 void Session::cancel() noexcept {

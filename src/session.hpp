@@ -52,8 +52,13 @@ class Session {
   void transaction_begun() noexcept { transaction_open_ = true; }
   void transaction_ended() noexcept { transaction_open_ = false; }
 
-  // Asks the server to cancel what the connection is executing. The only call for other threads.
+  // Asks the server to cancel what the connection is executing. May be called from another thread.
   void cancel() noexcept;
+  // Ends all traffic on the socket at once, so that nothing waits for an answer any more. May be called from another
+  // thread while the session lives. For our own connections only.
+  void shut_down() noexcept;
+  // Whether the server is known to have closed the connection, without asking it. Costs one system call.
+  bool peer_closed() noexcept;
 
  private:
   explicit Session(std::unique_ptr<OwnedConnection> owned, const SessionOptions& options);

@@ -39,14 +39,16 @@ std::vector<std::int64_t> parse_int64_array(std::string_view text) {
   std::vector<std::int64_t> out;
   const char* p = text.data() + 1;
   const char* const end = text.data() + text.size() - 1;
-  while (p < end) {
+  if (p == end) return out;
+  for (;; ++p) {
     std::int64_t value = 0;
     const auto [next, error] = std::from_chars(p, end, value);
     if (error != std::errc{} || (next != end && *next != ',')) {
       throw std::runtime_error{"not an array of integers: " + std::string{text.substr(0, 40)}};
     }
     out.push_back(value);
-    p = next + 1;
+    p = next;
+    if (p == end) break;
   }
   return out;
 }

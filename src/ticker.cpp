@@ -91,7 +91,9 @@ void TickerImpl::run() {
       logger_.error(lost ? LogLevel::warning : LogLevel::error, lost ? LogEvent::connection_lost : LogEvent::failed,
                     error);
       if (!ever_connected) throw;
-      if (!lost && is_permanent(error) && (!options_.on_error || options_.on_error(error) == ErrorAction::stop)) {
+      // No statement here names a queue, so one that is missing was dropped in between.
+      const bool permanent = is_permanent(error) && !dynamic_cast<const QueueNotFound*>(&error);
+      if (!lost && permanent && (!options_.on_error || options_.on_error(error) == ErrorAction::stop)) {
         throw;
       }
       // The session and its lock go now, so that a standby can take over while this one pauses.

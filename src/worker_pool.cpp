@@ -6,10 +6,19 @@ namespace pgque::detail {
 
 WorkerPool::WorkerPool(std::size_t threads) {
   threads_.reserve(threads);
-  for (std::size_t i = 0; i < threads; ++i) threads_.emplace_back([this] { work(); });
+  try {
+    for (std::size_t i = 0; i < threads; ++i) threads_.emplace_back([this] { work(); });
+  } catch (...) {
+    end();  // those that could be made
+    throw;
+  }
 }
 
 WorkerPool::~WorkerPool() {
+  end();
+}
+
+void WorkerPool::end() noexcept {
   {
     const std::lock_guard lock{mutex_};
     quit_ = true;

@@ -25,6 +25,7 @@ class WorkerPool {
 
  private:
   void work();
+  void end() noexcept;
 
   std::mutex mutex_;
   std::condition_variable work_to_do_;

@@ -58,7 +58,7 @@ struct ConsumerOptions {
   /// How long to wait for a notification before asking anyway. Default 30 s; 1 ms to 30 days.
   std::chrono::milliseconds poll_interval{30'000};
   /// How many messages to hold in memory at once. Larger batches are read page by page, and acknowledged after their
-  /// last message. Default: the whole batch. At least 1.
+  /// last message. Default: the whole batch. At least 1. Not in `split` mode with `pooled`.
   std::optional<std::int32_t> max_messages{};
   /// Delay before a failed or unknown message is delivered again. Default 60 s; 0 to 2147483647 s.
   std::chrono::seconds retry_after{60};
@@ -94,6 +94,12 @@ struct ConsumerOptions {
   LogSink log{};
   /// See `ClientOptions`.
   std::chrono::seconds connect_timeout{10};
+  /// Say true if the DSN leads through a connection pooler in transaction mode, such as PgBouncer's. Nothing is then
+  /// prepared or set for the session, and LISTEN needs `listen_dsn`. Default false.
+  bool pooled = false;
+  /// A direct connection for LISTEN alone, beside a pooled one. Default: LISTEN on the consumer's own connection, or
+  /// with `pooled` not at all: then `poll_interval` is how late a message may be noticed.
+  std::string listen_dsn{};
   /// Limit for each statement of this consumer, handlers' statements included. Default 0: what the server says.
   std::chrono::milliseconds statement_timeout{0};
   /// In `per_batch`: after how long the server ends a session whose handler keeps its transaction waiting. Default 0:
@@ -173,9 +179,11 @@ class PGQUE_EXPORT Consumer {
   /// Registers the handler for a type, or with "*" for every type that has none, NULL included. It is called as
   /// `handler(const Message&)` or `handler(const Message&, Context&)`; it fails by throwing, whatever it throws.
   /// A later handler for the same type replaces the earlier one.
+  /// @throws std::invalid_argument if the handler is an empty std::function or a null pointer
   /// @throws std::logic_error while the consumer runs
   template <class Handler>
   Consumer& on(std::string type, Handler handler) {
+    if (is_empty(handler)) return add(std::move(type), {});
     if constexpr (std::is_invocable_v<Handler&, const Message&, Context&>) {
       return add(std::move(type), std::move(handler));
     } else {
@@ -192,6 +200,7 @@ class PGQUE_EXPORT Consumer {
   Consumer& on(std::string type, Handler handler) {
     static_assert(std::is_invocable_v<Handler&, const T&, Context&> || std::is_invocable_v<Handler&, const T&>,
                   "a handler takes (const T&) or (const T&, Context&)");
+    if (is_empty(handler)) return add(std::move(type), {});
     return add(std::move(type), [handler = std::move(handler)](const Message& message, Context& context) mutable {
       const T value = PayloadDecoder<T>::decode(message);
       if constexpr (std::is_invocable_v<Handler&, const T&, Context&>) {
@@ -222,6 +231,11 @@ class PGQUE_EXPORT Consumer {
 
  private:
   friend struct detail::Access;
+  template <class Handler>
+  static bool is_empty(const Handler& handler) noexcept {
+    if constexpr (std::is_assignable_v<Handler&, std::nullptr_t>) return handler == nullptr;
+    return false;
+  }
   Consumer& add(std::string type, std::function<void(const Message&, Context&)> handler);
 
   std::shared_ptr<detail::ConsumerImpl> impl_;

@@ -44,7 +44,13 @@ inline bool has_escaped_nul(const std::string& json) {
 }
 
 template <class T>
+inline constexpr bool is_basic_json = std::is_same_v<T, nlohmann::json> || std::is_same_v<T, nlohmann::ordered_json>;
+
+template <class T>
 inline constexpr bool is_character =
+#if defined(__cpp_char8_t)
+    std::is_same_v<T, char8_t> ||
+#endif
     std::is_same_v<T, char> || std::is_same_v<T, signed char> || std::is_same_v<T, unsigned char> ||
     std::is_same_v<T, wchar_t> || std::is_same_v<T, char16_t> || std::is_same_v<T, char32_t>;
 
@@ -62,7 +68,8 @@ struct PayloadEncoder<T, std::enable_if_t<detail::is_json_value<T>>> {
   static Payload encode(const T& value) {
     std::string json;
     try {
-      if constexpr (std::is_same_v<T, nlohmann::json> || std::is_same_v<T, nlohmann::ordered_json>) {
+      if constexpr (detail::is_basic_json<T>) {
+        if (value.is_discarded()) throw std::invalid_argument{"payload: the result of a parse that failed"};
         json = value.dump();
       } else {
         json = nlohmann::json(value).dump();
@@ -88,19 +95,33 @@ T payload_as(const Message& message) {
     facts.advice = "it is SQL NULL";
     throw PayloadError{std::move(facts)};
   }
+  // An ordered value keeps its order only if it is parsed as such.
+  using Json = std::conditional_t<detail::is_basic_json<T>, T, nlohmann::json>;
+  Json json;
   try {
-    return nlohmann::json::parse(*message.payload).template get<T>();
+    json = Json::parse(*message.payload);
   } catch (const nlohmann::json::parse_error& error) {
     facts.advice = "it is not JSON, at byte " + std::to_string(error.byte);  // what() would quote the payload
-  } catch (const nlohmann::json::exception& error) {
-    facts.advice = std::string{"it has not the expected shape: "} + error.what();
+    throw PayloadError{std::move(facts)};
+  } catch (const nlohmann::json::exception&) {
+    facts.advice = "it is not JSON that nlohmann_json can represent";  // so would this one
+    throw PayloadError{std::move(facts)};
   }
-  throw PayloadError{std::move(facts)};
+  if constexpr (detail::is_basic_json<T>) {
+    return json;
+  } else {
+    try {
+      return json.template get<T>();
+    } catch (const nlohmann::json::exception& error) {
+      facts.advice = std::string{"it has not the expected shape: "} + error.what();
+      throw PayloadError{std::move(facts)};
+    }
+  }
 }
 
 template <class T>
 struct PayloadDecoder<T,
-                      std::enable_if_t<std::is_same_v<T, nlohmann::json> ||
+                      std::enable_if_t<detail::is_basic_json<T> ||
                                        std::is_same_v<decltype(std::declval<const nlohmann::json&>().get<T>()), T>>> {
   static T decode(const Message& message) { return payload_as<T>(message); }
 };

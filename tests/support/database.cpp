@@ -1,6 +1,7 @@
 #include "database.hpp"
 
 #include <atomic>
+#include <cctype>
 #include <cstdlib>
 #include <random>
 #include <stdexcept>
@@ -16,12 +17,41 @@ std::string dsn() {
   return value ? value : "";
 }
 
+namespace {
+
+std::string percent_encoded(const std::string& value) {
+  static constexpr char digits[] = "0123456789ABCDEF";
+  std::string out;
+  for (const char c : value) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (std::isalnum(byte)) {
+      out += c;
+    } else {
+      out += '%';
+      out += digits[byte >> 4];
+      out += digits[byte & 0xF];
+    }
+  }
+  return out;
+}
+
+std::string conninfo_quoted(const std::string& value) {
+  std::string out = "'";
+  for (const char c : value) {
+    if (c == '\'' || c == '\\') out += '\\';
+    out += c;
+  }
+  return out += '\'';
+}
+
+}  // namespace
+
 std::string dsn_with(const std::vector<std::pair<std::string, std::string>>& settings) {
   auto out = dsn();
   const bool uri = out.find("://") != std::string::npos;
   for (const auto& [key, value] : settings) {
     out += uri ? (out.find('?') == std::string::npos ? "?" : "&") : " ";
-    out += key + '=' + value;
+    out += key + '=' + (uri ? percent_encoded(value) : conninfo_quoted(value));
   }
   return out;
 }
@@ -33,7 +63,7 @@ std::string unique_name(const std::string& prefix) {
 }
 
 pqxx::result Sql::operator()(const std::string& statement) {
-  pqxx::nontransaction tx{connection_};
+  pqxx::nontransaction tx{connection()};
   return tx.exec(statement);
 }
 
@@ -61,8 +91,8 @@ TestQueue::TestQueue(Sql& sql, const std::string& prefix) : sql_{sql}, name_{uni
 TestQueue::~TestQueue() {
   try {
     const auto name = sql_.quote(name_);
-    const auto consumers = sql_("select consumer_name from pgque.get_consumer_info(" + name +
-                                ") where consumer_name like '%.%'");
+    const auto consumers =
+        sql_("select consumer_name from pgque.get_consumer_info(" + name + ") where consumer_name like '%.%'");
     for (const auto& row : consumers) {
       const std::string consumer = row[0].c_str();
       const auto dot = consumer.find('.');
@@ -96,14 +126,18 @@ void TestQueue::bring_retries_back() {
 }
 
 void TestQueue::expire_retries() {
-  sql_("update pgque.retry_queue set ev_retry_after = now() - interval '1 second' where ev_queue in (select queue_id "
-       "from pgque.queue where queue_name = " + sql_.quote(name_) + ")");
+  sql_(
+      "update pgque.retry_queue set ev_retry_after = now() - interval '1 second' where ev_queue in (select queue_id "
+      "from pgque.queue where queue_name = " +
+      sql_.quote(name_) + ")");
   bring_retries_back();
 }
 
 std::int64_t TestQueue::retries() {
-  return sql_.number("select count(*) from pgque.retry_queue where ev_queue in (select queue_id from pgque.queue where "
-                     "queue_name = " + sql_.quote(name_) + ")");
+  return sql_.number(
+      "select count(*) from pgque.retry_queue where ev_queue in (select queue_id from pgque.queue where "
+      "queue_name = " +
+      sql_.quote(name_) + ")");
 }
 
 std::int64_t TestQueue::dead_letters() {
@@ -112,7 +146,8 @@ std::int64_t TestQueue::dead_letters() {
 
 std::vector<std::optional<std::string>> TestQueue::dead_letter_reasons() {
   std::vector<std::optional<std::string>> reasons;
-  for (const auto& row : sql_("select dl_reason from pgque.dlq_inspect(" + sql_.quote(name_) + ", null) order by ev_id")) {
+  for (const auto& row :
+       sql_("select dl_reason from pgque.dlq_inspect(" + sql_.quote(name_) + ", null) order by ev_id")) {
     if (row[0].is_null()) {
       reasons.emplace_back();
     } else {

@@ -16,25 +16,29 @@ namespace pgque::test {
 
 // PGQUE_TEST_DSN; empty if it is not set.
 std::string dsn();
-// The DSN with other or more settings: with_settings({{"user", "x"}}).
+// The DSN with other or more settings: dsn_with({{"user", "x"}}). Values of any kind; they are quoted as needed.
 std::string dsn_with(const std::vector<std::pair<std::string, std::string>>& settings);
 
 // A connection beside those of the library, for looking at what happened and for making things happen.
 class Sql {
  public:
   Sql() : Sql{dsn()} {}
-  explicit Sql(const std::string& dsn) : connection_{dsn} {}
+  explicit Sql(const std::string& dsn) : dsn_{dsn} { reconnect(); }
+
+  // A new connection, for when the server has ended the old one.
+  void reconnect() { connection_.emplace(dsn_); }
 
   // Each statement is committed at once.
   pqxx::result operator()(const std::string& statement);
   // The first column of the first row; empty for NULL or no row.
   std::optional<std::string> value(const std::string& statement);
   std::int64_t number(const std::string& statement);
-  std::string quote(std::string_view text) { return connection_.quote(std::string{text}); }
-  pqxx::connection& connection() { return connection_; }
+  std::string quote(std::string_view text) { return connection().quote(std::string{text}); }
+  pqxx::connection& connection() { return *connection_; }
 
  private:
-  pqxx::connection connection_;
+  const std::string dsn_;
+  std::optional<pqxx::connection> connection_;
 };
 
 // A queue with a name of its own that no ticker ticks by itself: only tick() does. Dropped in the destructor, its

@@ -1,0 +1,292 @@
+// The wire between consumer and server is cut, with and without a word, or held up.
+
+#include "fault_fixture.hpp"
+
+namespace pgque::test {
+namespace {
+
+// How soon each end notices that the other has vanished: after two or three seconds.
+const std::string quick_client =
+    " keepalives_idle=1 keepalives_interval=1 keepalives_count=2 tcp_user_timeout=2000"
+    " connect_timeout=2";
+const std::string quick_server =
+    " options='-c tcp_keepalives_idle=1 -c tcp_keepalives_interval=1"
+    " -c tcp_keepalives_count=2 -c tcp_user_timeout=2000'";
+
+class Network : public FaultModes {
+ protected:
+  void SetUp() override {
+    FaultModes::SetUp();
+    if (IsSkipped() || HasFatalFailure()) return;
+    proxy.emplace(server().port());
+    work.emplace(queue(), mode());
+  }
+  void TearDown() override {
+    // The proxy goes first and frees whatever hangs, so that a failure is a failure and not a test without end.
+    proxy.reset();
+    running.reset();
+    consumer.reset();
+    FaultModes::TearDown();
+  }
+  void start(const std::string& more_settings, const ConsumerOptions& options) {
+    consumer.emplace(watched_dsn(*proxy) + more_settings, options);
+    work->handle_with(*consumer);
+    running.emplace(*consumer);
+  }
+  void start(const std::string& more_settings = quick_client + quick_server) { start(more_settings, options()); }
+
+  std::optional<TcpProxy> proxy;
+  std::optional<Work> work;
+  std::optional<Consumer> consumer;
+  std::optional<Running<Consumer>> running;
+};
+
+TEST_P(Network, ConnectionResetWhileIdleInListen) {
+  start();
+  ASSERT_TRUE(wait_state(*consumer, ConsumerState::waiting));
+  proxy->cut();
+  ASSERT_TRUE(wait_until([&] { return consumer->stats().reconnects == 1; }));
+  publish_numbers(count);
+  expect_nothing_lost(*work, mode());
+  EXPECT_EQ(work->total(), count);
+  EXPECT_EQ(log.count(LogEvent::connection_lost), 1U);
+}
+
+TEST_P(Network, ConnectionResetInAHandler) {
+  Gate gate;
+  work->hook = [&](const Message& message, Context&) {
+    if (*message.payload == "4") gate.pass();
+  };
+  publish_numbers(count);
+  start();
+  ASSERT_TRUE(gate.wait_arrived());
+  proxy->cut();
+  gate.open();
+  expect_nothing_lost(*work, mode());
+  EXPECT_EQ(work->deliveries_of("3"), 2);
+  EXPECT_EQ(consumer->stats().batches, 1U);
+  EXPECT_EQ(queue().retries(), 0);
+  expect_works_on(*work, mode());
+}
+
+// The request arrives, its answer does not: the consumer cannot know that the batch is finished. It is, and does not
+// come again.
+TEST_P(Network, ConnectionResetBeforeTheAnswerToTheAck) {
+  publish("\"first\"");
+  start();
+  // The statements have been prepared, so the next time that the ack is named it is meant.
+  ASSERT_TRUE(wait_until([&] { return consumer->stats().batches == 1; }));
+  ASSERT_TRUE(wait_state(*consumer, ConsumerState::waiting));
+  Gate gate;
+  work->hook = [&](const Message&, Context&) { gate.pass(); };
+  publish("\"second\"");
+  ASSERT_TRUE(gate.wait_arrived());
+  proxy->hold_answers_after(mode() == TransactionMode::per_batch ? "commit" : "pgque_ack");
+  gate.open();
+  ASSERT_TRUE(proxy->wait_held());
+  ASSERT_TRUE(wait_until([&] { return drained(); })) << "the server has not got the request";
+  proxy->cut();
+  ASSERT_TRUE(wait_until([&] { return consumer->stats().reconnects == 1; }));
+  ASSERT_TRUE(wait_state(*consumer, ConsumerState::waiting));
+  EXPECT_EQ(work->deliveries_of("\"second\""), 1);
+  if (mode() == TransactionMode::per_batch) {
+    EXPECT_EQ(rows("\"second\""), 1);
+  }
+  // What is known, no more: the library counts what it saw being acknowledged.
+  EXPECT_EQ(consumer->stats().batches, 1U);
+  EXPECT_EQ(consumer->stats().stale_acks, 0U);
+  EXPECT_EQ(log.count(LogEvent::connection_lost), 1U);
+  expect_works_on(*work, mode());
+}
+
+// No FIN, no RST, no acknowledgement of any packet: keepalives find out.
+TEST_P(Network, ConnectionVanishedSilentlyWhileIdleInListen) {
+  start();
+  ASSERT_TRUE(wait_state(*consumer, ConsumerState::waiting));
+  proxy->vanish();
+  publish_numbers(count);
+  // Nor can it connect anew, which takes as long as connect_timeout says.
+  ASSERT_TRUE(wait_until([&] { return log.count(LogEvent::connection_lost) >= 2; }));
+  EXPECT_EQ(work->total(), 0);
+  proxy->reappear();
+  expect_nothing_lost(*work, mode());
+  EXPECT_EQ(work->total(), count);
+  EXPECT_EQ(consumer->stats().reconnects, 1U);
+  expect_works_on(*work, mode());
+}
+
+TEST_P(Network, ConnectionVanishedSilentlyInAHandler) {
+  Gate gate;
+  work->hook = [&](const Message& message, Context&) {
+    if (*message.payload == "4") gate.pass();
+  };
+  publish_numbers(count);
+  start();
+  ASSERT_TRUE(gate.wait_arrived());
+  proxy->vanish();
+  gate.open();
+  ASSERT_TRUE(wait_until([&] { return log.count(LogEvent::connection_lost) >= 1; }));
+  proxy->reappear();
+  // In per_batch the server's session still has the batch, until the server notices as well.
+  expect_nothing_lost(*work, mode());
+  EXPECT_EQ(work->deliveries_of("3"), 2);
+  expect_works_on(*work, mode());
+}
+
+TEST_P(Network, ConnectionVanishedSilentlyInReceive) {
+  {
+    const SubscriptionLock lock{queue(), consumer_name()};
+    publish_numbers(count);
+    start();
+    ASSERT_TRUE(wait_until([&] { return session_waits_for_lock(); }));
+    proxy->vanish();
+    ASSERT_TRUE(wait_until([&] { return log.count(LogEvent::connection_lost) >= 1; }));
+    proxy->reappear();
+  }
+  expect_nothing_lost(*work, mode());
+  EXPECT_EQ(work->total(), count);
+  expect_works_on(*work, mode());
+}
+
+// What a vanished consumer leaves in the server is an open transaction with the lock on its subscription. Unless the
+// server looks for its clients, it keeps that for the operating system's two hours, and the consumer, long since
+// back, waits as long.
+TEST_F(FaultTest, TheServerIsToldToLookForAConsumerThatVanished) {
+  std::mutex mutex;
+  std::map<std::string, std::string> settings;
+  Consumer consumer{dsn(), options(TransactionMode::per_batch)};
+  consumer.on("*", [&](const Message&, Context& context) {
+    const std::lock_guard lock{mutex};
+    for (const auto& row :
+         context.transaction().exec("select name, setting from pg_settings where name like 'tcp_%'")) {
+      settings[row[0].c_str()] = row[1].c_str();
+    }
+  });
+  const Running running{consumer};
+  publish("0");
+  ASSERT_TRUE(wait_until([&] { return consumer.stats().batches == 1; }));
+  // As the client looks for the server: after 30 s, three times, 10 s apart.
+  EXPECT_EQ(settings["tcp_keepalives_idle"], "30");
+  EXPECT_EQ(settings["tcp_keepalives_interval"], "10");
+  EXPECT_EQ(settings["tcp_keepalives_count"], "3");
+  EXPECT_EQ(settings["tcp_user_timeout"], "60000");
+}
+
+// Neither end's operating system notices, and for a time the consumer does not either. Then all goes on.
+TEST_P(Network, FrozenWhileIdleInListenThenThawed) {
+  start();
+  ASSERT_TRUE(wait_state(*consumer, ConsumerState::waiting));
+  proxy->freeze();
+  publish_numbers(count);
+  EXPECT_EQ(work->total(), 0);
+  proxy->thaw();
+  expect_nothing_lost(*work, mode());
+  EXPECT_EQ(work->total(), count);
+  EXPECT_EQ(log.count(LogEvent::connection_lost), 0U);
+}
+
+TEST_P(Network, FrozenWhileIdleInListenThenReset) {
+  auto settings = options();
+  settings.poll_interval = 100ms;
+  start(quick_client, settings);
+  ASSERT_TRUE(wait_state(*consumer, ConsumerState::waiting));
+  proxy->freeze();
+  publish_numbers(count);
+  // It has asked and gets no answer.
+  ASSERT_TRUE(wait_state(*consumer, ConsumerState::receiving));
+  EXPECT_EQ(work->total(), 0);
+  proxy->cut();
+  proxy->thaw();
+  expect_nothing_lost(*work, mode());
+  EXPECT_EQ(work->total(), count);
+  EXPECT_EQ(consumer->stats().reconnects, 1U);
+}
+
+TEST_P(Network, FrozenInAHandlerThenReset) {
+  Gate gate;
+  work->hook = [&](const Message&, Context&) { gate.pass(); };
+  publish_numbers(count);
+  start();
+  ASSERT_TRUE(gate.wait_arrived());
+  proxy->freeze();
+  gate.open();
+  if (mode() == TransactionMode::split) {
+    ASSERT_TRUE(wait_until([&] { return work->total() == count; }));
+  }
+  proxy->cut();
+  proxy->thaw();
+  expect_nothing_lost(*work, mode());
+  for (const auto& [payload, times] : work->deliveries()) EXPECT_LE(times, 2) << "message " << payload;
+  expect_works_on(*work, mode());
+}
+
+TEST_P(Network, FrozenWhileConnectingGivesUpAfterConnectTimeout) {
+  start();
+  ASSERT_TRUE(wait_state(*consumer, ConsumerState::waiting));
+  proxy->freeze();
+  proxy->cut();
+  ASSERT_TRUE(wait_until([&] { return log.count(LogEvent::connection_lost) >= 2; }));
+  proxy->cut();
+  proxy->thaw();
+  publish_numbers(count);
+  expect_nothing_lost(*work, mode());
+}
+
+// stop() on a connection that answers nothing any more.
+TEST_P(Network, StopWhileFrozenAndIdleInListen) {
+  start();
+  ASSERT_TRUE(wait_state(*consumer, ConsumerState::waiting));
+  proxy->freeze();
+  consumer->stop();
+  EXPECT_TRUE(running->wait_ended(5s)) << "start() does not return";
+}
+
+TEST_P(Network, StopWhileFrozenInReceive) {
+  auto settings = options();
+  settings.poll_interval = 100ms;
+  start(quick_client, settings);
+  ASSERT_TRUE(wait_state(*consumer, ConsumerState::waiting));
+  proxy->freeze();
+  ASSERT_TRUE(wait_state(*consumer, ConsumerState::receiving));
+  consumer->stop();
+  EXPECT_TRUE(running->wait_ended(5s)) << "start() does not return";
+}
+
+TEST_P(Network, StopWhileVanishedInReceive) {
+  const SubscriptionLock lock{queue(), consumer_name()};
+  // With the library's own keepalives, which find out only after a minute.
+  start("");
+  ASSERT_TRUE(wait_until([&] { return session_waits_for_lock(); }));
+  proxy->vanish();
+  consumer->stop();
+  EXPECT_TRUE(running->wait_ended(5s)) << "start() does not return";
+}
+
+INSTANTIATE_TEST_SUITE_P(Modes, Network, both_modes, mode_name);
+
+// The heartbeat's connection alone gets no answer any more. Nobody but the heartbeat waits for one.
+TEST_F(FaultTest, StopWhileTheHeartbeatGetsNoAnswer) {
+  std::optional<TcpProxy> proxy{server().port()};
+  auto settings = worker("a");
+  settings.dead_interval = 300ms;
+  client().subscribe_subconsumer(queue(), group_name(), "a");
+  Work work{queue(), TransactionMode::split};
+  Consumer consumer{watched_dsn(*proxy), settings};
+  work.handle_with(consumer);
+  Gate gate;
+  work.hook = [&](const Message&, Context&) { gate.pass(); };
+  publish_numbers(count);
+  Running running{consumer};
+  ASSERT_TRUE(gate.wait_arrived());
+  proxy->hold_answers_after("touch_subconsumer");
+  ASSERT_TRUE(proxy->wait_held());
+  gate.open();
+  EXPECT_TRUE(wait_until([&] { return consumer.stats().batches == 1; })) << "the loop waits for the heartbeat";
+  EXPECT_EQ(work.total(), count);
+  consumer.stop();
+  EXPECT_TRUE(running.wait_ended(5s)) << "start() does not return";
+  proxy.reset();
+}
+
+}  // namespace
+}  // namespace pgque::test

@@ -1,0 +1,212 @@
+// Consumers that are processes: killed, stopped, and two with one name.
+
+#include <csignal>
+
+#include "fault_fixture.hpp"
+
+namespace pgque::test {
+namespace {
+
+class Worker : public Process {
+ public:
+  Worker(const std::string& queue, const std::string& consumer, const std::string& mode,
+         const std::vector<std::string>& settings = {})
+      : Process{command(queue, consumer, mode, settings)} {}
+  void go_on() { write_line("go on"); }
+  // Ends it as a service manager does.
+  int terminate() {
+    signal(SIGTERM);
+    return wait();
+  }
+
+ private:
+  static std::vector<std::string> command(const std::string& queue, const std::string& consumer,
+                                          const std::string& mode, const std::vector<std::string>& settings) {
+    std::vector<std::string> command{PGQUE_FAULT_WORKER, dsn(), queue, consumer, mode};
+    command.insert(command.end(), settings.begin(), settings.end());
+    return command;
+  }
+};
+
+class Processes : public FaultModes {
+ protected:
+  std::string mode_argument() const { return mode() == TransactionMode::per_batch ? "per_batch" : "split"; }
+};
+
+TEST_P(Processes, KilledInTheMiddleOfABatch) {
+  publish_numbers(count);
+  Worker victim{queue(), consumer_name(), mode_argument(), {"hang_at=4"}};
+  ASSERT_TRUE(victim.wait_line("begin 4"));
+  victim.signal(SIGKILL);
+  EXPECT_EQ(victim.wait(), 128 + SIGKILL);
+  EXPECT_EQ(victim.count("end"), 4);
+
+  Work work{queue(), mode()};
+  Consumer consumer{dsn(), options()};
+  work.handle_with(consumer);
+  const Running running{consumer};
+  expect_nothing_lost(work, mode());
+  EXPECT_EQ(work.total(), count) << "all of the batch comes again, once";
+  expect_works_on(work, mode());
+}
+
+TEST_P(Processes, TwoWithOneConsumerName) {
+  publish_numbers(count);
+  Worker first{queue(), consumer_name(), mode_argument(), {"hang_at=0"}};
+  ASSERT_TRUE(first.wait_line("begin 0"));
+  Worker second{queue(), consumer_name(), mode_argument(), {"hang_at=0"}};
+  if (mode() == TransactionMode::per_batch) {
+    // It waits for the first one's transaction and gets nothing of its batch.
+    ASSERT_TRUE(wait_until(
+        [&] { return sql().number("select count(*) from pg_stat_activity where wait_event_type = 'Lock'") == 1; }));
+    first.go_on();
+    ASSERT_TRUE(wait_until([&] { return drained(); }));
+    for (const auto& payload : numbers(count)) EXPECT_EQ(rows(payload), 1);
+    EXPECT_EQ(first.count("begin"), count);
+    EXPECT_EQ(second.count("begin"), 0);
+  } else {
+    // It gets the same batch, as documented; only one of the two acks counts.
+    ASSERT_TRUE(second.wait_line("begin 0"));
+    first.go_on();
+    ASSERT_TRUE(first.wait_line("batch_acked"));
+    second.go_on();
+    ASSERT_TRUE(second.wait_line("stale_ack"));
+    EXPECT_EQ(first.count("end"), count);
+    EXPECT_EQ(second.count("end"), count);
+    EXPECT_EQ(second.count("batch_acked"), 0);
+  }
+
+  // Many batches for both.
+  constexpr int batches = 20;
+  for (int batch = 1; batch <= batches; ++batch) publish("\"batch " + std::to_string(batch) + '"');
+  ASSERT_TRUE(wait_until([&] { return drained(); }));
+  EXPECT_EQ(first.terminate(), 0);
+  EXPECT_EQ(second.terminate(), 0);
+  for (int batch = 1; batch <= batches; ++batch) {
+    const auto payload = "\"batch " + std::to_string(batch) + '"';
+    const auto handled = first.count("end " + payload) + second.count("end " + payload);
+    if (mode() == TransactionMode::per_batch) {
+      EXPECT_EQ(handled, 1) << payload;
+      EXPECT_EQ(rows(payload), 1);
+    } else {
+      EXPECT_GE(handled, 1) << payload;
+      EXPECT_LE(handled, 2) << payload;
+    }
+  }
+  EXPECT_EQ(first.count("batch_acked") + second.count("batch_acked"), 1 + batches);
+  EXPECT_EQ(first.count("batch_abandoned") + second.count("batch_abandoned"), 0);
+}
+
+// While one process has the subscription's row locked, the other can still be stopped.
+TEST_F(FaultTest, ProcessStoppedWhileItWaitsForAnotherOfItsName) {
+  publish_numbers(count);
+  Worker first{queue(), consumer_name(), "per_batch", {"hang_at=0"}};
+  ASSERT_TRUE(first.wait_line("begin 0"));
+  Worker second{queue(), consumer_name(), "per_batch"};
+  ASSERT_TRUE(wait_until(
+      [&] { return sql().number("select count(*) from pg_stat_activity where wait_event_type = 'Lock'") == 1; }));
+  const auto begin = Clock::now();
+  EXPECT_EQ(second.terminate(), 0);
+  EXPECT_LT(Clock::now() - begin, 2s);
+  first.go_on();
+  ASSERT_TRUE(wait_until([&] { return drained(); }));
+  EXPECT_EQ(first.terminate(), 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Modes, Processes, both_modes, mode_name);
+
+class CooperativeProcesses : public FaultTest {
+ protected:
+  static constexpr std::chrono::milliseconds dead_interval = 900ms;
+  static constexpr std::chrono::milliseconds poll = 100ms;
+
+  void SetUp() override {
+    FaultTest::SetUp();
+    if (IsSkipped() || HasFatalFailure()) return;
+    client().subscribe_subconsumer(queue(), group_name(), "process");
+    client().subscribe_subconsumer(queue(), group_name(), "sibling");
+  }
+  Worker start_worker() {
+    return {queue(),
+            group_name(),
+            "process",
+            {"hang_at=4", "dead=" + std::to_string(dead_interval.count()), "poll=" + std::to_string(poll.count())}};
+  }
+  ConsumerOptions sibling() {
+    auto options = worker("sibling");
+    options.dead_interval = dead_interval;
+    options.poll_interval = poll;
+    return options;
+  }
+};
+
+TEST_F(CooperativeProcesses, KilledOneIsTakenOverWithinDeadIntervalAndAPoll) {
+  publish_numbers(count);
+  auto victim = start_worker();
+  ASSERT_TRUE(victim.wait_line("begin 4"));
+  Work work{queue(), TransactionMode::split};
+  Consumer consumer{dsn(), sibling()};
+  work.handle_with(consumer);
+  const Running running{consumer};
+  ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
+  const auto begin = Clock::now();
+  victim.signal(SIGKILL);
+  ASSERT_TRUE(wait_until([&] { return consumer.stats().batches == 1; }));
+  const auto took = Clock::now() - begin;
+  record("killed_worker_taken_over", took);
+  // The last sign of life may be as old as a third of it. What runs beside the test may slow it down.
+  EXPECT_GT(took, dead_interval / 2);
+  EXPECT_LT(took, dead_interval + poll + 1s);
+  EXPECT_EQ(work.total(), count);
+}
+
+TEST_F(CooperativeProcesses, HandlerThatHangsBeyondDeadIntervalIsNotTakenOverWhileItsProcessLives) {
+  publish_numbers(count);
+  auto worker = start_worker();
+  ASSERT_TRUE(worker.wait_line("begin 4"));
+  Work work{queue(), TransactionMode::split};
+  Consumer consumer{dsn(), sibling()};
+  work.handle_with(consumer);
+  const Running running{consumer};
+  // What is being waited for is that nothing happens, for this long.
+  const auto end = Clock::now() + 3 * dead_interval;
+  EXPECT_FALSE(wait_until([&] { return work.total() != 0; }, 3 * dead_interval));
+  EXPECT_GE(Clock::now(), end);
+  worker.go_on();
+  ASSERT_TRUE(worker.wait_line("batch_acked"));
+  EXPECT_EQ(worker.count("end"), count);
+  EXPECT_EQ(worker.terminate(), 0);
+  EXPECT_EQ(worker.count("batch_lost"), 0);
+  EXPECT_EQ(work.total(), 0);
+}
+
+// Only a process that stands still gives no sign of life. When it goes on it has lost its batch, and knows.
+TEST_F(CooperativeProcesses, StoppedOneIsTakenOverAndDoesNotAckWhenItGoesOn) {
+  publish_numbers(count);
+  auto worker = start_worker();
+  ASSERT_TRUE(worker.wait_line("begin 4"));
+  worker.signal(SIGSTOP);
+  Work work{queue(), TransactionMode::split};
+  {
+    Consumer consumer{dsn(), sibling()};
+    work.handle_with(consumer);
+    const Running running{consumer};
+    ASSERT_TRUE(wait_until([&] { return consumer.stats().batches == 1; }));
+    EXPECT_EQ(work.total(), count);
+    EXPECT_EQ(consumer.stats().takeovers, 0U) << "the winner has lost nothing";
+  }
+  worker.go_on();
+  worker.signal(SIGCONT);
+  ASSERT_TRUE(worker.wait_line("batch_lost"));
+  EXPECT_EQ(worker.count("end"), count);
+  EXPECT_EQ(worker.count("batch_acked"), 0);
+  // It is as good as new.
+  publish("\"afterwards\"");
+  ASSERT_TRUE(worker.wait_line("batch_acked"));
+  EXPECT_EQ(worker.count("end \"afterwards\""), 1);
+  EXPECT_EQ(worker.count("batch_lost"), 1);
+  EXPECT_EQ(worker.terminate(), 0);
+}
+
+}  // namespace
+}  // namespace pgque::test

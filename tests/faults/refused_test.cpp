@@ -1,0 +1,359 @@
+// The server is there and says no.
+
+#include "fault_fixture.hpp"
+
+namespace pgque::test {
+namespace {
+
+using Refused = FaultModes;
+
+// As a full disk or a broken trigger would, the server refuses each nack.
+TEST_P(Refused, NackRefusedByTheServer) {
+  sql()(
+      "create function public.faults_refuse() returns trigger language plpgsql as "
+      "$$ begin raise exception 'no room for retries' using errcode = '53100'; end $$");
+  sql()(
+      "create trigger faults_refuse before insert on pgque.retry_queue for each row "
+      "execute function public.faults_refuse()");
+  Work work{queue(), mode()};
+  auto settings = options();
+  settings.reconnect = {100ms, 400ms};
+  Consumer consumer{dsn(), settings};
+  work.handle_with(consumer);
+  std::atomic<bool> failing{true};
+  work.hook = [&](const Message& message, Context&) {
+    if (failing && *message.payload == "3") throw std::runtime_error{"not now"};
+  };
+  const Running running{consumer};
+  ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
+  const auto begin = Clock::now();
+  publish_numbers(count);
+  ASSERT_TRUE(wait_until([&] { return log.count(LogEvent::nack_failed) >= 5; }));
+  const auto took = Clock::now() - begin;
+  // Pauses of at least 50, 100, 200, 200 ms lie between five attempts.
+  EXPECT_GE(took, 550ms);
+  EXPECT_EQ(log.lines(LogEvent::nack_failed).front().sqlstate, "53100");
+  EXPECT_NE(log.lines(LogEvent::nack_failed).front().message.find("no room for retries"), std::string::npos);
+  EXPECT_EQ(log.count(LogEvent::batch_acked), 0U) << "an ack would lose the message";
+  EXPECT_EQ(consumer.stats().reconnects, 0U);
+  for (const auto& payload : numbers(count)) EXPECT_EQ(rows(payload), 0);
+
+  sql()("drop trigger faults_refuse on pgque.retry_queue");
+  sql()("drop function public.faults_refuse()");
+  ASSERT_TRUE(wait_until([&] { return settled(consumer); }));
+  EXPECT_EQ(queue().retries(), 1);
+  failing = false;
+  queue().expire_retries();
+  expect_nothing_lost(work, mode());
+  expect_works_on(work, mode());
+}
+
+TEST_P(Refused, OutOfConnectionsAtReconnect) {
+  // The last slots are for superusers such as the test.
+  const auto role_dsn = dsn_of_role_with({"pgque_reader"});
+  Work work{queue(), mode()};
+  auto settings = options();
+  settings.reconnect = {200ms, 400ms};
+  Consumer consumer{role_dsn + " application_name=pgque_out_of_connections", settings};
+  work.handle_with(consumer);
+  const Running running{consumer};
+  ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
+
+  std::vector<std::unique_ptr<Sql>> crowd;
+  const auto fill = [&] {
+    try {
+      for (;;) crowd.push_back(std::make_unique<Sql>(role_dsn));
+    } catch (const std::exception&) {
+      // Full.
+    }
+  };
+  fill();
+  sql()("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'pgque_out_of_connections'");
+  ASSERT_TRUE(wait_until([&] {
+    fill();
+    return log.count(LogEvent::connection_lost) >= 4;
+  }));
+  const auto lost = log.lines(LogEvent::connection_lost);
+  EXPECT_NE(lost.back().message.find("remaining connection slots"), std::string::npos) << lost.back().message;
+  EXPECT_FALSE(running.ended()) << "there may be room later";
+  publish_numbers(count);
+  EXPECT_EQ(work.total(), 0);
+  crowd.clear();
+  expect_nothing_lost(work, mode());
+  EXPECT_EQ(work.total(), count);
+  EXPECT_EQ(consumer.stats().reconnects, 1U);
+  expect_works_on(work, mode());
+}
+
+TEST_P(Refused, QueueDropped) {
+  Consumer consumer{dsn(), options()};
+  Running running{consumer};
+  ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
+  queue().tick();
+  sql()("select pgque.drop_queue(" + sql().quote(queue()) + ", true)");
+  sql()("select pg_notify('pgque_' || " + sql().quote(queue()) + ", '1')");
+  ASSERT_TRUE(running.wait_ended());
+  EXPECT_THROW(std::rethrow_exception(running.error()), ConsumerNotFound);
+}
+
+TEST_P(Refused, QueueDroppedAndMadeAgain) {
+  Work work{queue(), mode()};
+  auto settings = options();
+  std::atomic<int> asked{0};
+  settings.on_error = [&](const Error& error) {
+    EXPECT_TRUE(dynamic_cast<const ConsumerNotFound*>(&error)) << error.what();
+    ++asked;
+    return ErrorAction::retry;
+  };
+  Consumer consumer{dsn(), settings};
+  work.handle_with(consumer);
+  const Running running{consumer};
+  ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
+  const auto begin = Clock::now();
+  sql()("select pgque.drop_queue(" + sql().quote(queue()) + ", true)");
+  sql()("select pg_notify('pgque_' || " + sql().quote(queue()) + ", '1')");
+  ASSERT_TRUE(wait_until([&] { return asked >= 4; }));
+  EXPECT_LE(asked, attempts_within(Clock::now() - begin));
+  sql()("select pgque.create_queue(" + sql().quote(queue()) + ")");
+  client().subscribe(queue(), consumer_name());
+  publish_numbers(count);
+  expect_nothing_lost(work, mode());
+  EXPECT_EQ(work.total(), count);
+  EXPECT_EQ(consumer.stats().reconnects, 0U);
+}
+
+TEST_P(Refused, QueueDroppedWhileABatchIsHandled) {
+  Work work{queue(), mode()};
+  Consumer consumer{dsn(), options()};
+  work.handle_with(consumer);
+  Gate gate;
+  work.hook = [&](const Message&, Context&) { gate.pass(); };
+  publish_numbers(count);
+  Running running{consumer};
+  ASSERT_TRUE(gate.wait_arrived());
+  const auto drop = "select pgque.drop_queue(" + sql().quote(queue()) + ", true)";
+  if (mode() == TransactionMode::split) {
+    // The batch goes with the queue.
+    sql()(drop);
+    gate.open();
+  } else {
+    // The batch's transaction keeps the queue, until it ends or the two deadlock, and one of them has to try again.
+    std::thread dropper{[&] {
+      Sql own;
+      for (bool dropped = false; !dropped;) {
+        try {
+          own(drop);
+          dropped = true;
+        } catch (const pqxx::deadlock_detected&) {
+        }
+      }
+    }};
+    EXPECT_TRUE(wait_until(
+        [&] { return sql().number("select count(*) from pg_stat_activity where wait_event_type = 'Lock'") == 1; }));
+    gate.open();
+    dropper.join();
+  }
+  sql()("select pg_notify('pgque_' || " + sql().quote(queue()) + ", '1')");
+  ASSERT_TRUE(running.wait_ended());
+  EXPECT_THROW(std::rethrow_exception(running.error()), ConsumerNotFound);
+  EXPECT_EQ(work.seen(), static_cast<std::size_t>(count));
+  if (mode() == TransactionMode::split) {
+    EXPECT_EQ(consumer.stats().batches, 0U);
+    EXPECT_EQ(consumer.stats().stale_acks, 1U);
+  }
+}
+
+TEST_P(Refused, ConsumerUnsubscribed) {
+  Consumer consumer{dsn(), options()};
+  Running running{consumer};
+  ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
+  EXPECT_TRUE(client().unsubscribe(queue(), consumer_name()));
+  queue().tick();
+  ASSERT_TRUE(running.wait_ended());
+  EXPECT_THROW(std::rethrow_exception(running.error()), ConsumerNotFound);
+}
+
+TEST_P(Refused, ConsumerUnsubscribedAndSubscribedAgain) {
+  Work work{queue(), mode()};
+  auto settings = options();
+  std::atomic<int> asked{0};
+  settings.on_error = [&](const Error&) {
+    ++asked;
+    return ErrorAction::retry;
+  };
+  Consumer consumer{dsn(), settings};
+  work.handle_with(consumer);
+  const Running running{consumer};
+  ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
+  const auto begin = Clock::now();
+  client().unsubscribe(queue(), consumer_name());
+  queue().tick();
+  ASSERT_TRUE(wait_until([&] { return asked >= 4; }));
+  EXPECT_LE(asked, attempts_within(Clock::now() - begin));
+  client().subscribe(queue(), consumer_name());
+  publish_numbers(count);
+  expect_nothing_lost(work, mode());
+  EXPECT_EQ(work.total(), count);
+}
+
+class Revoked : public Refused {
+ protected:
+  void SetUp() override {
+    Refused::SetUp();
+    if (IsSkipped() || HasFatalFailure()) return;
+    role_dsn = dsn_of_role_with({"pgque_reader"});
+    role = Sql{role_dsn}.value("select current_user").value();
+  }
+  std::string role_dsn;
+  std::string role;
+};
+
+TEST_P(Revoked, GrantRevoked) {
+  Consumer consumer{role_dsn, options()};
+  Running running{consumer};
+  ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
+  sql()("revoke pgque_reader from " + role);
+  queue().tick();
+  ASSERT_TRUE(running.wait_ended());
+  try {
+    std::rethrow_exception(running.error());
+  } catch (const Error& error) {
+    EXPECT_EQ(error.sqlstate(), "42501");
+    EXPECT_NE(std::string{error.what()}.find("pgque_reader"), std::string::npos) << error.what();
+  }
+}
+
+TEST_P(Revoked, GrantRevokedWhileABatchIsHandledAndGrantedAgain) {
+  Work work{queue(), mode()};
+  auto settings = options();
+  std::atomic<int> asked{0};
+  settings.on_error = [&](const Error& error) {
+    EXPECT_EQ(error.sqlstate(), "42501");
+    ++asked;
+    return ErrorAction::retry;
+  };
+  Consumer consumer{role_dsn, settings};
+  work.handle_with(consumer);
+  Gate gate;
+  work.hook = [&](const Message&, Context&) { gate.pass(); };
+  publish_numbers(count);
+  const Running running{consumer};
+  ASSERT_TRUE(gate.wait_arrived());
+  sql()("revoke pgque_reader from " + role);
+  const auto begin = Clock::now();
+  gate.open();
+  ASSERT_TRUE(wait_until([&] { return asked >= 4; }));
+  EXPECT_LE(asked, attempts_within(Clock::now() - begin));
+  EXPECT_EQ(consumer.stats().batches, 0U);
+  EXPECT_EQ(consumer.stats().abandoned, 1U);
+  EXPECT_EQ(work.total(), count);
+  sql()("grant pgque_reader to " + role);
+  expect_nothing_lost(work, mode());
+  EXPECT_EQ(work.total(), 2 * count);
+  EXPECT_EQ(consumer.stats().reconnects, 0U);
+}
+
+INSTANTIATE_TEST_SUITE_P(Modes, Revoked, both_modes, mode_name);
+INSTANTIATE_TEST_SUITE_P(Modes, Refused, both_modes, mode_name);
+
+class ImpatientServer : public FaultTest {
+ protected:
+  // For handlers, which run on another thread than the test.
+  bool wait_session_ended(std::chrono::milliseconds patience = 20s) const {
+    Sql own;
+    return wait_until([&] { return own.number("select count(*)" + watched()) == 0; }, patience);
+  }
+};
+
+// The server ends the session of a handler that takes too long; a quicker one gets through.
+TEST_F(ImpatientServer, IdleInTransactionTimeoutShorterThanTheHandler) {
+  Work work{queue(), TransactionMode::per_batch};
+  auto settings = options(TransactionMode::per_batch);
+  settings.idle_in_transaction_timeout = 100ms;
+  Consumer consumer{watched_dsn(), settings};
+  work.handle_with(consumer);
+  constexpr int slow_deliveries = 4;
+  std::vector<Clock::time_point> begun;
+  work.hook = [&](const Message& message, Context&) {
+    if (*message.payload != "0") return;
+    begun.push_back(Clock::now());
+    // Longer than the server is willing to wait: until it has lost patience.
+    if (begun.size() <= slow_deliveries) {
+      EXPECT_TRUE(wait_session_ended());
+    }
+  };
+  publish_numbers(count);
+  const Running running{consumer};
+  expect_nothing_lost(work, TransactionMode::per_batch);
+  EXPECT_EQ(work.deliveries_of("0"), slow_deliveries + 1);
+  EXPECT_EQ(work.deliveries_of("1"), 1);
+  EXPECT_EQ(consumer.stats().reconnects, static_cast<std::uint64_t>(slow_deliveries));
+  EXPECT_EQ(queue().retries(), 0);
+  // The timeout and pauses of at least 25, 50, 100, 100 ms lie between the deliveries.
+  EXPECT_GE(begun.back() - begun.front(), slow_deliveries * 100ms + 275ms);
+  expect_works_on(work, TransactionMode::per_batch);
+}
+
+// The same when the handler never calls for the transaction.
+TEST_F(ImpatientServer, IdleInTransactionTimeoutShorterThanAHandlerThatWritesNothing) {
+  auto settings = options(TransactionMode::per_batch);
+  settings.idle_in_transaction_timeout = 100ms;
+  Consumer consumer{watched_dsn(), settings};
+  std::atomic<int> deliveries{0};
+  consumer.on("*", [&](const Message&) {
+    if (++deliveries <= 2) {
+      EXPECT_TRUE(wait_session_ended());
+    }
+  });
+  publish("0");
+  const Running running{consumer};
+  EXPECT_TRUE(wait_until([&] { return settled(consumer); }));
+  EXPECT_EQ(deliveries, 3);
+  EXPECT_EQ(consumer.stats().reconnects, 2U);
+}
+
+// A server that is set up to be impatient with idle transactions is not, with a consumer.
+TEST_F(ImpatientServer, IdleInTransactionTimeoutOfTheServerDoesNotEndAHandler) {
+  sql()("alter role current_user set idle_in_transaction_session_timeout = '50ms'");
+  Work work{queue(), TransactionMode::per_batch};
+  Consumer consumer{watched_dsn(), options(TransactionMode::per_batch)};
+  work.handle_with(consumer);
+  work.hook = [&](const Message& message, Context&) {
+    if (*message.payload == "0") {
+      EXPECT_FALSE(wait_session_ended(300ms));
+    }
+  };
+  publish_numbers(count);
+  {
+    const Running running{consumer};
+    expect_nothing_lost(work, TransactionMode::per_batch);
+  }
+  EXPECT_EQ(work.total(), count);
+  EXPECT_EQ(consumer.stats().reconnects, 0U);
+  sql()("alter role current_user reset idle_in_transaction_session_timeout");
+}
+
+// Workers register themselves, so a group does not mind.
+TEST_F(FaultTest, CooperativeWorkerUnsubscribed) {
+  client().subscribe_subconsumer(queue(), group_name(), "a");
+  Work work{queue(), TransactionMode::split};
+  Consumer consumer{dsn(), worker("a")};
+  work.handle_with(consumer);
+  Gate gate;
+  work.hook = [&](const Message&, Context&) { gate.pass(); };
+  const Running running{consumer};
+  publish_numbers(count);
+  ASSERT_TRUE(gate.wait_arrived());
+  // As a sibling, so that the group stays a group; then its batch is put up for retry.
+  client().subscribe_subconsumer(queue(), group_name(), "b");
+  EXPECT_TRUE(client().unsubscribe_subconsumer(queue(), group_name(), "a", BatchHandling::retry));
+  gate.open();
+  ASSERT_TRUE(wait_until([&] { return consumer.stats().takeovers == 1; }));
+  EXPECT_EQ(consumer.stats().batches, 0U);
+  queue().expire_retries();
+  EXPECT_TRUE(wait_until([&] { return consumer.stats().batches == 1; }));
+  for (const auto& payload : numbers(count)) EXPECT_EQ(work.deliveries_of(payload), 2);
+}
+
+}  // namespace
+}  // namespace pgque::test

@@ -1,0 +1,328 @@
+// Several workers share one consumer.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <pgque/consumer.hpp>
+
+#include "consumer_fixture.hpp"
+
+namespace pgque::test {
+namespace {
+
+using testing::ElementsAre;
+using testing::ElementsAreArray;
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::UnorderedElementsAreArray;
+
+class ConsumerCoopTest : public ConsumerTest {
+ protected:
+  void subscribe(const std::string& worker_name) { client().subscribe_subconsumer(queue(), group_name(), worker_name); }
+  std::string of_worker(const std::string& column, const std::string& worker_name) {
+    return "select " + column +
+           " from pgque.subscription join pgque.queue on queue_id = sub_queue join pgque.consumer "
+           "on co_id = sub_consumer where queue_name = " +
+           sql().quote(queue().name()) + " and co_name = " + sql().quote(group_name() + '.' + worker_name);
+  }
+  // Takes over what other workers hold, whether or not they are alive.
+  std::vector<Message> steal() { return client().receive_coop(queue(), group_name(), "thief", {std::nullopt, 1ms}); }
+};
+
+TEST_F(ConsumerCoopTest, WorkersRegisterThemselvesAndHandleWhatComesAfterwards) {
+  Seen seen;
+  Consumer consumer{dsn(), worker("w1")};
+  consumer.on("t", seen.handler());
+  Running running{consumer};
+  ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
+  EXPECT_EQ(sql().value(of_worker("sub_role", "w1")), "coop_member");
+  publish("1");
+  EXPECT_TRUE(wait_batches(consumer, 1));
+  EXPECT_THAT(seen.payloads(), ElementsAre("1"));
+  EXPECT_EQ(sql().value(of_worker("sub_batch", "w1")), std::nullopt);  // acknowledged
+  EXPECT_EQ(log.lines(LogEvent::started).at(0).consumer, group_name() + ".w1");
+}
+
+TEST_F(ConsumerCoopTest, TwoWorkersHandleDisjointBatchesAtTheSameTime) {
+  subscribe("w1");
+  subscribe("w2");
+  const auto first = publish("1");
+  const auto second = publish("2");
+  Seen one, two;
+  std::atomic<int> inside{0};
+  std::atomic<int> together{0};
+  const auto meet = [&](const Message&) {
+    ++inside;
+    if (wait_until([&] { return inside == 2; })) ++together;
+  };
+  Consumer consumer_one{dsn(), worker("w1")};
+  consumer_one.on("t", [&](const Message& message) {
+    one(message);
+    meet(message);
+  });
+  Consumer consumer_two{dsn(), worker("w2")};
+  consumer_two.on("t", [&](const Message& message) {
+    two(message);
+    meet(message);
+  });
+  {
+    Running run_one{consumer_one};
+    Running run_two{consumer_two};
+    EXPECT_TRUE(wait_batches(consumer_one, 1));
+    EXPECT_TRUE(wait_batches(consumer_two, 1));
+  }
+  EXPECT_EQ(together, 2);
+  ASSERT_EQ(one.size(), 1U);
+  ASSERT_EQ(two.size(), 1U);
+  EXPECT_THAT((std::vector{one.ids()[0], two.ids()[0]}), UnorderedElementsAreArray({first, second}));
+  EXPECT_NE(one.messages()[0].batch_id, two.messages()[0].batch_id);
+}
+
+TEST_F(ConsumerCoopTest, ManyBatchesAreSharedWithoutLossOrRepetition) {
+  subscribe("w1");
+  subscribe("w2");
+  std::vector<EventId> sent;
+  Seen seen;
+  Consumer one{dsn(), worker("w1")};
+  one.on("t", seen.handler());
+  Consumer two{dsn(), worker("w2")};
+  two.on("t", seen.handler());
+  Running run_one{one};
+  Running run_two{two};
+  for (int i = 0; i < 20; ++i) {
+    for (const auto id : publish_numbers(3)) sent.push_back(id);
+  }
+  EXPECT_TRUE(wait_until([&] { return one.stats().batches + two.stats().batches == 20; }));
+  EXPECT_THAT(seen.ids(), UnorderedElementsAreArray(sent));
+}
+
+TEST_F(ConsumerCoopTest, ABatchIsPagedLikeThatOfANormalConsumer) {
+  subscribe("w1");
+  publish_numbers(250);
+  auto paged = worker("w1");
+  paged.max_messages = 20;
+  Seen seen;
+  Consumer consumer{dsn(), paged};
+  consumer.on("t", [&](const Message& message) {
+    seen(message);
+    if (message.payload == "7" || message.payload == "201") throw std::runtime_error{"no"};
+  });
+  finish_batches(consumer);
+  EXPECT_THAT(seen.payloads(), ElementsAreArray(numbers(250)));
+  EXPECT_EQ(queue().retries(), 2);
+  EXPECT_EQ(consumer.stats().batches, 1U);
+}
+
+TEST_F(ConsumerCoopTest, ARestartedWorkerGetsItsOwnUnfinishedBatchAgain) {
+  subscribe("w1");
+  publish("1");
+  const auto unfinished = client().receive_coop(queue(), group_name(), "w1");
+  ASSERT_EQ(unfinished.size(), 1U);
+  Seen seen;
+  Consumer consumer{dsn(), worker("w1")};
+  consumer.on("t", seen.handler());
+  finish_batches(consumer);
+  EXPECT_THAT(seen.ids(), ElementsAre(unfinished[0].msg_id));
+}
+
+TEST_F(ConsumerCoopTest, TheBatchOfADeadWorkerIsTakenOverAfterTheDeadInterval) {
+  subscribe("dead");
+  subscribe("w1");
+  const auto orphan = publish("1");
+  const auto begin = *sql().value("select clock_timestamp()");
+  const auto dead_batch = client().receive_coop(queue(), group_name(), "dead");
+  ASSERT_EQ(dead_batch.size(), 1U);
+  auto heir = worker("w1");
+  heir.dead_interval = 300ms;
+  heir.poll_interval = 10ms;  // nothing is notified when a worker dies
+  Seen seen;
+  std::optional<std::string> in_time;
+  Consumer consumer{dsn(), heir};
+  consumer.on("t", [&](const Message& message) {
+    seen(message);
+    in_time = Sql{}.value("select clock_timestamp() - timestamptz '" + begin + "' >= interval '300 ms'");
+  });
+  finish_batches(consumer);
+  EXPECT_THAT(seen.ids(), ElementsAre(orphan));
+  EXPECT_NE(seen.messages()[0].batch_id, dead_batch[0].batch_id);
+  EXPECT_EQ(in_time, "t");
+  EXPECT_FALSE(client().ack(dead_batch[0].batch_id));
+}
+
+TEST_F(ConsumerCoopTest, ABatchIsNotTakenOverWithoutOrBeforeTheDeadInterval) {
+  for (const bool with_interval : {false, true}) {
+    subscribe("busy");
+    subscribe("w1");
+    publish("\"held\"");
+    const auto held = client().receive_coop(queue(), group_name(), "busy");
+    ASSERT_EQ(held.size(), 1U);
+    auto sibling = worker("w1");
+    sibling.poll_interval = 1ms;
+    if (with_interval) sibling.dead_interval = 1h;
+    Seen seen;
+    Consumer consumer{dsn(), sibling};
+    consumer.on("t", seen.handler());
+    {
+      Running running{consumer};
+      ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
+      publish("\"next\"");
+      ASSERT_TRUE(wait_batches(consumer, 1));
+    }
+    EXPECT_THAT(seen.payloads(), ElementsAre("\"next\""));
+    EXPECT_TRUE(client().ack(held[0].batch_id));
+  }
+}
+
+TEST_F(ConsumerCoopTest, HeartbeatsKeepTheBatchOfALongHandler) {
+  constexpr auto dead_interval = 600ms;
+  subscribe("w1");
+  publish("1");
+  auto lively = worker("w1");
+  lively.dead_interval = dead_interval;
+  std::size_t stolen = 0;
+  std::vector<std::string> signs_of_life;
+  Consumer consumer{dsn(), lively};
+  consumer.on("t", [&](const Message&) {
+    Sql other;
+    Client thief{dsn()};
+    const auto begin = *other.value("select clock_timestamp()");
+    EXPECT_TRUE(wait_until([&] {
+      const auto active = other.value(of_worker("sub_active", "w1")).value_or("none");
+      if (signs_of_life.empty() || signs_of_life.back() != active) signs_of_life.push_back(active);
+      stolen += thief.receive_coop(queue(), group_name(), "thief", {std::nullopt, dead_interval}).size();
+      return other.value("select clock_timestamp() - timestamptz '" + begin + "' > interval '1850 ms'") == "t";
+    }));
+  });
+  finish_batches(consumer);
+  EXPECT_EQ(stolen, 0U);
+  EXPECT_GE(signs_of_life.size(), 5U);
+  EXPECT_EQ(consumer.stats().takeovers, 0U);
+  EXPECT_EQ(consumer.stats().batches, 1U);
+}
+
+TEST_F(ConsumerCoopTest, HeartbeatsKeepABatchOfManyShortPages) {
+  constexpr auto dead_interval = 600ms;  // so there is a sign of life every 200 ms
+  subscribe("w1");
+  publish_numbers(14);
+  auto lively = worker("w1");
+  lively.dead_interval = dead_interval;
+  lively.max_messages = 1;
+  std::size_t stolen = 0;
+  Sql other;
+  Client thief{dsn()};
+  Consumer consumer{dsn(), lively};
+  consumer.on("t", [&](const Message&) {
+    const auto begin = Clock::now();
+    EXPECT_TRUE(wait_until([&] { return Clock::now() - begin > 90ms; }));
+    stolen += thief.receive_coop(queue(), group_name(), "thief", {std::nullopt, dead_interval}).size();
+  });
+  Running running{consumer};
+  EXPECT_TRUE(wait_until([&] { return consumer.stats().batches + consumer.stats().takeovers == 1; }));
+  EXPECT_EQ(stolen, 0U);
+  EXPECT_EQ(consumer.stats().takeovers, 0U);
+  EXPECT_EQ(consumer.stats().batches, 1U);
+}
+
+TEST_F(ConsumerCoopTest, ABatchTakenOverIsReportedAndNotAcked) {
+  for (const bool failing : {false, true}) {
+    subscribe("w1");
+    publish_numbers(2);
+    auto slow = worker("w1");
+    slow.dead_interval = 1h;  // so the next sign of life is 10 s away
+    Gate gate;
+    std::atomic<bool> fail{failing};
+    Seen seen;
+    Consumer consumer{dsn(), slow};
+    consumer.on("t", [&](const Message& message) {
+      seen(message);
+      gate.pass();
+      if (fail) throw std::runtime_error{"no"};
+    });
+    const auto lost_before = log.count(LogEvent::batch_lost);
+    Running running{consumer};
+    ASSERT_TRUE(gate.wait_arrived());
+    const auto stolen = steal();
+    ASSERT_EQ(stolen.size(), 2U);
+    gate.open();
+    ASSERT_TRUE(wait_until([&] { return consumer.stats().takeovers == 1; }));
+    const auto lost = log.lines(LogEvent::batch_lost);
+    ASSERT_EQ(lost.size(), lost_before + 1);
+    EXPECT_EQ(lost.back().level, LogLevel::warning);
+    EXPECT_EQ(lost.back().batch_id, seen.messages()[0].batch_id);
+    EXPECT_NE(lost.back().batch_id, stolen[0].batch_id);
+    const auto stats = consumer.stats();
+    EXPECT_EQ(stats.batches, 0U);
+    EXPECT_EQ(stats.stale_acks, 0U);
+    EXPECT_EQ(stats.abandoned, 0U);
+    EXPECT_EQ(stats.retries, 0U);
+    EXPECT_EQ(queue().retries(), 0);
+    EXPECT_TRUE(client().ack(stolen[0].batch_id));  // it belongs to the thief
+
+    // The loser goes on with other batches, at once.
+    fail = false;
+    publish("\"next\"");
+    EXPECT_TRUE(wait_batches(consumer, 1));
+    EXPECT_EQ(seen.payloads().back(), "\"next\"");
+  }
+}
+
+TEST_F(ConsumerCoopTest, AHeartbeatTellsOfAWorkerThatIsRegisteredNoLonger) {
+  subscribe("w1");
+  publish("1");
+  auto lively = worker("w1");
+  lively.dead_interval = 60ms;
+  Gate gate;
+  Consumer consumer{dsn(), lively};
+  consumer.on("t", [&](const Message&) { gate.pass(); });
+  Running running{consumer};
+  ASSERT_TRUE(gate.wait_arrived());
+  ASSERT_TRUE(client().unsubscribe_subconsumer(queue(), group_name(), "w1", BatchHandling::retry));
+  EXPECT_TRUE(wait_until([&] {
+    for (const auto& line : log.lines(LogEvent::failed)) {
+      if (line.message.find("no longer registered") != std::string::npos) return true;
+    }
+    return false;
+  }));
+  gate.open();
+  EXPECT_TRUE(wait_until([&] { return consumer.stats().takeovers == 1; }));
+  EXPECT_EQ(queue().retries(), 1);
+}
+
+TEST_F(ConsumerCoopTest, FailedMessagesComeBackToAnyWorkerOfTheGroup) {
+  subscribe("w1");
+  subscribe("w2");
+  const auto id = publish("1");
+  {
+    Consumer one{dsn(), worker("w1")};
+    one.on("t", [](const Message&) { throw std::runtime_error{"no"}; });
+    finish_batches(one);
+  }
+  queue().expire_retries();
+  Seen seen;
+  Consumer two{dsn(), worker("w2")};
+  two.on("t", seen.handler());
+  finish_batches(two);
+  EXPECT_THAT(seen.ids(), ElementsAre(id));
+  EXPECT_EQ(seen.messages()[0].retry_count, 1);
+}
+
+TEST_F(ConsumerCoopTest, AnOrdinaryConsumerOfAGroupIsRefused) {
+  subscribe("w1");
+  auto ordinary = options();
+  ordinary.name = group_name();
+  Consumer consumer{dsn(), ordinary};
+  Running running{consumer};
+  ASSERT_TRUE(running.wait_ended());
+  EXPECT_THAT(what(running.error()), HasSubstr("cooperative"));
+}
+
+TEST_F(ConsumerCoopTest, AConsumerThatIsNotAGroupIsRefused) {
+  auto misused = worker("w1");
+  misused.name = consumer_name();  // subscribed as an ordinary one
+  Consumer consumer{dsn(), misused};
+  Running running{consumer};
+  ASSERT_TRUE(running.wait_ended());
+  EXPECT_THAT(what(running.error()), HasSubstr("explicit conversion is required"));
+}
+
+}  // namespace
+}  // namespace pgque::test

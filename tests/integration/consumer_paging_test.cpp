@@ -1,0 +1,159 @@
+// max_messages: batches that are read page by page and acknowledged once.
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <pgque/consumer.hpp>
+
+#include "consumer_fixture.hpp"
+
+namespace pgque::test {
+namespace {
+
+using testing::ElementsAre;
+using testing::ElementsAreArray;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+class ConsumerPagingTest : public ConsumerTest, public testing::WithParamInterface<TransactionMode> {
+ protected:
+  ConsumerOptions paged(std::int32_t max_messages) {
+    auto out = options(GetParam());
+    out.max_messages = max_messages;
+    return out;
+  }
+};
+
+INSTANTIATE_TEST_SUITE_P(Modes, ConsumerPagingTest, testing::Values(TransactionMode::per_batch, TransactionMode::split),
+                         [](const auto& instance) {
+                           return instance.param == TransactionMode::split ? "Split" : "PerBatch";
+                         });
+
+TEST_P(ConsumerPagingTest, ALargeBatchIsHandledInOrderWithOneAck) {
+  publish_numbers(2500);
+  Seen seen;
+  std::vector<std::string> statements;
+  Consumer consumer{watched_dsn(), paged(100)};
+  consumer.on("t", [&](const Message& message) {
+    seen(message);
+    if (seen.size() == 150 || seen.size() == 2450) {
+      statements.push_back(Sql{}.value("select query" + watched()).value_or("none"));
+    }
+  });
+  Running running{consumer};
+  ASSERT_TRUE(wait_until([&] { return consumer.stats().batches == 1; }));
+  EXPECT_THAT(seen.payloads(), ElementsAreArray(numbers(2500)));
+  // The server is asked for no more than a page.
+  EXPECT_THAT(statements, testing::SizeIs(2));
+  EXPECT_THAT(statements, testing::Each(HasSubstr("fetch forward 100 ")));
+  EXPECT_EQ(consumer.stats().messages, 2500U);
+  EXPECT_EQ(log.count(LogEvent::batch_received), 1U);
+  EXPECT_EQ(log.count(LogEvent::batch_acked), 1U);
+  ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
+  running.stop_and_join();
+  EXPECT_THAT(client().receive(queue(), consumer_name()), IsEmpty());
+}
+
+TEST_P(ConsumerPagingTest, FailuresOnSeveralPagesAreNacked) {
+  queue().config("max_retries", "0");
+  publish_numbers(250);
+  Consumer consumer{dsn(), paged(20)};
+  consumer.on("t", [](const Message& message) {
+    if (std::stoi(*message.payload) % 50 == 49) throw std::runtime_error{*message.payload};
+  });
+  finish_batches(consumer);
+  EXPECT_THAT(queue().dead_letter_reasons(), ElementsAre("handler error: 49", "handler error: 99", "handler error: 149",
+                                                         "handler error: 199", "handler error: 249"));
+  EXPECT_EQ(consumer.stats().messages, 245U);
+  EXPECT_EQ(consumer.stats().failures, 5U);
+  EXPECT_EQ(consumer.stats().retries, 5U);
+  EXPECT_EQ(consumer.stats().batches, 1U);
+}
+
+TEST_P(ConsumerPagingTest, BatchesOfAnySizeAreAckedOnceEach) {
+  Seen seen;
+  Consumer consumer{dsn(), paged(3)};
+  consumer.on("t", seen.handler());
+  Running running{consumer};
+  std::uint64_t batches = 0;
+  std::size_t messages = 0;
+  for (const int size : {1, 2, 3, 4, 6, 7}) {
+    publish_numbers(size);
+    ++batches;
+    messages += static_cast<std::size_t>(size);
+    ASSERT_TRUE(wait_until([&] { return consumer.stats().batches == batches; })) << size;
+    EXPECT_EQ(seen.size(), messages) << size;
+  }
+  ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
+  EXPECT_EQ(consumer.stats().batches, batches);
+  EXPECT_EQ(queue().retries(), 0);
+}
+
+TEST_P(ConsumerPagingTest, ABatchWhoseSessionIsKilledBetweenPagesComesAgainFromItsBeginning) {
+  publish_numbers(6);
+  Seen seen;
+  bool killed = false;
+  Consumer consumer{watched_dsn(), paged(2)};
+  consumer.on("t", [&](const Message& message) {
+    seen(message);
+    if (seen.size() == 4 && !std::exchange(killed, true)) Sql{}("select pg_terminate_backend(pid)" + watched());
+  });
+  finish_batches(consumer);
+  EXPECT_THAT(seen.payloads(), ElementsAre("0", "1", "2", "3", "0", "1", "2", "3", "4", "5"));
+  EXPECT_EQ(consumer.stats().abandoned, 1U);
+  EXPECT_EQ(consumer.stats().batches, 1U);
+}
+
+TEST_P(ConsumerPagingTest, StopBetweenPagesFinishesTheWholeBatch) {
+  publish_numbers(10);
+  Seen seen;
+  Consumer consumer{dsn(), paged(3)};
+  consumer.on("t", [&](const Message& message) {
+    seen(message);
+    if (seen.size() == 3) consumer.stop();
+  });
+  Running running{consumer};
+  ASSERT_TRUE(running.wait_ended());
+  EXPECT_THAT(seen.payloads(), ElementsAreArray(numbers(10)));
+  EXPECT_EQ(consumer.stats().batches, 1U);
+  EXPECT_THAT(client().receive(queue(), consumer_name()), IsEmpty());
+}
+
+TEST_P(ConsumerPagingTest, UnknownTypesOnLaterPagesAreNacked) {
+  for (const char* type : {"t", "t", "unknown", "t", "unknown"}) client().send(queue(), "1", type);
+  queue().tick();
+  Seen seen;
+  Consumer consumer{dsn(), paged(2)};
+  consumer.on("t", seen.handler());
+  finish_batches(consumer);
+  EXPECT_EQ(seen.size(), 3U);
+  EXPECT_EQ(queue().retries(), 2);
+}
+
+TEST_F(ConsumerTest, WritesOnSeveralPagesCommitTogether) {
+  const auto table = unique_name("pgque_test_pages");
+  sql()("create table " + table + " (value int)");
+  publish_numbers(5);
+  auto paged = options();
+  paged.max_messages = 2;
+  Consumer consumer{dsn(), paged};
+  consumer.on("t", [&](const Message& message, Context& context) {
+    context.transaction().exec("insert into " + table + " values (" + *message.payload + ")");
+    // Rolling back to the savepoint leaves the cursor as it is.
+    if (message.payload == "1" || message.payload == "2") throw std::runtime_error{"no"};
+  });
+  finish_batches(consumer);
+  EXPECT_EQ(sql().value("select string_agg(value::text, ' ' order by value) from " + table), "0 3 4");
+  EXPECT_EQ(queue().retries(), 2);
+  sql()("drop table " + table);
+}
+
+TEST(ConsumerOptionsTest, APageOfNothingIsRefusedAtOnce) {
+  ConsumerOptions options;
+  options.queue = "q";
+  options.name = "c";
+  options.max_messages = 0;
+  EXPECT_THROW(Consumer("host=localhost", options), std::invalid_argument);
+}
+
+}  // namespace
+}  // namespace pgque::test

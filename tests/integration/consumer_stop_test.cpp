@@ -1,0 +1,463 @@
+// Starting, stopping, and what becomes of the batch that is being handled.
+
+#include <csignal>
+#include <memory>
+#include <thread>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+#include <pgque/consumer.hpp>
+#include <pgque/signals.hpp>
+#include <pqxx/pqxx>
+
+#include "consumer_fixture.hpp"
+
+namespace pgque::test {
+namespace {
+
+using testing::ElementsAre;
+using testing::ElementsAreArray;
+using testing::HasSubstr;
+using testing::IsEmpty;
+
+// Without it, these tests would wait for the poll interval of 30 s, a handler or a lock.
+constexpr auto promptly = 2s;
+
+class ConsumerStopTest : public ConsumerTest {
+ protected:
+  std::vector<Message> left_for_redelivery() { return client().receive(queue(), consumer_name()); }
+  // Returns how long it took, and records it.
+  static Clock::duration stop(Running<Consumer>& running, const std::string& what) {
+    const auto begin = Clock::now();
+    running.stop_and_join();
+    const auto took = Clock::now() - begin;
+    record(what, took);
+    return took;
+  }
+};
+
+TEST_F(ConsumerStopTest, BeforeStartMakesTheNextStartReturnAtOnceAndNoOther) {
+  publish("1");
+  Seen seen;
+  Consumer consumer{dsn(), options()};
+  consumer.on("t", seen.handler());
+  consumer.stop();
+  consumer.start();
+  EXPECT_THAT(seen.payloads(), IsEmpty());
+  EXPECT_EQ(log.count(LogEvent::connected), 0U);
+  finish_batches(consumer);
+  EXPECT_THAT(seen.payloads(), ElementsAre("1"));
+}
+
+TEST_F(ConsumerStopTest, WhileWaitingReturnsAtOnce) {
+  for (int i = 0; i < 5; ++i) {
+    Consumer consumer{dsn(), options()};
+    Running running{consumer};
+    ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
+    EXPECT_LT(stop(running, "stop_while_waiting"), promptly);
+    EXPECT_EQ(running.error(), nullptr);
+    EXPECT_EQ(consumer.stats().state, ConsumerState::idle);
+  }
+}
+
+TEST_F(ConsumerStopTest, FromAHandlerFinishesTheBatch) {
+  publish_numbers(3);
+  publish("3");
+  Seen seen;
+  Consumer consumer{dsn(), options()};
+  consumer.on("t", [&](const Message& message) {
+    if (message.payload == "0") consumer.stop();
+    seen(message);
+  });
+  consumer.start();
+  EXPECT_THAT(seen.payloads(), ElementsAreArray(numbers(3)));
+  EXPECT_EQ(consumer.stats().batches, 1U);
+}
+
+TEST_F(ConsumerStopTest, WhileHandlingTheRestOfTheBatchIsHandledAndAcked) {
+  for (const auto mode : {TransactionMode::per_batch, TransactionMode::split}) {
+    publish_numbers(5);
+    Gate gate;
+    Seen seen;
+    std::atomic<bool> told{false};
+    Consumer consumer{dsn(), options(mode)};
+    consumer.on("t", [&](const Message& message, Context& context) {
+      gate.pass();
+      told = context.stop_requested();
+      seen(message);
+    });
+    Running running{consumer};
+    ASSERT_TRUE(gate.wait_arrived());
+    consumer.stop();
+    gate.open();
+    ASSERT_TRUE(running.wait_ended());
+    EXPECT_TRUE(told);
+    EXPECT_THAT(seen.payloads(), ElementsAreArray(numbers(5)));
+    EXPECT_EQ(consumer.stats().batches, 1U);
+    EXPECT_THAT(left_for_redelivery(), IsEmpty());
+  }
+}
+
+TEST_F(ConsumerStopTest, WhileHandlingNacksWhatFailsInTheRest) {
+  publish_numbers(3);
+  Consumer consumer{dsn(), options()};
+  consumer.on("t", [&](const Message& message) {
+    if (message.payload == "0") consumer.stop();
+    if (message.payload == "2") throw std::runtime_error{"no"};
+  });
+  consumer.start();
+  EXPECT_EQ(queue().retries(), 1);
+  EXPECT_EQ(consumer.stats().batches, 1U);
+}
+
+TEST_F(ConsumerStopTest, WithoutDrainTimeTheRestIsLeftForRedelivery) {
+  for (const auto mode : {TransactionMode::per_batch, TransactionMode::split}) {
+    publish_numbers(3);
+    auto impatient = options(mode);
+    impatient.drain_timeout = 0ms;
+    Seen seen;
+    bool once = true;
+    Consumer consumer{dsn(), impatient};
+    consumer.on("t", [&](const Message& message) {
+      seen(message);
+      if (std::exchange(once, false)) consumer.stop();
+    });
+    consumer.start();
+    EXPECT_THAT(seen.payloads(), ElementsAre("0"));
+    EXPECT_EQ(consumer.stats().batches, 0U);
+    EXPECT_EQ(consumer.stats().abandoned, 1U);
+    EXPECT_EQ(log.lines(LogEvent::batch_abandoned).back().level, LogLevel::warning);
+    finish_batches(consumer);
+    EXPECT_THAT(seen.payloads(), ElementsAre("0", "0", "1", "2"));
+  }
+}
+
+TEST_F(ConsumerStopTest, TheRestOfTheBatchHasNoLongerThanTheDrainTimeout) {
+  publish_numbers(10);
+  auto limited = options();
+  limited.drain_timeout = 100ms;
+  Seen seen;
+  Clock::time_point stopped_at;
+  Consumer consumer{dsn(), limited};
+  consumer.on("t", [&](const Message& message) {
+    seen(message);
+    if (message.payload == "1") {
+      stopped_at = Clock::now();
+      consumer.stop();
+    }
+    // Of those begun after the stop, the one numbered 3 uses up the rest of the time.
+    if (message.payload == "3") wait_until([&] { return Clock::now() - stopped_at > 110ms; });
+  });
+  consumer.start();
+  EXPECT_THAT(seen.payloads(), ElementsAreArray(numbers(4)));
+  EXPECT_EQ(consumer.stats().abandoned, 1U);
+  EXPECT_EQ(left_for_redelivery().size(), 10U);
+}
+
+TEST_F(ConsumerStopTest, ASecondTimeLeavesTheRestAfterTheRunningHandler) {
+  publish_numbers(3);
+  Gate gate;
+  Seen seen;
+  Consumer consumer{dsn(), options()};
+  consumer.on("t", [&](const Message& message) {
+    gate.pass();
+    seen(message);
+  });
+  Running running{consumer};
+  ASSERT_TRUE(gate.wait_arrived());
+  consumer.stop();
+  consumer.stop();
+  gate.open();
+  ASSERT_TRUE(running.wait_ended());
+  EXPECT_EQ(running.error(), nullptr);
+  EXPECT_THAT(seen.payloads(), ElementsAre("0"));
+  EXPECT_EQ(left_for_redelivery().size(), 3U);
+}
+
+TEST_F(ConsumerStopTest, ReceivesNoFurtherBatch) {
+  publish("1");
+  publish("2");
+  Seen seen;
+  Consumer consumer{dsn(), options()};
+  consumer.on("t", [&](const Message& message) {
+    seen(message);
+    consumer.stop();
+  });
+  consumer.start();
+  EXPECT_THAT(seen.payloads(), ElementsAre("1"));
+  EXPECT_EQ(left_for_redelivery().size(), 1U);
+}
+
+class BlockedReceiveTest : public ConsumerStopTest,
+                           public testing::WithParamInterface<std::pair<const char*, void (*)(ConsumerOptions&)>> {};
+
+TEST_P(BlockedReceiveTest, IsInterrupted) {
+  auto with = options();
+  GetParam().second(with);
+  Sql other;
+  const auto queue_name = sql().quote(queue().name());
+  const auto name = sql().quote(with.name);
+  const bool coop = !with.subconsumer.empty();
+  if (coop) client().subscribe_subconsumer(queue(), with.name, "other");
+  publish("1");
+  pqxx::work holding{other.connection()};
+  const auto held = holding.exec(coop ? "select * from pgque.receive_coop(" + queue_name + ", " + name + ", 'other')"
+                                      : "select * from pgque.receive(" + queue_name + ", " + name + ")");
+  ASSERT_EQ(held.size(), 1U);
+
+  Seen seen;
+  Consumer consumer{watched_dsn(), with};
+  consumer.on("t", seen.handler());
+  Running running{consumer};
+  ASSERT_TRUE(wait_until([&] { return session_waits_for_lock(); }));
+  EXPECT_EQ(consumer.stats().state, ConsumerState::receiving);
+  EXPECT_LT(stop(running, "stop_while_blocked"), promptly);
+  EXPECT_EQ(running.error(), nullptr);
+  EXPECT_THAT(seen.payloads(), IsEmpty());
+  EXPECT_EQ(consumer.stats().last_error, "");  // a stop is not an error
+  EXPECT_EQ(log.count(LogEvent::failed), 0U);
+}
+
+INSTANTIATE_TEST_SUITE_P(ConsumerStopTest, BlockedReceiveTest,
+                         testing::Values(std::pair{"PerBatch", +[](ConsumerOptions&) {}},
+                                         std::pair{"Split",
+                                                   +[](ConsumerOptions& o) { o.transaction = TransactionMode::split; }},
+                                         std::pair{"Paged", +[](ConsumerOptions& o) { o.max_messages = 10; }},
+                                         std::pair{"Cooperative",
+                                                   +[](ConsumerOptions& o) {
+                                                     o.name += "_group";
+                                                     o.subconsumer = "w1";
+                                                   }}),
+                         [](const auto& instance) { return instance.param.first; });
+
+TEST_F(ConsumerStopTest, DuringThePauseAfterAnErrorReturnsAtOnce) {
+  client().unsubscribe(queue(), consumer_name());
+  auto patient = options();
+  patient.on_error = [](const Error&) { return ErrorAction::retry; };
+  patient.reconnect = {30s, 30s};
+  Consumer consumer{dsn(), patient};
+  Running running{consumer};
+  ASSERT_TRUE(wait_state(consumer, ConsumerState::backing_off));
+  EXPECT_LT(stop(running, "stop_while_backing_off"), promptly);
+  EXPECT_EQ(running.error(), nullptr);
+}
+
+TEST_F(ConsumerStopTest, StartCanBeCalledAgain) {
+  Seen seen;
+  Consumer consumer{dsn(), options()};
+  consumer.on("t", seen.handler());
+  for (std::uint64_t i = 0; i < 3; ++i) {
+    publish(std::to_string(i));
+    finish_batches(consumer, i + 1);
+  }
+  EXPECT_THAT(seen.payloads(), ElementsAreArray(numbers(3)));
+  // Counted are the connections lost, not the starts.
+  EXPECT_EQ(consumer.stats().reconnects, 0U);
+}
+
+TEST_F(ConsumerStopTest, StartWhileRunningIsALogicErrorThatStopsNothing) {
+  Consumer consumer{dsn(), options()};
+  Seen seen;
+  consumer.on("t", seen.handler());
+  Running running{consumer};
+  ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
+  EXPECT_THROW(consumer.start(), std::logic_error);
+  publish("1");
+  EXPECT_TRUE(wait_batches(consumer, 1));
+  EXPECT_FALSE(running.ended());
+}
+
+TEST_F(ConsumerStopTest, StartFromAHandlerIsALogicError) {
+  publish("1");
+  bool refused = false;
+  Consumer consumer{dsn(), options()};
+  consumer.on("t", [&](const Message&) {
+    try {
+      consumer.start();
+    } catch (const std::logic_error&) {
+      refused = true;
+    }
+  });
+  finish_batches(consumer);
+  EXPECT_TRUE(refused);
+}
+
+TEST_F(ConsumerStopTest, OnWhileRunningIsALogicError) {
+  Consumer consumer{dsn(), options()};
+  {
+    Running running{consumer};
+    ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
+    EXPECT_THROW(consumer.on("t", [](const Message&) {}), std::logic_error);
+  }
+  EXPECT_NO_THROW(consumer.on("t", [](const Message&) {}));
+}
+
+TEST_F(ConsumerStopTest, TheDestructorStopsAWaitingConsumerAndWaitsForStartToReturn) {
+  auto consumer = std::make_unique<Consumer>(watched_dsn(), options());
+  std::atomic<bool> returned{false};
+  std::thread thread{[&, consumer = consumer.get()] {
+    consumer->start();
+    returned = true;
+  }};
+  ASSERT_TRUE(wait_state(*consumer, ConsumerState::waiting));
+  const auto begin = Clock::now();
+  consumer.reset();
+  EXPECT_LT(Clock::now() - begin, promptly);
+  // Its session is gone with the run, whatever the thread does afterwards.
+  EXPECT_TRUE(wait_until([&] { return sessions() == 0; }));
+  EXPECT_EQ(log.count(LogEvent::stopped), 1U);
+  thread.join();
+  EXPECT_TRUE(returned);
+}
+
+TEST_F(ConsumerStopTest, TheDestructorWaitsForTheBatchThatIsBeingHandled) {
+  publish_numbers(3);
+  std::atomic<bool> handling{false};
+  Seen seen;
+  auto consumer = std::make_unique<Consumer>(dsn(), options());
+  consumer->on("t", [&](const Message& message, Context& context) {
+    handling = true;
+    EXPECT_TRUE(wait_until([&] { return context.stop_requested(); }));  // by the destructor
+    seen(message);
+  });
+  std::thread thread{[consumer = consumer.get()] { consumer->start(); }};
+  ASSERT_TRUE(wait_until([&] { return handling.load(); }));
+  consumer.reset();
+  EXPECT_EQ(seen.size(), 3U);
+  EXPECT_EQ(log.count(LogEvent::batch_acked), 1U);
+  thread.join();
+}
+
+TEST_F(ConsumerStopTest, TheDestructorOfAConsumerThatNeverRanReturns) {
+  Consumer consumer{dsn(), options()};
+}
+
+// In concurrent consumers handlers run on other threads than start().
+class SelfDestructionTest : public ConsumerStopTest, public testing::WithParamInterface<std::int32_t> {};
+
+TEST_P(SelfDestructionTest, AHandlerMayDestroyItsConsumer) {
+  publish("1");
+  // Shared, so that a deadlock fails this test without hanging the others.
+  struct Shared {
+    LogCapture log;
+    std::unique_ptr<Consumer> consumer;
+    std::atomic<bool> returned{false};
+  };
+  const auto shared = std::make_shared<Shared>();
+  auto with = options();
+  with.concurrency = GetParam();
+  with.log = shared->log.sink();
+  shared->consumer = std::make_unique<Consumer>(dsn(), with);
+  shared->consumer->on("t", [shared = shared.get()](const Message&) { shared->consumer.reset(); });
+  std::thread thread{[shared, consumer = shared->consumer.get()] {
+    consumer->start();
+    shared->returned = true;
+  }};
+  if (!wait_until([&] { return shared->returned.load(); }, 5s)) {
+    thread.detach();
+    FAIL() << "the destructor waits for the handler that called it";
+  }
+  thread.join();
+  EXPECT_THAT(left_for_redelivery(), IsEmpty());
+}
+
+INSTANTIATE_TEST_SUITE_P(ConsumerStopTest, SelfDestructionTest, testing::Values(1, 2),
+                         [](const auto& instance) { return instance.param == 1 ? "Sequential" : "Concurrent"; });
+
+TEST_F(ConsumerStopTest, AMovedConsumerRunsAndTheMovedFromOneDoesNot) {
+  publish("1");
+  Seen seen;
+  Consumer first{dsn(), options()};
+  first.on("t", seen.handler());
+  Consumer second{std::move(first)};
+  EXPECT_THROW(first.start(), std::logic_error);  // NOLINT(bugprone-use-after-move)
+  EXPECT_THROW(first.stats(), std::logic_error);  // NOLINT(bugprone-use-after-move)
+  first.stop();                                   // NOLINT(bugprone-use-after-move)
+  finish_batches(second);
+  EXPECT_THAT(seen.payloads(), ElementsAre("1"));
+}
+
+struct sigaction action_of(int signal) {
+  struct sigaction action {};
+  ::sigaction(signal, nullptr, &action);
+  return action;
+}
+bool is_default(int signal) {
+  return action_of(signal).sa_handler == SIG_DFL;
+}
+
+class SignalTest : public ConsumerStopTest, public testing::WithParamInterface<int> {};
+
+TEST_P(SignalTest, StopsEveryConsumerThatAskedForItAndRestoresTheHandlers) {
+  ASSERT_TRUE(is_default(GetParam()));
+  const auto other_name = consumer_name() + "_other";
+  client().subscribe(queue(), other_name);
+  auto other = options();
+  other.name = other_name;
+  Consumer first{dsn(), options()};
+  Consumer second{dsn(), other};
+  stop_on_signals(first);
+  stop_on_signals(second);
+  EXPECT_TRUE(is_default(GetParam()));  // nothing yet
+  {
+    Running run_first{first};
+    Running run_second{second};
+    ASSERT_TRUE(wait_state(first, ConsumerState::waiting));
+    ASSERT_TRUE(wait_state(second, ConsumerState::waiting));
+    ASSERT_FALSE(is_default(GetParam()));
+    const auto begin = Clock::now();
+    ASSERT_EQ(::kill(::getpid(), GetParam()), 0);
+    ASSERT_TRUE(run_first.wait_ended());
+    ASSERT_TRUE(run_second.wait_ended());
+    const auto took = Clock::now() - begin;
+    record("stop_by_signal", took);
+    EXPECT_LT(took, promptly);
+    EXPECT_EQ(run_first.error(), nullptr);
+  }
+  EXPECT_TRUE(is_default(GetParam()));
+}
+
+TEST_P(SignalTest, DrainsTheBatch) {
+  publish_numbers(3);
+  Seen seen;
+  Consumer consumer{dsn(), options()};
+  consumer.on("t", [&](const Message& message) {
+    if (message.payload == "0") ::kill(::getpid(), GetParam());
+    seen(message);
+  });
+  stop_on_signals(consumer);
+  consumer.start();
+  EXPECT_THAT(seen.payloads(), ElementsAreArray(numbers(3)));
+  EXPECT_EQ(consumer.stats().batches, 1U);
+  EXPECT_TRUE(is_default(GetParam()));
+}
+
+TEST_P(SignalTest, IsLeftAloneWithoutOptIn) {
+  Consumer consumer{dsn(), options()};
+  Running running{consumer};
+  ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
+  EXPECT_TRUE(is_default(GetParam()));
+}
+
+TEST_P(SignalTest, StaysIgnoredIfItWas) {
+  struct sigaction ignore {};
+  ignore.sa_handler = SIG_IGN;
+  struct sigaction before {};
+  ASSERT_EQ(::sigaction(GetParam(), &ignore, &before), 0);
+  {
+    Consumer consumer{dsn(), options()};
+    stop_on_signals(consumer);
+    Running running{consumer};
+    EXPECT_TRUE(wait_state(consumer, ConsumerState::waiting));
+    EXPECT_EQ(action_of(GetParam()).sa_handler, SIG_IGN);
+  }
+  EXPECT_EQ(action_of(GetParam()).sa_handler, SIG_IGN);
+  ::sigaction(GetParam(), &before, nullptr);
+}
+
+INSTANTIATE_TEST_SUITE_P(ConsumerStopTest, SignalTest, testing::Values(SIGTERM, SIGINT),
+                         [](const auto& instance) { return instance.param == SIGTERM ? "Sigterm" : "Sigint"; });
+
+}  // namespace
+}  // namespace pgque::test

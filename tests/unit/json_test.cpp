@@ -1,0 +1,244 @@
+#include <pgque/json.hpp>
+
+#include <limits>
+#include <map>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+namespace pgque::test {
+
+struct Order {
+  std::int64_t id = 0;
+  std::vector<std::string> items;
+};
+
+void to_json(nlohmann::json& json, const Order& order) {
+  json = {{"id", order.id}, {"items", order.items}};
+}
+void from_json(const nlohmann::json& json, Order& order) {
+  json.at("id").get_to(order.id);
+  json.at("items").get_to(order.items);
+}
+
+namespace {
+
+using nlohmann::json;
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::Not;
+using testing::StartsWith;
+using testing::ThrowsMessage;
+
+// The text that is sent, which has to be verbatim: it is JSON already.
+template <class T>
+std::string sent(const T& value) {
+  const Payload payload = value;
+  EXPECT_EQ(payload.format(), Payload::Format::text);
+  return payload.text().value_or("NULL");
+}
+
+Message message_with(std::optional<std::string> payload) {
+  Message message;
+  message.msg_id = EventId{7};
+  message.payload = std::move(payload);
+  return message;
+}
+
+template <class T = json>
+auto reading(const std::optional<std::string>& payload) {
+  return [payload] { payload_as<T>(message_with(payload)); };
+}
+
+TEST(JsonPayload, IsTheCompactTextOfAValue) {
+  EXPECT_EQ(sent(json{{"order_id", 42}, {"items", {1, nullptr, "x"}}}), R"({"items":[1,null,"x"],"order_id":42})");
+  EXPECT_EQ(sent(json()), "null");
+  EXPECT_EQ(sent(json::array()), "[]");
+  EXPECT_EQ(sent(json::object()), "{}");
+}
+
+TEST(JsonPayload, IsAJsonStringOnlyWhenAskedFor) {
+  EXPECT_EQ(sent(json("x")), R"("x")");
+}
+
+TEST(JsonPayload, LeavesTextToTheServer) {
+  // Including json.hpp must not change what a string means.
+  const std::string string{"hello"};
+  for (const Payload& payload : {Payload{"hello"}, Payload{string}, Payload{std::string_view{string}}}) {
+    EXPECT_EQ(payload.text(), "hello");
+    EXPECT_EQ(payload.format(), Payload::Format::json);
+  }
+  EXPECT_EQ(Payload{nullptr}.format(), Payload::Format::json);
+  EXPECT_EQ(Payload{std::nullopt}.text(), std::nullopt);
+}
+
+TEST(JsonPayload, TakesNonConstValues) {
+  json value{{"a", 1}};
+  const Payload from_lvalue = value;
+  const Payload from_rvalue = json{{"a", 1}};
+  EXPECT_EQ(from_lvalue.text(), R"({"a":1})");
+  EXPECT_EQ(from_rvalue.text(), R"({"a":1})");
+}
+
+TEST(JsonPayload, KeepsTheOrderOfAnOrderedValue) {
+  nlohmann::ordered_json value;
+  value["z"] = 1;
+  value["a"] = 2;
+  EXPECT_EQ(sent(value), R"({"z":1,"a":2})");
+}
+
+TEST(JsonPayload, TakesEverythingWithToJson) {
+  EXPECT_EQ(sent(Order{42, {"tea"}}), R"({"id":42,"items":["tea"]})");
+  EXPECT_EQ(sent(std::vector<Order>{{1, {}}, {2, {}}}), R"([{"id":1,"items":[]},{"id":2,"items":[]}])");
+}
+
+TEST(JsonPayload, TakesContainersNumbersAndBools) {
+  EXPECT_EQ(sent(std::vector<int>{1, 2}), "[1,2]");
+  EXPECT_EQ(sent(std::vector<std::string>{}), "[]");
+  EXPECT_EQ(sent(std::map<std::string, int>{{"a", 1}}), R"({"a":1})");
+  EXPECT_EQ(sent(42), "42");
+  EXPECT_EQ(sent(-1L), "-1");
+  EXPECT_EQ(sent(2.5), "2.5");
+  EXPECT_EQ(sent(true), "true");
+  EXPECT_EQ(sent(false), "false");
+}
+
+TEST(JsonPayload, KeepsLargeNumbersExact) {
+  EXPECT_EQ(sent(std::int64_t{9007199254740993}), "9007199254740993");  // 2^53 + 1 is no double
+  EXPECT_EQ(sent(std::numeric_limits<std::int64_t>::max()), "9223372036854775807");
+  EXPECT_EQ(sent(std::numeric_limits<std::int64_t>::min()), "-9223372036854775808");
+  EXPECT_EQ(sent(std::numeric_limits<std::uint64_t>::max()), "18446744073709551615");
+  EXPECT_EQ(sent(0.1), "0.1");
+}
+
+TEST(JsonPayload, MakesNullOfWhatJsonHasNoNumberFor) {
+  EXPECT_EQ(sent(std::numeric_limits<double>::quiet_NaN()), "null");
+  EXPECT_EQ(sent(std::numeric_limits<double>::infinity()), "null");
+}
+
+// A character would become a number, a pointer a bool.
+static_assert(!std::is_constructible_v<Payload, char>);
+static_assert(!std::is_constructible_v<Payload, signed char>);
+static_assert(!std::is_constructible_v<Payload, unsigned char>);
+static_assert(!std::is_constructible_v<Payload, wchar_t>);
+static_assert(!std::is_constructible_v<Payload, char16_t>);
+static_assert(!std::is_constructible_v<Payload, char32_t>);
+static_assert(!std::is_constructible_v<Payload, const void*>);
+static_assert(!std::is_constructible_v<Payload, const int*>);
+
+TEST(JsonPayload, RefusesANulCharacterInAnyString) {
+  const std::string nul("a\0b", 3);
+  const auto refused = ThrowsMessage<std::invalid_argument>(StartsWith("payload: "));
+  EXPECT_THAT([&] { Payload{json(nul)}; }, refused);
+  const json key{{nul, 1}};
+  EXPECT_THAT([&] { Payload{key}; }, refused);
+  const json nested{1, {{"x", json::array({nul})}}};
+  EXPECT_THAT([&] { Payload{nested}; }, refused);
+  EXPECT_THAT([&] { Payload{std::vector<std::string>{nul}}; }, refused);
+  // Behind a backslash, which is written as two.
+  EXPECT_THAT([&] { Payload{json("\\" + std::string("\0", 1))}; }, refused);
+}
+
+TEST(JsonPayload, TakesABackslashFollowedByU0000) {
+  EXPECT_EQ(sent(json(R"(\u0000)")), R"("\\u0000")");
+  EXPECT_EQ(sent(json(R"(\\u0000)")), R"("\\\\u0000")");
+  EXPECT_EQ(sent(json(std::string("\x01", 1) + "u0000")), R"("\u0001u0000")");
+}
+
+TEST(EscapedNul, IsFoundBehindAnEvenNumberOfBackslashes) {
+  EXPECT_TRUE(detail::has_escaped_nul(R"("\u0000")"));
+  EXPECT_TRUE(detail::has_escaped_nul(R"(\u0000)"));
+  EXPECT_FALSE(detail::has_escaped_nul(R"("\\u0000")"));
+  EXPECT_TRUE(detail::has_escaped_nul(R"("\\\u0000")"));
+  EXPECT_FALSE(detail::has_escaped_nul(R"("\\\\u0000")"));
+  EXPECT_TRUE(detail::has_escaped_nul(R"("\\u0000\u0000")"));
+  EXPECT_FALSE(detail::has_escaped_nul(R"("\\u0000\\u0000")"));
+  EXPECT_FALSE(detail::has_escaped_nul(R"(\\u0000)"));
+  EXPECT_FALSE(detail::has_escaped_nul(R"("\u0001")"));
+  EXPECT_FALSE(detail::has_escaped_nul("u0000"));
+  EXPECT_FALSE(detail::has_escaped_nul(""));
+}
+
+TEST(JsonPayload, RefusesInvalidUtf8) {
+  for (const auto* bytes : {"\xFF", "a\xC3", "\xED\xA0\x80", "\xC0\xAF"}) {
+    EXPECT_THAT([&] { Payload{json(bytes)}; },
+                ThrowsMessage<std::invalid_argument>(StartsWith("payload: cannot be written as JSON")));
+  }
+}
+
+TEST(JsonPayload, RefusesTheResultOfAFailedParse) {
+  // dump() writes it as <discarded>, which is not JSON.
+  EXPECT_THROW(Payload{json::parse("{", nullptr, false)}, std::invalid_argument);
+}
+
+TEST(PayloadAs, ReadsAValue) {
+  EXPECT_EQ(payload_as(message_with(R"({"a": [1, 2.5, "x", null]})")), (json{{"a", {1, 2.5, "x", nullptr}}}));
+  EXPECT_EQ(payload_as(message_with("null")), json());
+}
+
+TEST(PayloadAs, ReadsEverythingWithFromJson) {
+  const auto order = payload_as<Order>(message_with(R"({"id": 42, "items": ["tea", "milk"]})"));
+  EXPECT_EQ(order.id, 42);
+  EXPECT_THAT(order.items, ElementsAre("tea", "milk"));
+  EXPECT_THAT(payload_as<std::vector<int>>(message_with("[1,2]")), ElementsAre(1, 2));
+  EXPECT_EQ(payload_as<std::string>(message_with("\"x\"")), "x");
+  EXPECT_TRUE(payload_as<bool>(message_with("true")));
+}
+
+TEST(PayloadAs, KeepsTheOrderOfAnOrderedValue) {
+  EXPECT_EQ(payload_as<nlohmann::ordered_json>(message_with(R"({"z":1,"a":2})")).dump(), R"({"z":1,"a":2})");
+}
+
+TEST(PayloadAs, ReadsLargeNumbersExactly) {
+  EXPECT_EQ(payload_as<std::int64_t>(message_with("9007199254740993")), 9007199254740993);
+  EXPECT_EQ(payload_as<std::int64_t>(message_with("9223372036854775807")), std::numeric_limits<std::int64_t>::max());
+  EXPECT_EQ(payload_as<std::int64_t>(message_with("-9223372036854775808")), std::numeric_limits<std::int64_t>::min());
+  EXPECT_EQ(payload_as<std::uint64_t>(message_with("9223372036854775808")), std::uint64_t{1} << 63);
+  EXPECT_EQ(payload_as(message_with("9007199254740993")).dump(), "9007199254740993");
+}
+
+TEST(PayloadAs, RefusesSqlNull) {
+  EXPECT_THAT(reading(std::nullopt),
+              ThrowsMessage<PayloadError>(testing::StrEq("read the payload of message 7: it is SQL NULL")));
+}
+
+TEST(PayloadAs, RefusesWhatIsNotJsonWithoutQuotingIt) {
+  for (const auto* payload : {"hunter2", "{\"password\": hunter2}", "", "{\"hunter2\":", "\"hunter2", "[1,]hunter2",
+                              "\"hunter2\xFF\"", "NaN"}) {
+    EXPECT_THAT(reading(payload),
+                ThrowsMessage<PayloadError>(AllOf(StartsWith("read the payload of message 7: it is not JSON, at byte "),
+                                                  Not(HasSubstr("hunter2")), Not(HasSubstr("password")))))
+        << payload;
+  }
+}
+
+TEST(PayloadAs, SaysWhereItStopsBeingJson) {
+  EXPECT_THAT(reading("[1,x]"), ThrowsMessage<PayloadError>(HasSubstr("at byte 4")));
+}
+
+TEST(PayloadAs, RefusesTheWrongShapeWithoutQuotingThePayload) {
+  const auto wrong_shape = ThrowsMessage<PayloadError>(
+      AllOf(StartsWith("read the payload of message 7: it has not the expected shape: "), Not(HasSubstr("hunter2"))));
+  EXPECT_THAT(reading<int>("\"hunter2\""), wrong_shape);
+  EXPECT_THAT(reading<Order>(R"({"hunter2": 1})"), wrong_shape);
+  EXPECT_THAT(reading<Order>(R"({"id": "hunter2", "items": []})"), wrong_shape);
+  EXPECT_THAT(reading<Order>(R"(["hunter2"])"), wrong_shape);
+  EXPECT_THAT(reading<std::vector<int>>(R"({"hunter2": 1})"), wrong_shape);
+  EXPECT_THAT(reading<std::string>("null"), wrong_shape);
+}
+
+TEST(PayloadAs, RefusesANumberThatIsTooLargeWithoutQuotingIt) {
+  // To nlohmann_json this is neither a parse error nor a type error, and what() quotes the number.
+  EXPECT_THAT(reading("[271828e999]"), ThrowsMessage<PayloadError>(Not(HasSubstr("271828"))));
+}
+
+TEST(PayloadDecoder, ReadsTheSameAsPayloadAs) {
+  EXPECT_EQ(PayloadDecoder<Order>::decode(message_with(R"({"id": 1, "items": []})")).id, 1);
+  EXPECT_EQ(PayloadDecoder<json>::decode(message_with("[1]")), json::array({1}));
+  EXPECT_THROW(PayloadDecoder<Order>::decode(message_with("1")), PayloadError);
+}
+
+}  // namespace
+}  // namespace pgque::test
