@@ -162,8 +162,11 @@ std::string primary_message(std::string_view text) {
 bool is_permanent(const Error& error) {
   if (dynamic_cast<const QueueNotFound*>(&error) || dynamic_cast<const ConsumerNotFound*>(&error)) return true;
   const std::string_view state{error.sqlstate()};
+  // P0001 is everything else PgQue says, such as that the consumer is a cooperative one. But two processes that receive
+  // as the same consumer may for a moment be told of a corruption that is none.
   return state == "42501" || state == "3F000" || state == "42883" || state == "42704" ||
-         (state == "P0001" && !dynamic_cast<const BatchNotFound*>(&error));
+         (state == "P0001" && !dynamic_cast<const BatchNotFound*>(&error) &&
+          !contains(error.server_message(), "PgQ corruption"));
 }
 
 }  // namespace pgque::detail

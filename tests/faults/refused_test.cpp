@@ -85,12 +85,23 @@ TEST_P(Refused, OutOfConnectionsAtReconnect) {
   expect_works_on(work, mode());
 }
 
+// A consumer at work may deadlock with it, and then one of the two has to try again.
+void drop(Sql& sql, const std::string& queue) {
+  for (bool dropped = false; !dropped;) {
+    try {
+      sql("select pgque.drop_queue(" + sql.quote(queue) + ", true)");
+      dropped = true;
+    } catch (const pqxx::deadlock_detected&) {
+    }
+  }
+}
+
 TEST_P(Refused, QueueDropped) {
   Consumer consumer{dsn(), options()};
   Running running{consumer};
   ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
   queue().tick();
-  sql()("select pgque.drop_queue(" + sql().quote(queue()) + ", true)");
+  drop(sql(), queue());
   sql()("select pg_notify('pgque_' || " + sql().quote(queue()) + ", '1')");
   ASSERT_TRUE(running.wait_ended());
   EXPECT_THROW(std::rethrow_exception(running.error()), ConsumerNotFound);
@@ -110,7 +121,7 @@ TEST_P(Refused, QueueDroppedAndMadeAgain) {
   const Running running{consumer};
   ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
   const auto begin = Clock::now();
-  sql()("select pgque.drop_queue(" + sql().quote(queue()) + ", true)");
+  drop(sql(), queue());
   sql()("select pg_notify('pgque_' || " + sql().quote(queue()) + ", '1')");
   ASSERT_TRUE(wait_until([&] { return asked >= 4; }));
   EXPECT_LE(asked, attempts_within(Clock::now() - begin));
@@ -131,22 +142,15 @@ TEST_P(Refused, QueueDroppedWhileABatchIsHandled) {
   publish_numbers(count);
   Running running{consumer};
   ASSERT_TRUE(gate.wait_arrived());
-  const auto drop = "select pgque.drop_queue(" + sql().quote(queue()) + ", true)";
   if (mode() == TransactionMode::split) {
     // The batch goes with the queue.
-    sql()(drop);
+    drop(sql(), queue());
     gate.open();
   } else {
     // The batch's transaction keeps the queue, until it ends or the two deadlock, and one of them has to try again.
     std::thread dropper{[&] {
       Sql own;
-      for (bool dropped = false; !dropped;) {
-        try {
-          own(drop);
-          dropped = true;
-        } catch (const pqxx::deadlock_detected&) {
-        }
-      }
+      drop(own, queue());
     }};
     EXPECT_TRUE(wait_until(
         [&] { return sql().number("select count(*) from pg_stat_activity where wait_event_type = 'Lock'") == 1; }));

@@ -478,6 +478,7 @@ TEST(Permanent, IsWhatNoRepetitionMends) {
       {"P0001", "Not subscriber to queue: q/c", true},
       {"P0001", "consumer g on queue co is a cooperative main consumer", true},
       {"P0001", "batch not found: 1", false},
+      {"P0001", "PgQ corruption: Consumer c on queue q does not see tick <NULL>", false},
       {"42501", "permission denied for function receive", true},
       {"3F000", "schema \"pgque\" does not exist", true},
       {"42883", "function pgque.receive(text) does not exist", true},
