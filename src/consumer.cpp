@@ -190,6 +190,7 @@ Outcome ConsumerImpl::Run::receive() {
     page_ = batch_->open();
   }
   if (page_.empty()) return Outcome::nothing;
+  notified_polls_.reset();
   log_.write(batch_record(LogLevel::debug, LogEvent::batch_received, "batch received"));
   return Outcome::messages;
 }

@@ -95,7 +95,7 @@ class ConsumerImpl::Run {
   std::shared_ptr<Session> listen_session_;  // the same one, or one of its own, or none
   std::optional<Listener> listener_;         // goes before its session
   bool notified_ = false;
-  RateLimit notified_polls_{std::chrono::milliseconds{33}, 10};
+  RateLimit notified_polls_{std::chrono::milliseconds{33}, 10};  // those that found nothing: anybody may NOTIFY
   bool ever_connected_ = false;
 
   std::optional<Batch> batch_;

@@ -19,6 +19,8 @@ class RateLimit {
     earliest_ = std::max(earliest_, now - interval_ * burst_) + interval_;
     return earliest_;
   }
+  // It was worth it: what has happened so far does not count.
+  void reset() noexcept { earliest_ = {}; }
 
  private:
   std::chrono::milliseconds interval_;
