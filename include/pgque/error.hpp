@@ -37,7 +37,8 @@ class PGQUE_EXPORT Error : public std::runtime_error {
 
   /// What was being done, such as `send to queue "orders"`.
   const std::string& operation() const noexcept;
-  /// The server's own primary message, untouched; empty when the failure is not the server's.
+  /// The server's own primary message, untouched; when connecting failed, what is known of the reason. Empty when the
+  /// failure is not the server's.
   const std::string& server_message() const noexcept;
   /// The SQLSTATE; empty when there is none. PgQue uses P0001 for nearly everything.
   const std::string& sqlstate() const noexcept;

@@ -112,6 +112,8 @@ TEST(ConsumerOptions, AreRefusedByNameBeyondTheirLimits) {
            {"poll_interval", [](auto& o) { o.poll_interval = milliseconds::max(); }},
            {"max_messages", [](auto& o) { o.max_messages = 0; }},
            {"max_messages", [](auto& o) { o.max_messages = -1; }},
+           {"max_messages",
+            [](auto& o) { o.max_messages = 1, o.pooled = true, o.transaction = TransactionMode::split; }},
            {"retry_after", [](auto& o) { o.retry_after = -1s; }},
            {"retry_after", [](auto& o) { o.retry_after = seconds{2147483648}; }},
            {"unknown_handler_policy", [](auto& o) { o.unknown_handler_policy = static_cast<UnknownHandlerPolicy>(2); }},
