@@ -66,8 +66,9 @@ TEST_P(Notifications, StormNeitherStarvesNorSpinsTheConsumer) {
     RecordProperty("receives_per_second", std::to_string(receives));
     std::printf("  %.0f notifications/s, %.0f receives/s\n", notifications, receives);
     EXPECT_GT(notifications, 10 * receives);
-    // Who is woken for nothing again and again can take his time.
-    EXPECT_LT(receives, 50);
+    // Who is woken for nothing again and again takes his time: 30 times a second, and two bursts of ten, the second
+    // when the message has come.
+    EXPECT_LT(receives, 75);
     EXPECT_LT(running.stop_and_join(), 2s);
   }
   EXPECT_FALSE(running.error());
