@@ -232,6 +232,18 @@ TEST_P(Network, FrozenWhileConnectingGivesUpAfterConnectTimeout) {
   expect_nothing_lost(*work, mode());
 }
 
+// libpq cannot be interrupted while it connects, but it does not take longer than it may.
+TEST_P(Network, StopWhileConnectingWaitsForConnectTimeoutAtMost) {
+  start();
+  ASSERT_TRUE(wait_state(*consumer, ConsumerState::waiting));
+  proxy->freeze();
+  proxy->cut();
+  ASSERT_TRUE(wait_state(*consumer, ConsumerState::connecting));
+  consumer->stop();
+  EXPECT_TRUE(running->wait_ended(5s)) << "start() does not return";
+  EXPECT_FALSE(running->error());
+}
+
 // stop() on a connection that answers nothing any more.
 TEST_P(Network, StopWhileFrozenAndIdleInListen) {
   start();

@@ -481,9 +481,11 @@ TEST_F(ConsumerErrorsTest, AFailingNackTakesTheOtherNacksAndWritesOfItsBatchBack
   sql()("drop table " + table);
 }
 
-TEST_F(ConsumerErrorsTest, AFailingAckBacksOffUntilItWorks) {
+TEST_F(ConsumerErrorsTest, AFailingAckTakesTheWritesBackAndBacksOffUntilItWorks) {
   for (const auto mode : {TransactionMode::per_batch, TransactionMode::split}) {
     constexpr std::size_t deliveries = 4;
+    const auto table = unique_name("pgque_test_writes");
+    sql()("create table " + table + " (value text)");
     publish("1");
     std::optional<FailingStatements> failing;
     failing.emplace("update", "pgque.subscription",
@@ -495,11 +497,14 @@ TEST_F(ConsumerErrorsTest, AFailingAckBacksOffUntilItWorks) {
     std::mutex mutex;
     std::vector<Clock::time_point> attempts;
     Consumer consumer{dsn(), growing};
-    consumer.on("t", [&](const Message&) {
+    consumer.on("t", [&](const Message& message, Context& context) {
+      if (mode == TransactionMode::per_batch) {
+        context.transaction().exec("insert into " + table + " values (" + *message.payload + ")");
+      }
       const std::lock_guard lock{mutex};
       attempts.push_back(Clock::now());
     });
-    Running running{consumer};
+    std::optional<Running<Consumer>> running{std::in_place, consumer};
     ASSERT_TRUE(wait_until([&] {
       sql()("notify \"pgque_" + queue().name() + '"');
       const std::lock_guard lock{mutex};
@@ -507,8 +512,12 @@ TEST_F(ConsumerErrorsTest, AFailingAckBacksOffUntilItWorks) {
     }));
     EXPECT_EQ(consumer.stats().batches, 0U);
     EXPECT_THAT(consumer.stats().last_error, HasSubstr("the disk is broken"));
+    EXPECT_EQ(sql().number("select count(*) from " + table), 0);
     failing.reset();
     EXPECT_TRUE(wait_batches(consumer, 1));
+    running.reset();
+    EXPECT_EQ(sql().number("select count(*) from " + table), mode == TransactionMode::per_batch ? 1 : 0);
+    sql()("drop table " + table);
     const std::lock_guard lock{mutex};
     auto shortest = 20ms;
     for (std::size_t i = 1; i < deliveries; ++i, shortest *= 2) EXPECT_GE(attempts[i] - attempts[i - 1], shortest);

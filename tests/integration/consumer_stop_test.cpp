@@ -236,6 +236,22 @@ INSTANTIATE_TEST_SUITE_P(ConsumerStopTest, BlockedReceiveTest,
                                                    }}),
                          [](const auto& instance) { return instance.param.first; });
 
+// What it has not got to waits for the next start, in this process or another.
+TEST_F(ConsumerStopTest, NeverUnsubscribes) {
+  client().subscribe_subconsumer(queue(), group_name(), "w");
+  for (const auto& with : {options(), worker("w")}) {
+    Consumer consumer{dsn(), with};
+    Running running{consumer};
+    ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
+    running.stop_and_join();
+  }
+  publish("1");
+  EXPECT_FALSE(client().subscribe(queue(), consumer_name()));
+  EXPECT_THAT(left_for_redelivery(), testing::SizeIs(1));
+  EXPECT_FALSE(client().subscribe_subconsumer(queue(), group_name(), "w"));
+  EXPECT_THAT(client().receive_coop(queue(), group_name(), "w"), testing::SizeIs(1));
+}
+
 TEST_F(ConsumerStopTest, DuringThePauseAfterAnErrorReturnsAtOnce) {
   client().unsubscribe(queue(), consumer_name());
   auto patient = options();

@@ -163,6 +163,26 @@ TEST_F(ConsumerTransactionTest, MessagesSentInItCommitWithTheAck) {
   EXPECT_THAT(follow_ups.payloads(), ElementsAre("1", "1a"));
 }
 
+// At least once: another connection knows nothing of the batch's transaction.
+TEST_F(ConsumerTransactionTest, MessagesSentThroughAnotherClientAreSentAtOnce) {
+  publish_numbers(2);
+  Client other{dsn()};
+  std::vector<EventId> sent;
+  Consumer consumer{dsn(), options()};
+  consumer.on("t", [&](const Message& message) {
+    sent.push_back(other.send(queue(), *message.payload, "follow-up"));
+    if (message.payload == "0") throw std::runtime_error{"no"};
+  });
+  Seen follow_ups;
+  consumer.on("follow-up", follow_ups.handler());
+  Running running{consumer};
+  ASSERT_TRUE(wait_batches(consumer, 1));
+  queue().tick();
+  ASSERT_TRUE(wait_batches(consumer, 2));
+  EXPECT_THAT(follow_ups.payloads(), ElementsAre("0", "1"));
+  EXPECT_EQ(follow_ups.ids(), sent);
+}
+
 class NoTransactionTest : public ConsumerTransactionTest,
                           public testing::WithParamInterface<std::pair<const char*, void (*)(ConsumerOptions&)>> {};
 
