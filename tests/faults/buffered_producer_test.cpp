@@ -227,6 +227,13 @@ class BufferedProducerNetwork : public BufferedProducerFaults {
     ASSERT_TRUE(producer->flush(20s));
     ASSERT_EQ(stored_payloads(), std::vector<std::string>{"\"first\""});
   }
+  // Should it hang, the proxy frees it.
+  void destroy() {
+    auto destroyed = std::async(std::launch::async, [&] { producer.reset(); });
+    const bool in_time = destroyed.wait_for(10s) == std::future_status::ready;
+    EXPECT_TRUE(in_time) << "the destructor does not return";
+    if (!in_time) proxy.reset();
+  }
   // Three batches of two: the first is the one that something happens to.
   void send_six() {
     for (int i = 0; i < 6; ++i) ids.push_back(producer->send(queue(), std::to_string(i)));
@@ -242,7 +249,6 @@ class BufferedProducerNetwork : public BufferedProducerFaults {
       ASSERT_TRUE(error) << i;
       EXPECT_TRUE(error->outcome_unknown()) << error->what();
       EXPECT_FALSE(error->retryable());
-      EXPECT_NE(dynamic_cast<const Error*>(&*error), nullptr);
     }
     const auto stats = producer->stats();
     EXPECT_EQ(stats.unknown, 2U);
@@ -330,9 +336,7 @@ TEST_F(BufferedProducerNetwork, DestructionWhileFrozenFailsEveryFutureInTime) {
   proxy->freeze();
   send_six();
   ASSERT_TRUE(wait_until([&] { return producer->stats().state == ProducerState::sending; }));
-  const auto begin = Clock::now();
-  producer.reset();
-  EXPECT_LT(Clock::now() - begin, 5s);
+  destroy();
   for (auto& id : ids) {
     ASSERT_EQ(id.wait_for(0s), std::future_status::ready);
     const auto error = error_of(id);
@@ -350,7 +354,7 @@ TEST_F(BufferedProducerNetwork, DestructionWhileTheCommitIsFrozenSaysThatItsOutc
   send_six();
   ASSERT_TRUE(proxy->wait_held());
   ASSERT_TRUE(wait_until([&] { return session_state() == "idle"; }));
-  producer.reset();
+  destroy();
   for (std::size_t i = 0; i < ids.size(); ++i) {
     ASSERT_EQ(ids[i].wait_for(0s), std::future_status::ready);
     const auto error = error_of(ids[i]);

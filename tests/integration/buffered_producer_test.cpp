@@ -271,7 +271,7 @@ TEST_F(BufferedProducerTest, WrongArgumentsAreThrownAtOnceAndNamed) {
   settings.buffer_bytes = 10;
   BufferedProducer producer{dsn(), settings};
   const std::string nul{"a\0b", 3};
-  const auto refused = [](const auto& run) { return thrown<std::invalid_argument>(run).what(); };
+  const auto refused = [](const auto& run) { return std::string{thrown<std::invalid_argument>(run).what()}; };
   EXPECT_THAT(refused([&] { producer.send("", "1"); }), HasSubstr("queue"));
   EXPECT_THAT(refused([&] { producer.send(std::string(58, 'q'), "1"); }), HasSubstr("queue"));
   EXPECT_THAT(refused([&] { producer.send(queue(), text(nul)); }), HasSubstr("payload"));
@@ -510,6 +510,21 @@ TEST_F(BufferedProducerTest, ASessionKilledInABatchIsReplacedAndTheBatchStoredOn
   for (auto& id : ids) EXPECT_NO_THROW(id.get());
   EXPECT_EQ(producer.stats().reconnects, 1U);
   EXPECT_THAT(payloads_of(stored()), ElementsAre("0", "1", "2", "3", "4"));
+}
+
+// A former primary: only another connection helps.
+TEST_F(BufferedProducerTest, AReadOnlyServerIsLeftAndTheBatchKept) {
+  const auto writer = dsn_of_role_with({"pgque_writer"});
+  sql()("alter role " + role_of(writer) + " set default_transaction_read_only = on");
+  BufferedProducer producer{writer, options()};
+  auto id = producer.send(queue(), "1");
+  producer.flush(0ms);
+  ASSERT_TRUE(wait_until([&] { return producer.stats().reconnects >= 2; }));
+  EXPECT_THAT(producer.stats().last_error, HasSubstr("25006"));
+  sql()("alter role " + role_of(writer) + " reset default_transaction_read_only");
+  ASSERT_TRUE(producer.flush(20s));
+  EXPECT_NO_THROW(id.get());
+  EXPECT_THAT(payloads_of(stored()), ElementsAre("1"));
 }
 
 TEST_F(BufferedProducerTest, ItsSessionIsNamedAndBehindAPoolerPreparesNothing) {
