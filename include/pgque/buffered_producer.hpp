@@ -115,8 +115,8 @@ struct BufferedProducerStats {
 /// is in the buffer is gone. To store events together with rows of yours, use `Transaction`.
 ///
 /// **Thread safety.** Everything from any thread, except moving and destruction. `send()` takes one short lock, and
-/// makes a system call only to wake the sending thread: when the buffer was empty, and for each full batch. It
-/// does not survive `fork()`: make one in the child, and let the child neither use nor destroy the parent's.
+/// wakes the sending thread only when the buffer was empty and for each batch that is full. It does not survive
+/// `fork()`: make one in the child, and let the child neither use nor destroy the parent's.
 class PGQUE_EXPORT BufferedProducer {
  public:
   /// Connects, as `Client` does, and starts to work. Needs `pgque_writer`.
