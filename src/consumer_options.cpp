@@ -7,6 +7,7 @@
 
 #include "backoff.hpp"
 #include "limits.hpp"
+#include "sql.hpp"
 #include "text.hpp"
 
 namespace pgque::detail {
@@ -87,10 +88,7 @@ std::string session_settings(const ConsumerOptions& options) {
   // The server looks for a consumer that vanished as this side looks for the server, unless it does so sooner anyway:
   // until it is found gone, what its transaction has locked stays locked. A pooler does that by itself.
   if (!options.pooled) {
-    settings +=
-        "select set_config(name, most::text, false) from pg_settings join (values ('tcp_keepalives_idle', 30), "
-        "('tcp_keepalives_interval', 10), ('tcp_keepalives_count', 3), ('tcp_user_timeout', 60000)) as v(name, most) "
-        "using (name) where setting::int not between 1 and most;";
+    settings += sql::find_vanished_client;
   }
   if (transaction_mode(options) == TransactionMode::per_batch) {
     settings += set +

@@ -53,6 +53,14 @@ std::string_view to_string(LogEvent event) noexcept {
       return "leader";
     case LogEvent::standby:
       return "standby";
+    case LogEvent::batch_sent:
+      return "batch_sent";
+    case LogEvent::batch_refused:
+      return "batch_refused";
+    case LogEvent::batch_in_doubt:
+      return "batch_in_doubt";
+    case LogEvent::events_dropped:
+      return "events_dropped";
   }
   return "unknown";
 }

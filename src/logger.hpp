@@ -22,7 +22,7 @@ class Logger {
   void operator()(LogLevel level, LogEvent event, std::string_view message) { write({level, event, message}); }
 
   void write(LogRecord record) noexcept {
-    record.queue = queue_;
+    if (record.queue.empty()) record.queue = queue_;
     record.consumer = consumer_;
     try {
       const std::lock_guard lock{mutex_};

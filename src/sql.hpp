@@ -86,5 +86,11 @@ inline constexpr Statement lower_max_lag{
 inline constexpr Statement try_leader_lock{"pgque_try_leader_lock", Role::none,
                                            "select pg_try_advisory_lock($1::int4, $2::int4)::int"};
 
+// Makes the server look for this client as often as the client looks for the server, if not more often.
+inline constexpr const char* find_vanished_client =
+    "select set_config(name, most::text, false) from pg_settings join (values ('tcp_keepalives_idle', 30), "
+    "('tcp_keepalives_interval', 10), ('tcp_keepalives_count', 3), ('tcp_user_timeout', 60000)) as v(name, most) "
+    "using (name) where setting::int not between 1 and most;";
+
 }  // namespace sql
 }  // namespace pgque::detail

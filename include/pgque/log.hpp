@@ -17,7 +17,7 @@ enum class LogLevel { debug, info, warning, error };
 
 /// What happened, for code that counts or reacts; `LogRecord::message` says the same to a person.
 enum class LogEvent {
-  started,             ///< a consumer or ticker began its loop
+  started,             ///< a consumer, ticker or buffered producer began its work
   stopped,             ///< it ended
   connected,           ///< a connection was made and is ready
   connection_lost,     ///< a connection broke, or making one failed; another attempt follows after a pause
@@ -33,6 +33,10 @@ enum class LogEvent {
   failed,              ///< any other error; the loop pauses and tries again, or stops
   leader,              ///< this ticker became the active one
   standby,             ///< another ticker is active; this one waits
+  batch_sent,          ///< a buffered producer stored a batch
+  batch_refused,       ///< the server refused a buffered producer's batch; none of its events is stored
+  batch_in_doubt,      ///< the connection was lost while a buffered producer's batch was being committed
+  events_dropped,      ///< a buffered producer gave up events that it could not send in time; they are not stored
 };
 
 /// The name of the event, such as "stale_ack".
@@ -55,7 +59,7 @@ struct LogRecord {
 };
 
 /// Receives every record, from the thread that runs the loop and from its helper threads, one call at a time for one
-/// consumer or ticker. Exceptions it throws are swallowed. An empty function means `log_to_stderr`.
+/// consumer, ticker or producer. Exceptions it throws are swallowed. An empty function means `log_to_stderr`.
 using LogSink = std::function<void(const LogRecord&)>;
 
 /// The default sink: warnings and errors, one line each, to standard error. Thread-safe.

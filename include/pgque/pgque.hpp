@@ -3,6 +3,7 @@
 /// @file
 /// Everything except the opt-in headers `pgque/json.hpp` (nlohmann_json) and `pgque/pqxx.hpp` (libpqxx).
 
+#include <pgque/buffered_producer.hpp>
 #include <pgque/client.hpp>
 #include <pgque/consumer.hpp>
 #include <pgque/error.hpp>

@@ -1,7 +1,7 @@
 #pragma once
 
 /// @file
-/// What consumers and tickers do after a failure.
+/// What consumers, tickers and buffered producers do after a failure.
 
 #include <chrono>
 

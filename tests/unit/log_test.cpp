@@ -41,6 +41,10 @@ TEST(Log, NamesItsEvents) {
       {LogEvent::failed, "failed"},
       {LogEvent::leader, "leader"},
       {LogEvent::standby, "standby"},
+      {LogEvent::batch_sent, "batch_sent"},
+      {LogEvent::batch_refused, "batch_refused"},
+      {LogEvent::batch_in_doubt, "batch_in_doubt"},
+      {LogEvent::events_dropped, "events_dropped"},
   };
   for (const auto& [event, name] : names) EXPECT_EQ(to_string(event), name);
   EXPECT_EQ(to_string(static_cast<LogEvent>(names.size())), "unknown");  // the list is complete

@@ -1,0 +1,502 @@
+#include <pgque/buffered_producer.hpp>
+
+#include <algorithm>
+#include <stdexcept>
+#include <utility>
+
+#include "access.hpp"
+#include "backoff.hpp"
+#include "buffered_producer_impl.hpp"
+#include "executor.hpp"
+#include "limits.hpp"
+#include "sql.hpp"
+#include "text.hpp"
+
+namespace pgque {
+
+namespace detail {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+void check_size(std::string_view argument, std::size_t value) {
+  if (value == 0) throw std::invalid_argument{std::string{argument} + ": must be at least 1, is 0"};
+}
+
+BufferedProducerOptions checked(BufferedProducerOptions options) {
+  check_size("batch_messages", options.batch_messages);
+  check_size("batch_bytes", options.batch_bytes);
+  check_duration("linger", options.linger, milliseconds{0}, longest_wait);
+  check_size("buffer_messages", options.buffer_messages);
+  check_size("buffer_bytes", options.buffer_bytes);
+  check_duration("block_timeout", options.block_timeout, milliseconds{0}, longest_wait);
+  check_duration("delivery_timeout", options.delivery_timeout, milliseconds{1}, longest_wait);
+  check_duration("drain_timeout", options.drain_timeout, milliseconds{0}, longest_wait);
+  check(options.reconnect);
+  check_duration("connect_timeout", options.connect_timeout, milliseconds{0}, longest_wait);
+  return options;
+}
+
+SessionOptions session_options(const BufferedProducerOptions& options) {
+  SessionOptions out;
+  out.prepared_statements = options.prepared_statements;
+  out.connect_timeout = options.connect_timeout;
+  out.application_name = "pgque producer";
+  return out;
+}
+
+SendLimits send_limits(const BufferedProducerOptions& options) {
+  return {options.batch_messages, options.batch_bytes, options.linger, options.buffer_messages, options.buffer_bytes};
+}
+
+std::string events(std::size_t count) {
+  return std::to_string(count) + (count == 1 ? " event" : " events");
+}
+
+[[noreturn]] void throw_closed() {
+  throw std::logic_error{"BufferedProducer: it is closed"};
+}
+
+}  // namespace
+
+Delivery delivery_after(const Error& error, bool connection_open, bool committing) {
+  const std::string_view state{error.sqlstate()};
+  // The server ends the session, which may go on looking open until the next time it is used.
+  const bool ending = state == "57P01" || state == "57P02" || state == "57P03";
+  const bool lost = !connection_open || ending || dynamic_cast<const ConnectionError*>(&error) != nullptr;
+  if (error.outcome_unknown() || (lost && committing)) return Delivery::in_doubt;
+  // A read-only server is a former primary, and statements are forgotten by poolers: another connection helps.
+  return lost || state == "25006" || state == "26000" ? Delivery::kept : Delivery::refused;
+}
+
+BufferedProducerImpl::BufferedProducerImpl(std::string_view dsn, BufferedProducerOptions options)
+    : dsn_{dsn},
+      options_{checked(std::move(options))},
+      session_options_{session_options(options_)},
+      log_{options_.log, {}, {}},
+      session_{connect()},
+      client_{Access::make_client(session_)},
+      buffer_{send_limits(options_)},
+      machine_{Backoff{options_.reconnect}, options_.delivery_timeout} {
+  log_(LogLevel::info, LogEvent::started, "producer started");
+  log_(LogLevel::info, LogEvent::connected, "producer connected");
+  sender_ = std::thread{[this] { run(); }};
+  try {
+    watcher_ = std::thread{[this] { watch(); }};
+  } catch (...) {
+    close();
+    sender_.join();
+    throw;
+  }
+}
+
+BufferedProducerImpl::~BufferedProducerImpl() {
+  close();
+  sender_.join();
+  watcher_.join();
+}
+
+std::shared_ptr<Session> BufferedProducerImpl::connect() const {
+  auto session = Session::connect(dsn_, session_options_);
+  // What a vanished producer leaves behind is an open transaction. Behind a pooler there is nobody to tell.
+  if (options_.prepared_statements) {
+    AutocommitExecutor{session}.run_plain(sql::find_vanished_client, {"configure the session"});
+  }
+  return session;
+}
+
+std::future<EventId> BufferedProducerImpl::send(std::string_view queue, Payload&& payload, std::string_view type) {
+  check_queue(queue);
+  check_text("type", type);
+  if (type.empty()) type = "default";
+  if (payload.text()) check_text("payload", *payload.text());
+  const auto bytes = bytes_of(payload);
+  if (bytes > options_.buffer_bytes) {
+    throw std::invalid_argument{"payload: has " + std::to_string(bytes) + " bytes, buffer_bytes is " +
+                                std::to_string(options_.buffer_bytes)};
+  }
+  std::promise<EventId> promise;
+  auto future = promise.get_future();
+
+  Lock lock{mutex_};
+  if (drain_end_ != SendBuffer::never) throw_closed();
+  if (!room_.empty() || !buffer_.has_room(bytes)) wait_for_room(lock, queue, bytes);
+  const auto due = buffer_.due();
+  buffer_.add(queue, type, std::move(payload), std::move(promise), Clock::now());
+  // Later events of a batch that is not full change nothing for the thread that sends.
+  if (buffer_.due() < due) wake_sender(lock);
+  return future;
+}
+
+void BufferedProducerImpl::wait_for_room(Lock& lock, std::string_view queue, std::size_t bytes) {
+  const auto me = room_.emplace(room_.end());
+  const auto closed = [&] { return drain_end_ != SendBuffer::never; };
+  const auto my_turn = [&] { return me == room_.begin() && buffer_.has_room(bytes); };
+  const bool in_time =
+      me->wait_until(lock, Clock::now() + options_.block_timeout, [&] { return closed() || my_turn(); });
+  room_.erase(me);
+  wake_waiter();  // there may be room for more, or the one behind waits for less
+  if (closed()) throw_closed();
+  if (in_time) return;
+  Error::Facts facts;
+  facts.operation = Operation{"send", queue}.describe();
+  facts.advice =
+      "the buffer is full: " + events(buffer_.messages()) + ", " + std::to_string(buffer_.bytes()) + " bytes";
+  if (!stats_.last_error.empty()) facts.advice += "; the latest error: " + stats_.last_error;
+  facts.retryable = true;
+  throw Error{std::move(facts)};
+}
+
+// With the lock, because who is woken may go away with the condition variable.
+void BufferedProducerImpl::wake_waiter() {
+  if (!room_.empty()) room_.front().notify_one();
+}
+
+void BufferedProducerImpl::wake_sender(Lock& lock) {
+  if (!std::exchange(idle_, false)) return;
+  lock.unlock();
+  work_.notify_one();
+}
+
+bool BufferedProducerImpl::flush(milliseconds timeout) {
+  check_duration("timeout", timeout, milliseconds{0}, longest_wait);
+  const auto deadline = Clock::now() + timeout;
+  Lock lock{mutex_};
+  buffer_.flush();
+  const auto end = buffer_.next_number();
+  if (std::exchange(idle_, false)) work_.notify_one();
+  return progress_.wait_until(lock, deadline, [&] { return std::min(buffer_.first_number(), sending_) >= end; });
+}
+
+bool BufferedProducerImpl::close() noexcept {
+  Lock lock{mutex_};
+  if (drain_end_ == SendBuffer::never) {
+    drain_end_ = Clock::now() + options_.drain_timeout;
+    buffer_.flush();
+    for (auto& waiter : room_) waiter.notify_one();
+    idle_ = false;
+    work_.notify_one();
+    watched_.notify_one();
+  }
+  if (sender_.get_id() == std::this_thread::get_id()) return false;
+  progress_.wait(lock, [&] { return ended_; });
+  return complete_;
+}
+
+BufferedProducerStats BufferedProducerImpl::stats() const {
+  const std::lock_guard lock{mutex_};
+  auto stats = stats_;
+  stats.buffered = buffer_.messages();
+  stats.buffered_bytes = buffer_.bytes();
+  return stats;
+}
+
+void BufferedProducerImpl::run() noexcept {
+  Lock lock{mutex_};
+  for (;;) {
+    const auto now = Clock::now();
+    const auto step = machine_.next({now, buffer_.due(), buffer_.oldest(), drain_end_});
+    switch (step.action) {
+      case ProducerAction::wait:
+      case ProducerAction::pause:
+        wait(lock, step);
+        break;
+      case ProducerAction::connect:
+        reconnect(lock);
+        break;
+      case ProducerAction::send:
+        send_batch(lock);
+        break;
+      case ProducerAction::expire:
+        machine_.expired(now);
+        drop(lock, now - options_.delivery_timeout, "not sent within delivery_timeout");
+        break;
+      case ProducerAction::abandon:
+        drop(lock, now, "not sent before the producer was closed");
+        break;
+      case ProducerAction::stop:
+        lock.unlock();
+        client_.reset();
+        session_.reset();
+        log_(LogLevel::info, LogEvent::stopped, "producer closed");
+        lock.lock();
+        stats_.state = ProducerState::closed;
+        ended_ = true;
+        progress_.notify_all();
+        watched_.notify_one();
+        return;
+    }
+  }
+}
+
+void BufferedProducerImpl::wait(Lock& lock, ProducerMachine::Step step) {
+  stats_.state = step.action == ProducerAction::pause ? ProducerState::backing_off : ProducerState::waiting;
+  idle_ = true;
+  const auto woken = [&] { return !idle_; };
+  if (step.until == ProducerMachine::never) {
+    work_.wait(lock, woken);
+  } else {
+    work_.wait_until(lock, step.until, woken);
+  }
+  idle_ = false;
+}
+
+void BufferedProducerImpl::reconnect(Lock& lock) {
+  stats_.state = ProducerState::connecting;
+  lock.unlock();
+  std::string text;
+  std::string sqlstate;
+  try {
+    session_ = connect();
+    client_ = Access::make_client(session_);
+    log_(LogLevel::info, LogEvent::connected, "producer connected");
+  } catch (const Error& error) {
+    text = error.what();
+    sqlstate = error.sqlstate();
+  } catch (const std::exception& error) {
+    text = error.what();
+  }
+  lock.lock();
+  if (!text.empty()) return lost(lock, text, sqlstate);
+  machine_.connected();
+  ++stats_.reconnects;
+}
+
+void BufferedProducerImpl::lost(Lock& lock, const std::string& text, const std::string& sqlstate) {
+  machine_.disconnected(Clock::now());
+  stats_.last_error = text;
+  stats_.state = ProducerState::backing_off;
+  lock.unlock();
+  client_.reset();
+  session_.reset();
+  LogRecord record{LogLevel::warning, LogEvent::connection_lost, text};
+  record.sqlstate = sqlstate;
+  log_.write(record);
+  lock.lock();
+}
+
+void BufferedProducerImpl::send_batch(Lock& lock) {
+  stats_.state = ProducerState::sending;
+  auto batch = buffer_.take(Clock::now());
+  sending_ = batch.waiting.front().number;
+  calling_ = session_.get();
+  called_ = Clock::now();
+  lock.unlock();
+  auto result = deliver(batch);
+  lock.lock();
+  calling_ = nullptr;
+
+  const bool on_this_connection = result.delivery == Delivery::sent || result.delivery == Delivery::refused;
+  if (on_this_connection) machine_.sent();
+  if (result.error) stats_.last_error = result.text;
+  if (result.delivery == Delivery::kept) {
+    buffer_.put_back(std::move(batch));
+    sending_ = nothing;
+    return lost(lock, result.text, result.sqlstate);
+  }
+
+  // Who gets his future finds himself counted, and room for more.
+  count_out(batch);
+  if (result.delivery == Delivery::sent) {
+    ++stats_.batches;
+    stats_.sent += batch.size();
+  } else {
+    stats_.failed += batch.size();
+  }
+  if (result.delivery == Delivery::in_doubt) {
+    stats_.unknown += batch.size();
+    if (drain_end_ != SendBuffer::never) complete_ = false;
+  }
+  lock.unlock();
+  switch (result.delivery) {
+    case Delivery::sent:
+      write(LogLevel::debug, LogEvent::batch_sent, batch, events(batch.size()) + " sent");
+      break;
+    case Delivery::refused:
+      write(LogLevel::error, LogEvent::batch_refused, batch, events(batch.size()) + " refused: " + result.text,
+            result.sqlstate);
+      break;
+    default:
+      write(LogLevel::error, LogEvent::batch_in_doubt, batch, events(batch.size()) + " stored or not: " + result.text,
+            result.sqlstate);
+  }
+  for (std::size_t i = 0; i < batch.size(); ++i) {
+    auto& promise = batch.waiting[i].promise;
+    if (result.error) {
+      promise.set_exception(result.error);
+    } else {
+      promise.set_value(result.ids[i]);
+    }
+  }
+  batch = {};
+  lock.lock();
+  sending_ = nothing;
+  progress_.notify_all();
+  if (!on_this_connection) lost(lock, result.text, result.sqlstate);
+}
+
+void BufferedProducerImpl::count_out(const SendBatch& batch) {
+  buffer_.release(batch.size(), batch.bytes);
+  wake_waiter();
+}
+
+BufferedProducerImpl::Result BufferedProducerImpl::deliver(const SendBatch& batch) {
+  Result result;
+  bool committing = false;
+  const auto failed = [&](const Error& error) {
+    const bool open = session_->is_open();
+    result.error = std::current_exception();
+    result.delivery = delivery_after(error, open, committing);
+    result.text = error.what();
+    result.sqlstate = error.sqlstate();
+    if (result.delivery != Delivery::in_doubt || error.outcome_unknown()) return;
+    Error::Facts facts;
+    facts.operation = error.operation();
+    facts.server_message = error.server_message();
+    facts.sqlstate = error.sqlstate();
+    facts.advice = "the connection was lost during the commit, which may or may not have taken place";
+    facts.outcome_unknown = true;
+    result.error = std::make_exception_ptr(ConnectionError{std::move(facts)});
+  };
+  try {
+    const Operation operation{"send_batch", batch.queue};
+    if (session_->peer_closed()) {
+      // Known before anything is sent.
+      Error::Facts facts;
+      facts.operation = operation.describe();
+      facts.sqlstate = "08006";
+      facts.advice = "the server has closed the connection";
+      facts.retryable = true;
+      throw ConnectionError{std::move(facts)};
+    }
+    // In a transaction, so that only a loss during the short commit leaves a doubt.
+    auto transaction = client_->begin();
+    result.ids = transaction.send_batch(batch.queue, batch.type, batch.payloads);
+    if (result.ids.size() != batch.size()) {
+      throw std::runtime_error{"pgque.send_batch returned " + std::to_string(result.ids.size()) + " ids for " +
+                               events(batch.size())};
+    }
+    committing = true;
+    transaction.commit();
+  } catch (const Error& error) {
+    failed(error);
+  } catch (const std::exception& error) {
+    Error::Facts facts;
+    facts.operation = Operation{"send_batch", batch.queue}.describe();
+    facts.advice = error.what();
+    facts.outcome_unknown = committing;
+    const Error wrapped{std::move(facts)};
+    failed(wrapped);
+    result.error = std::make_exception_ptr(wrapped);
+  }
+  return result;
+}
+
+void BufferedProducerImpl::drop(Lock& lock, Clock::time_point since, const char* why) {
+  auto batches = buffer_.take_older(since);
+  // They stay the business of flush() until their futures are ready.
+  for (const auto& batch : batches) {
+    sending_ = std::min(sending_, batch.waiting.front().number);
+    count_out(batch);
+    stats_.failed += batch.size();
+  }
+  if (drain_end_ != SendBuffer::never && !batches.empty()) complete_ = false;
+  auto reason = std::string{why};
+  if (!stats_.last_error.empty()) reason += "; the latest error: " + stats_.last_error;
+  lock.unlock();
+  for (auto& batch : batches) {
+    write(LogLevel::error, LogEvent::events_dropped, batch, events(batch.size()) + ' ' + reason);
+    Error::Facts facts;
+    facts.operation = Operation{"send", batch.queue}.describe();
+    facts.advice = reason;
+    facts.retryable = true;
+    const auto error = std::make_exception_ptr(Error{std::move(facts)});
+    for (auto& one : batch.waiting) one.promise.set_exception(error);
+  }
+  batches.clear();
+  lock.lock();
+  sending_ = nothing;
+  progress_.notify_all();
+}
+
+void BufferedProducerImpl::write(LogLevel level, LogEvent event, const SendBatch& batch, const std::string& text,
+                                 std::string_view sqlstate) {
+  LogRecord record{level, event, text};
+  record.queue = batch.queue;
+  record.sqlstate = sqlstate;
+  log_.write(record);
+}
+
+BufferedProducerImpl::Clock::time_point BufferedProducerImpl::call_end() const {
+  return calling_ ? std::min(called_ + options_.delivery_timeout, drain_end_) : drain_end_;
+}
+
+void BufferedProducerImpl::watch() noexcept {
+  // It need not be told of each call: none ends sooner than after this time, except by close().
+  Lock lock{mutex_};
+  while (!ended_) {
+    const auto now = Clock::now();
+    if (calling_ && now >= call_end()) {
+      std::exchange(calling_, nullptr)->shut_down();
+    } else {
+      const auto until = now + options_.delivery_timeout;
+      watched_.wait_until(lock, calling_ || now < drain_end_ ? std::min(until, call_end()) : until);
+    }
+  }
+}
+
+}  // namespace detail
+
+namespace {
+
+detail::BufferedProducerImpl& required(const std::unique_ptr<detail::BufferedProducerImpl>& impl) {
+  if (!impl) throw std::logic_error{"BufferedProducer: use of a moved-from producer"};
+  return *impl;
+}
+
+}  // namespace
+
+std::string_view to_string(ProducerState state) noexcept {
+  switch (state) {
+    case ProducerState::waiting:
+      return "waiting";
+    case ProducerState::sending:
+      return "sending";
+    case ProducerState::connecting:
+      return "connecting";
+    case ProducerState::backing_off:
+      return "backing_off";
+    case ProducerState::closed:
+      return "closed";
+  }
+  return "unknown";
+}
+
+BufferedProducer::BufferedProducer(std::string_view dsn, BufferedProducerOptions options)
+    : impl_{std::make_unique<detail::BufferedProducerImpl>(dsn, std::move(options))} {}
+
+BufferedProducer::BufferedProducer(BufferedProducer&&) noexcept = default;
+BufferedProducer::~BufferedProducer() = default;
+
+std::future<EventId> BufferedProducer::send(std::string_view queue, Payload payload, std::string_view type) {
+  return required(impl_).send(queue, std::move(payload), type);
+}
+
+std::future<EventId> BufferedProducer::send(std::string_view queue, Event event) {
+  return required(impl_).send(queue, std::move(event.payload), event.type);
+}
+
+bool BufferedProducer::flush(std::chrono::milliseconds timeout) {
+  return required(impl_).flush(timeout);
+}
+
+bool BufferedProducer::close() noexcept {
+  return !impl_ || impl_->close();
+}
+
+BufferedProducerStats BufferedProducer::stats() const {
+  return required(impl_).stats();
+}
+
+}  // namespace pgque

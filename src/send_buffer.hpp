@@ -1,0 +1,123 @@
+#pragma once
+
+// Events that wait to be sent: what goes together into a batch, and when it goes. No I/O, no clock, no threads.
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <future>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <pgque/message.hpp>
+#include <pgque/payload.hpp>
+
+namespace pgque::detail {
+
+struct SendLimits {
+  std::size_t batch_messages;
+  std::size_t batch_bytes;
+  std::chrono::milliseconds linger;
+  std::size_t buffer_messages;
+  std::size_t buffer_bytes;
+};
+
+// One future call of send_batch.
+struct SendBatch {
+  using Clock = std::chrono::steady_clock;
+  struct Waiting {
+    std::promise<EventId> promise;
+    Clock::time_point since;
+    std::uint64_t number;  // ascending in the order of add()
+  };
+
+  std::string queue;
+  std::string type;
+  std::vector<Payload> payloads;  // as send_batch takes them
+  std::vector<Waiting> waiting;   // one for each
+  std::size_t bytes = 0;
+
+  std::size_t size() const noexcept { return payloads.size(); }
+};
+
+// The bytes that count for the limits.
+inline std::size_t bytes_of(const Payload& payload) noexcept {
+  return payload.text() ? payload.text()->size() : 0;
+}
+
+class SendBuffer {
+ public:
+  using Clock = SendBatch::Clock;
+  static constexpr auto never = Clock::time_point::max();
+  static constexpr auto at_once = Clock::time_point::min();
+
+  explicit SendBuffer(const SendLimits& limits) : limits_{limits} {}
+
+  // Whether a payload of so many bytes may be added now. What take() took counts until release().
+  bool has_room(std::size_t bytes) const noexcept {
+    return messages_ < limits_.buffer_messages && bytes <= limits_.buffer_bytes - bytes_;
+  }
+  // `now` must not go backwards.
+  void add(std::string_view queue, std::string_view type, Payload&& payload, std::promise<EventId>&& promise,
+           Clock::time_point now);
+
+  bool empty() const noexcept { return order_.empty(); }
+  std::size_t messages() const noexcept { return messages_; }  // with those taken and not released
+  std::size_t bytes() const noexcept { return bytes_; }
+
+  // When a batch is due: at_once when one is full or to be flushed, else when the oldest event will have lingered.
+  Clock::time_point due() const noexcept;
+  // Since when the oldest event has been waiting; never if there is none.
+  Clock::time_point oldest() const noexcept;
+  // The number of the oldest event, and the one that the next event will get.
+  std::uint64_t first_number() const noexcept { return empty() ? next_number_ : order_.begin()->first; }
+  std::uint64_t next_number() const noexcept { return next_number_; }
+
+  // Everything that is here now is due at once.
+  void flush() noexcept { flush_before_ = next_number_; }
+
+  // The batch with the oldest event among those that are due. Only if due() has been reached.
+  SendBatch take(Clock::time_point now);
+  // Returns a batch that was not sent to its place before all others of its queue and type.
+  void put_back(SendBatch&& batch);
+  // Takes what has been waiting since `since` or longer, in batches of one queue and type each.
+  std::vector<SendBatch> take_older(Clock::time_point since);
+  // The room of a batch that was taken is free again.
+  void release(std::size_t messages, std::size_t bytes) noexcept;
+
+ private:
+  // The events of one queue and type, in their order.
+  struct Lane {
+    std::string queue;
+    std::string type;
+    std::deque<SendBatch> batches{};
+  };
+  using Key = std::pair<std::string_view, std::string_view>;  // into the lane's own strings
+  using Lanes = std::map<Key, std::unique_ptr<Lane>>;
+
+  Lane& lane(std::string_view queue, std::string_view type);
+  void append(SendBatch& batch, Payload&& payload, std::promise<EventId>&& promise, Clock::time_point now);
+  bool full(const SendBatch& batch) const noexcept;
+  bool due_at_once(const Lane& lane) const noexcept { return lane.batches.size() > 1 || full(lane.batches.front()); }
+  static std::uint64_t number(const Lane& lane) noexcept { return lane.batches.front().waiting.front().number; }
+  void enter(Lane& lane);
+  void leave(Lane& lane);
+  void erase_if_empty(Lane& lane);
+
+  const SendLimits limits_;
+  Lanes lanes_;
+  // By the number of its oldest event: all lanes, and those with a batch that is full.
+  std::map<std::uint64_t, Lane*> order_;
+  std::map<std::uint64_t, Lane*> full_;
+  std::uint64_t next_number_ = 0;
+  std::uint64_t flush_before_ = 0;
+  std::size_t messages_ = 0;
+  std::size_t bytes_ = 0;
+};
+
+}  // namespace pgque::detail

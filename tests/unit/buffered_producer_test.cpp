@@ -1,0 +1,107 @@
+#include <pgque/buffered_producer.hpp>
+
+#include <functional>
+#include <set>
+#include <stdexcept>
+#include <string_view>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "buffered_producer_impl.hpp"
+#include "unit_support.hpp"
+
+namespace pgque::test {
+namespace {
+
+using detail::Delivery;
+using detail::delivery_after;
+using testing::HasSubstr;
+using testing::Not;
+using testing::StartsWith;
+using testing::ThrowsMessage;
+
+TEST(BufferedProducerOptions, AreCheckedBeforeConnectingAndNamed) {
+  using Options = BufferedProducerOptions;
+  const struct {
+    const char* name;
+    std::function<void(Options&)> spoil;
+  } cases[] = {
+      {"batch_messages: ", [](Options& options) { options.batch_messages = 0; }},
+      {"batch_bytes: ", [](Options& options) { options.batch_bytes = 0; }},
+      {"linger: ", [](Options& options) { options.linger = -1ms; }},
+      {"linger: ", [](Options& options) { options.linger = 24h * 31; }},
+      {"buffer_messages: ", [](Options& options) { options.buffer_messages = 0; }},
+      {"buffer_bytes: ", [](Options& options) { options.buffer_bytes = 0; }},
+      {"block_timeout: ", [](Options& options) { options.block_timeout = -1ms; }},
+      {"block_timeout: ", [](Options& options) { options.block_timeout = std::chrono::milliseconds::max(); }},
+      {"delivery_timeout: ", [](Options& options) { options.delivery_timeout = 0ms; }},
+      {"delivery_timeout: ", [](Options& options) { options.delivery_timeout = std::chrono::milliseconds::max(); }},
+      {"drain_timeout: ", [](Options& options) { options.drain_timeout = -1ms; }},
+      {"drain_timeout: ", [](Options& options) { options.drain_timeout = std::chrono::milliseconds::max(); }},
+      {"reconnect.initial: ", [](Options& options) { options.reconnect.initial = 0ms; }},
+      {"connect_timeout: ", [](Options& options) { options.connect_timeout = -1s; }},
+  };
+  for (const auto& [name, spoil] : cases) {
+    Options options;
+    spoil(options);
+    EXPECT_THAT([&] { BufferedProducer(nowhere, options); }, ThrowsMessage<std::invalid_argument>(StartsWith(name)));
+  }
+}
+
+TEST(BufferedProducer, ThrowsAtOnceWhenTheFirstConnectionFails) {
+  EXPECT_THAT([] { BufferedProducer{nowhere}; }, ThrowsMessage<ConnectionError>(StartsWith("connect: ")));
+  EXPECT_THAT([] { BufferedProducer{"password=geheim x"}; }, ThrowsMessage<ConnectionError>(Not(HasSubstr("geheim"))));
+}
+
+TEST(BufferedProducer, NamesItsStates) {
+  std::set<std::string_view> names;
+  for (const auto state : {ProducerState::waiting, ProducerState::sending, ProducerState::connecting,
+                           ProducerState::backing_off, ProducerState::closed}) {
+    names.insert(to_string(state));
+  }
+  EXPECT_EQ(names.size(), 5u);
+  EXPECT_EQ(names.count("unknown"), 0u);
+  EXPECT_EQ(to_string(static_cast<ProducerState>(5)), "unknown");
+}
+
+TEST(DeliveryAfter, TellsWhatMayBeSentAgain) {
+  constexpr bool open = true;
+  constexpr bool closed = false;
+  const struct {
+    const char* what;
+    const char* sqlstate;
+    bool lost;  // a ConnectionError
+    bool unknown;
+    bool connection;
+    Delivery before;
+    Delivery committing;
+  } cases[] = {
+      {"bad JSON", "22P02", false, false, open, Delivery::refused, Delivery::refused},
+      {"no such queue", "P0001", false, false, open, Delivery::refused, Delivery::refused},
+      {"a timeout of the server's", "57014", false, false, open, Delivery::refused, Delivery::refused},
+      {"lost", "08006", true, false, closed, Delivery::kept, Delivery::in_doubt},
+      {"lost earlier", "08003", true, false, open, Delivery::kept, Delivery::in_doubt},
+      {"lost without a word", "", false, false, closed, Delivery::kept, Delivery::in_doubt},
+      {"in doubt", "08007", true, true, closed, Delivery::in_doubt, Delivery::in_doubt},
+      {"terminated", "57P01", false, false, open, Delivery::kept, Delivery::in_doubt},
+      {"crashed", "57P02", false, false, open, Delivery::kept, Delivery::in_doubt},
+      {"starting", "57P03", false, false, open, Delivery::kept, Delivery::in_doubt},
+      {"read-only", "25006", false, false, open, Delivery::kept, Delivery::kept},
+      {"statement forgotten", "26000", false, false, open, Delivery::kept, Delivery::kept},
+  };
+  for (const auto& one : cases) {
+    Error::Facts facts;
+    facts.sqlstate = one.sqlstate;
+    facts.outcome_unknown = one.unknown;
+    const auto after = [&](bool committing) {
+      return one.lost ? delivery_after(ConnectionError{facts}, one.connection, committing)
+                      : delivery_after(Error{facts}, one.connection, committing);
+    };
+    EXPECT_EQ(after(false), one.before) << one.what;
+    EXPECT_EQ(after(true), one.committing) << one.what;
+  }
+}
+
+}  // namespace
+}  // namespace pgque::test
