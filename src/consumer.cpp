@@ -141,6 +141,7 @@ void ConsumerImpl::Run::listen() {
   const Operation operation{"listen", options_.queue, options_.name};
   if (!options_.listen_dsn.empty()) {
     listen_session_ = Session::connect(options_.listen_dsn, owner_.listen_session_options_);
+    AutocommitExecutor{listen_session_}.run_plain(direct_session_settings(), {"configure the session for listening"});
   } else if (options_.pooled) {
     log_(LogLevel::warning, LogEvent::listen_unavailable,
          "no notifications through a pooler, polling alone; set listen_dsn to a direct connection");

@@ -81,17 +81,20 @@ TransactionMode transaction_mode(const ConsumerOptions& options) noexcept {
   return options.transaction.value_or(shared ? TransactionMode::split : TransactionMode::per_batch);
 }
 
+std::string direct_session_settings() {
+  // The server looks for a consumer that vanished as this side looks for the server, unless it does so sooner anyway:
+  // until it is found gone, what its transaction has locked stays locked. A pooler does that by itself. And it does not
+  // end a session that waits, for a notification or in split mode for handlers.
+  return "select set_config(name, most::text, false) from pg_settings join (values ('tcp_keepalives_idle', 30), "
+         "('tcp_keepalives_interval', 10), ('tcp_keepalives_count', 3), ('tcp_user_timeout', 60000)) as v(name, most) "
+         "using (name) where setting::int not between 1 and most;"
+         "set idle_session_timeout = 0;";
+}
+
 std::string session_settings(const ConsumerOptions& options) {
   const std::string set = options.pooled ? "set local " : "set ";
   std::string settings;
-  // The server looks for a consumer that vanished as this side looks for the server, unless it does so sooner anyway:
-  // until it is found gone, what its transaction has locked stays locked. A pooler does that by itself.
-  if (!options.pooled) {
-    settings +=
-        "select set_config(name, most::text, false) from pg_settings join (values ('tcp_keepalives_idle', 30), "
-        "('tcp_keepalives_interval', 10), ('tcp_keepalives_count', 3), ('tcp_user_timeout', 60000)) as v(name, most) "
-        "using (name) where setting::int not between 1 and most;";
-  }
+  if (!options.pooled) settings += direct_session_settings();
   if (transaction_mode(options) == TransactionMode::per_batch) {
     settings += set +
                 "idle_in_transaction_session_timeout = " + std::to_string(options.idle_in_transaction_timeout.count()) +

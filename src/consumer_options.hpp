@@ -13,6 +13,9 @@ void check(const ConsumerOptions& options);
 // The transaction mode that the options amount to.
 TransactionMode transaction_mode(const ConsumerOptions& options) noexcept;
 
+// The statements that make a session without a pooler, whatever its use, last as long as it is wanted.
+std::string direct_session_settings();
+
 // The statements that make a session, or behind a pooler each transaction, behave as the options say. May be empty.
 std::string session_settings(const ConsumerOptions& options);
 
