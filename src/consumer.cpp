@@ -222,14 +222,20 @@ Outcome ConsumerImpl::Run::handle() {
 }
 
 Outcome ConsumerImpl::Run::next_page() {
-  auto next = batch_->next_page();
+  auto next = [&] {
+    const ReceiveCanceller::Scope scope{canceller_, session_, options_.drain_timeout};
+    return batch_->next_page();
+  }();
   if (next.empty()) return Outcome::end_of_batch;
   page_ = std::move(next);
   return Outcome::messages;
 }
 
 Outcome ConsumerImpl::Run::finish() {
-  const auto finish = batch_->finish(result_.retries);
+  const auto finish = [&] {
+    const ReceiveCanceller::Scope scope{canceller_, session_, options_.drain_timeout};
+    return batch_->finish(result_.retries);
+  }();
   switch (finish.kind) {
     case Finish::Kind::acked:
       owner_.count([&](ConsumerStats& stats) {
@@ -317,7 +323,10 @@ void ConsumerImpl::Run::abandon(const char* why) {
 
 void ConsumerImpl::Run::drop_batch() {
   alive_.reset();
-  batch_.reset();
+  {
+    const ReceiveCanceller::Scope scope{canceller_, session_, options_.drain_timeout};  // it may be rolled back now
+    batch_.reset();
+  }
   page_.clear();
 }
 
