@@ -12,6 +12,7 @@ Batch::Batch(std::shared_ptr<Session> session, const ConsumerOptions& options)
       options_{options},
       coop_{!options.subconsumer.empty()},
       per_batch_{transaction_mode(options) == TransactionMode::per_batch},
+      settings_{options.pooled ? session_settings(options) : std::string{}},
       autocommit_{session_} {}
 
 Batch::~Batch() {
@@ -26,7 +27,7 @@ std::vector<Message> Batch::open() {
   const Params coop_params{options_.queue, options_.name, options_.subconsumer, std::nullopt, dead_interval};
   const Params params{options_.queue, options_.name, std::nullopt};
 
-  if (!per_batch_ && !options_.max_messages) {
+  if (!per_batch_ && !options_.max_messages && settings_.empty()) {
     messages = read_messages(coop_ ? autocommit_.run(sql::receive_coop, coop_params, receive)
                                    : autocommit_.run(sql::receive, params, receive));
   } else {
@@ -46,7 +47,12 @@ std::vector<Message> Batch::open() {
         cursor_open_ = true;
       }
     } else {
-      messages = read_messages(transaction_->run(sql::receive, params, receive));
+      messages = read_messages(coop_ ? transaction_->run(sql::receive_coop, coop_params, receive)
+                                     : transaction_->run(sql::receive, params, receive));
+      if (!per_batch_) {
+        transaction_->commit(receive);
+        transaction_.reset();
+      }
     }
   }
   if (!messages.empty()) batch_ = id_ = messages.front().batch_id;
@@ -55,9 +61,12 @@ std::vector<Message> Batch::open() {
 
 void Batch::begin() {
   transaction_ = std::make_unique<TransactionExecutor>(session_);
-  // Behind a pooler a setting of the session would go to whoever gets that server connection next.
-  const auto settings = options_.pooled ? session_settings(options_) : std::string{};
-  if (!settings.empty()) transaction_->run_plain(settings, operation("configure the transaction"));
+  if (!settings_.empty()) transaction_->run_plain(settings_, operation("configure the transaction"));
+}
+
+Executor& Batch::executor() {
+  if (!transaction_ && !settings_.empty()) begin();
+  return transaction_ ? static_cast<Executor&>(*transaction_) : autocommit_;
 }
 
 std::vector<Message> Batch::fetch() {
@@ -73,12 +82,12 @@ std::vector<Message> Batch::next_page() {
 
 bool Batch::more_windows() {
   const auto next_batch = operation("next_batch");
-  Executor& executor = transaction_ ? static_cast<Executor&>(*transaction_) : autocommit_;
-  const auto next = read_int64(coop_ ? executor.run(sql::next_batch_coop,
-                                                    {options_.queue, options_.name, options_.subconsumer,
-                                                     microseconds_of("dead_interval", options_.dead_interval)},
-                                                    next_batch)
-                                     : executor.run(sql::next_batch, {options_.queue, options_.name}, next_batch));
+  Executor& running = executor();
+  const auto next = read_int64(coop_ ? running.run(sql::next_batch_coop,
+                                                   {options_.queue, options_.name, options_.subconsumer,
+                                                    microseconds_of("dead_interval", options_.dead_interval)},
+                                                   next_batch)
+                                     : running.run(sql::next_batch, {options_.queue, options_.name}, next_batch));
   if (transaction_) transaction_->commit(next_batch);
   transaction_.reset();
   return next.has_value();
@@ -113,9 +122,10 @@ Finish Batch::finish(const std::vector<Retry>& retries) {
     }
   }
   const auto ack = operation("ack");
-  Executor& executor = transaction_ ? static_cast<Executor&>(*transaction_) : autocommit_;
-  const bool acked = read_int64(executor.run(sql::ack, {id}, ack)).value_or(0) != 0;
-  if (transaction_) transaction_->commit(ack);
+  const bool acked = read_int64(executor().run(sql::ack, {id}, ack)).value_or(0) != 0;
+  // The nacks of a batch that is somebody else's by now go with the ack. In per_batch nobody but a handler can have
+  // finished it, in this very transaction.
+  if (transaction_ && (acked || per_batch_)) transaction_->commit(ack);
   transaction_.reset();
   if (acked) return {Finish::Kind::acked};
   return {coop_ ? Finish::Kind::lost : Finish::Kind::stale};

@@ -63,6 +63,7 @@ class Batch {
 
  private:
   void begin();
+  Executor& executor();  // the transaction if one is open or settings need one
   std::vector<Message> fetch();
   void close_cursor() noexcept;
   Operation operation(const char* verb) const { return {verb, options_.queue, options_.name, batch_}; }
@@ -71,6 +72,9 @@ class Batch {
   const ConsumerOptions& options_;
   const bool coop_;
   const bool per_batch_;
+  // Behind a pooler a setting of the session would go to whoever gets that server connection next, so each transaction
+  // has it for itself.
+  const std::string settings_;
   AutocommitExecutor autocommit_;
   std::unique_ptr<TransactionExecutor> transaction_;
   bool cursor_open_ = false;

@@ -99,9 +99,8 @@ BufferedProducerImpl::~BufferedProducerImpl() {
 
 std::shared_ptr<Session> BufferedProducerImpl::connect() const {
   auto session = Session::connect(dsn_, session_options_);
-  // What a vanished producer leaves behind is an open transaction. Behind a pooler there is nobody to tell.
   if (options_.prepared_statements) {
-    AutocommitExecutor{session}.run_plain(sql::find_vanished_client, {"configure the session"});
+    AutocommitExecutor{session}.run_plain(sql::last_as_long_as_wanted, {"configure the session"});
   }
   return session;
 }

@@ -7,6 +7,7 @@
 #include "consumer_impl.hpp"
 #include "consumer_options.hpp"
 #include "error_map.hpp"
+#include "sql.hpp"
 #include "text.hpp"
 
 namespace pgque {
@@ -141,6 +142,7 @@ void ConsumerImpl::Run::listen() {
   const Operation operation{"listen", options_.queue, options_.name};
   if (!options_.listen_dsn.empty()) {
     listen_session_ = Session::connect(options_.listen_dsn, owner_.listen_session_options_);
+    AutocommitExecutor{listen_session_}.run_plain(sql::last_as_long_as_wanted, {"configure the session for listening"});
   } else if (options_.pooled) {
     log_(LogLevel::warning, LogEvent::listen_unavailable,
          "no notifications through a pooler, polling alone; set listen_dsn to a direct connection");
@@ -221,14 +223,20 @@ Outcome ConsumerImpl::Run::handle() {
 }
 
 Outcome ConsumerImpl::Run::next_page() {
-  auto next = batch_->next_page();
+  auto next = [&] {
+    const ReceiveCanceller::Scope scope{canceller_, session_, options_.drain_timeout};
+    return batch_->next_page();
+  }();
   if (next.empty()) return Outcome::end_of_batch;
   page_ = std::move(next);
   return Outcome::messages;
 }
 
 Outcome ConsumerImpl::Run::finish() {
-  const auto finish = batch_->finish(result_.retries);
+  const auto finish = [&] {
+    const ReceiveCanceller::Scope scope{canceller_, session_, options_.drain_timeout};
+    return batch_->finish(result_.retries);
+  }();
   switch (finish.kind) {
     case Finish::Kind::acked:
       owner_.count([&](ConsumerStats& stats) {
@@ -316,7 +324,10 @@ void ConsumerImpl::Run::abandon(const char* why) {
 
 void ConsumerImpl::Run::drop_batch() {
   alive_.reset();
-  batch_.reset();
+  {
+    const ReceiveCanceller::Scope scope{canceller_, session_, options_.drain_timeout};  // it may be rolled back now
+    batch_.reset();
+  }
   page_.clear();
 }
 

@@ -85,11 +85,7 @@ TransactionMode transaction_mode(const ConsumerOptions& options) noexcept {
 std::string session_settings(const ConsumerOptions& options) {
   const std::string set = options.pooled ? "set local " : "set ";
   std::string settings;
-  // The server looks for a consumer that vanished as this side looks for the server, unless it does so sooner anyway:
-  // until it is found gone, what its transaction has locked stays locked. A pooler does that by itself.
-  if (!options.pooled) {
-    settings += sql::find_vanished_client;
-  }
+  if (!options.pooled) settings += sql::last_as_long_as_wanted;
   if (transaction_mode(options) == TransactionMode::per_batch) {
     settings += set +
                 "idle_in_transaction_session_timeout = " + std::to_string(options.idle_in_transaction_timeout.count()) +

@@ -3,6 +3,7 @@
 #include "consumer_options.hpp"
 #include "executor.hpp"
 #include "row.hpp"
+#include "sql.hpp"
 
 namespace pgque::detail {
 
@@ -57,12 +58,15 @@ Heartbeat::Beating::~Beating() {
 
 void Heartbeat::beat() {
   try {
-    if (!session_ || !session_->is_open()) session_ = Session::connect(dsn_, session_options_);
+    const bool anew = !session_ || !session_->is_open();
+    if (anew) session_ = Session::connect(dsn_, session_options_);
     const Beating beating{*this};
     if (!beating) return;
+    AutocommitExecutor executor{session_};
+    if (anew && !options_.pooled) executor.run_plain(sql::last_as_long_as_wanted, {"configure the heartbeat's session"});
     const Operation operation{"touch_subconsumer", options_.queue, options_.name};
-    const auto found = read_int64(AutocommitExecutor{session_}.run(
-        sql::touch_subconsumer, {options_.queue, options_.name, options_.subconsumer}, operation));
+    const auto found = read_int64(
+        executor.run(sql::touch_subconsumer, {options_.queue, options_.name, options_.subconsumer}, operation));
     if (found.value_or(0) == 0) {
       logger_(LogLevel::warning, LogEvent::failed, "heartbeat: this subconsumer is no longer registered");
     }

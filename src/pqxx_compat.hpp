@@ -80,10 +80,12 @@ namespace pgque::detail {
 // Calls run(first parameters, last parameter): the last may be binary, which is another type to libpqxx 6.
 template <class Run>
 pqxx::result with_params(Params params, const Run& run) {
-  const auto last = params.end() - 1;
-  if (params.size() != 0 && last->kind() == Param::Kind::binary) {
-    return run(pqxx::prepare::make_dynamic_params(params.begin(), last),
-               pqxx::binarystring{last->text().data(), last->text().size()});
+  if (params.size() != 0) {
+    const auto last = params.end() - 1;
+    if (last->kind() == Param::Kind::binary) {
+      return run(pqxx::prepare::make_dynamic_params(params.begin(), last),
+                 pqxx::binarystring{last->text().data(), last->text().size()});
+    }
   }
   return run(pqxx::prepare::make_dynamic_params(params.begin(), params.end()));
 }

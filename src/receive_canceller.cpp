@@ -1,6 +1,9 @@
 #include "receive_canceller.hpp"
 
 #include <chrono>
+#include <system_error>
+
+#include "consumer_machine.hpp"
 
 namespace pgque::detail {
 
@@ -14,10 +17,12 @@ ReceiveCanceller::~ReceiveCanceller() {
   thread_.join();
 }
 
-void ReceiveCanceller::set(std::shared_ptr<Session> session) {
+void ReceiveCanceller::set(std::shared_ptr<Session> session, std::optional<std::chrono::milliseconds> drain_timeout) {
   {
     const std::lock_guard lock{mutex_};
     session_ = std::move(session);
+    drain_timeout_ = drain_timeout;
+    ++scope_;
   }
   changed_.notify_all();
 }
@@ -32,14 +37,28 @@ void ReceiveCanceller::run() {
     changed_.wait(lock, [&] { return quit_ || session_; });
     if (quit_) return;
     const auto session = session_;
-    const auto ended = [&] { return quit_ || session_ != session; };
-    // The request goes over a connection of its own. When the network is gone it never returns, so it has a thread
-    // of its own too, which nobody waits for; it keeps the session for as long as it needs it.
-    const auto cancel = [session] { session->cancel(); };
-    // It may arrive before the statement does, so it is repeated while the receive goes on.
-    for (int requests = 0; requests < 5 && !ended(); ++requests) {
-      std::thread{cancel}.detach();
-      changed_.wait_for(lock, std::chrono::milliseconds{200}, ended);
+    const auto ended = [&, scope = scope_] { return quit_ || scope_ != scope; };
+    constexpr int patience = 5;  // times 200 ms
+    if (const auto drain_timeout = drain_timeout_) {
+      // A second stop() does not wake this thread, so it looks.
+      for (int looks = 0; looks < patience && !ended();) {
+        const auto now = Stopper::Clock::now();
+        if (!may_begin_handler(stopper_.level(), stopper_.requested_at(), *drain_timeout, now)) ++looks;
+        changed_.wait_for(lock, std::chrono::milliseconds{200}, ended);
+      }
+    } else {
+      // The request goes over a connection of its own. When the network is gone it never returns, so it has a thread
+      // of its own too, which nobody waits for; it keeps the session for as long as it needs it.
+      const auto cancel = [session] { session->cancel(); };
+      // It may arrive before the statement does, so it is repeated while the receive goes on.
+      for (int requests = 0; requests < patience && !ended(); ++requests) {
+        try {
+          std::thread{cancel}.detach();
+        } catch (const std::system_error&) {
+          // Out of threads: the connection is shut down instead, a second later.
+        }
+        changed_.wait_for(lock, std::chrono::milliseconds{200}, ended);
+      }
     }
     // Whoever has not answered by now is not going to.
     if (!ended()) session->shut_down();

@@ -2,11 +2,13 @@
 
 // Lets stop() end a receive that waits for a lock: another process with the same consumer name may hold it for as
 // long as its handlers run. Nothing but a rollback follows a receive that stop() has met, so a cancel that comes late
-// does no harm.
+// does no harm. What finishes a batch is not cancelled but waited for, within limits, should nobody answer.
 
+#include <chrono>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <thread>
 #include <utility>
 
@@ -23,22 +25,25 @@ class ReceiveCanceller {
   ReceiveCanceller& operator=(const ReceiveCanceller&) = delete;
   ~ReceiveCanceller();
 
-  // While it lives, stop() cancels what the session is executing.
+  // While it lives, stop() cancels what the session is executing; or, with a drain timeout, drops the connection if
+  // the session is still at it a second after no handler may begin any more.
   class Scope {
    public:
-    Scope(ReceiveCanceller& canceller, std::shared_ptr<Session> session) : canceller_{canceller} {
-      canceller_.set(std::move(session));
+    Scope(ReceiveCanceller& canceller, std::shared_ptr<Session> session,
+          std::optional<std::chrono::milliseconds> drain_timeout = std::nullopt)
+        : canceller_{canceller} {
+      canceller_.set(std::move(session), drain_timeout);
     }
     Scope(const Scope&) = delete;
     Scope& operator=(const Scope&) = delete;
-    ~Scope() { canceller_.set(nullptr); }
+    ~Scope() { canceller_.set(nullptr, std::nullopt); }
 
    private:
     ReceiveCanceller& canceller_;
   };
 
  private:
-  void set(std::shared_ptr<Session> session);
+  void set(std::shared_ptr<Session> session, std::optional<std::chrono::milliseconds> drain_timeout);
   void run();
 
   const Stopper& stopper_;
@@ -46,6 +51,8 @@ class ReceiveCanceller {
   std::mutex mutex_;
   std::condition_variable changed_;
   std::shared_ptr<Session> session_;
+  std::optional<std::chrono::milliseconds> drain_timeout_;
+  int scope_ = 0;  // tells one from the next
   bool quit_ = false;
   std::thread thread_;
 };

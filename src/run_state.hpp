@@ -49,11 +49,12 @@ class RunState {
     body();
   }
 
-  // For the owner's destructor: nothing runs any more when it returns, except when a handler is the caller.
+  // For the owner's destructor: nothing runs any more when it returns, except when a handler is the caller. A run that
+  // another thread is about to begin ends at once.
   void shut_down() {
     std::unique_lock lock{mutex_};
-    if (!running_) return;
     if (!stopper_.requested()) stopper_.stop();
+    if (!running_) return;
     if (thread_ == std::this_thread::get_id() || InsideHandler::current() == &stopper_) return;
     ended_.wait(lock, [&] { return !running_; });
   }

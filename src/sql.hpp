@@ -86,11 +86,16 @@ inline constexpr Statement lower_max_lag{
 inline constexpr Statement try_leader_lock{"pgque_try_leader_lock", Role::none,
                                            "select pg_try_advisory_lock($1::int4, $2::int4)::int"};
 
-// Makes the server look for this client as often as the client looks for the server, if not more often.
-inline constexpr const char* find_vanished_client =
+// For sessions of our own that stay, unless they lead through a pooler, which sees to this by itself. The server looks
+// for this client as often as the client looks for the server, if not more often: until it finds it gone, what its
+// transaction has locked stays locked. And it does not end a session that waits, for a notification or in split mode for
+// handlers, nor, from PostgreSQL 17 on, a transaction that takes long.
+inline constexpr const char* last_as_long_as_wanted =
     "select set_config(name, most::text, false) from pg_settings join (values ('tcp_keepalives_idle', 30), "
     "('tcp_keepalives_interval', 10), ('tcp_keepalives_count', 3), ('tcp_user_timeout', 60000)) as v(name, most) "
-    "using (name) where setting::int not between 1 and most;";
+    "using (name) where setting::int not between 1 and most;"
+    "select set_config(name, '0', false) from pg_settings where name in ('idle_session_timeout', "
+    "'transaction_timeout');";
 
 }  // namespace sql
 }  // namespace pgque::detail

@@ -77,7 +77,7 @@ struct ConsumerOptions {
   /// is an error.
   std::optional<TransactionMode> transaction{};
   /// How many messages are handled at once, each on a thread of its own. Default 1: one after another, in order, on
-  /// the thread that called `start()`. 1 to 1024.
+  /// the thread that called `start()`. 1 to 1024. Above 1, one handler may be called from several threads at once.
   std::int32_t concurrency = 1;
   /// With `concurrency` above 1: messages with the same key are handled one after another, in order. Called on the
   /// loop's thread. Default: no order.
@@ -88,7 +88,7 @@ struct ConsumerOptions {
   /// Pauses after errors.
   ReconnectOptions reconnect{};
   /// Asked about each error that trying again will not mend: no such queue or consumer, missing grants, no PgQue.
-  /// Default: stop.
+  /// Default: stop. Called on the loop's thread.
   std::function<ErrorAction(const Error&)> on_error{};
   /// Log lines and events. Default: warnings and errors to standard error.
   LogSink log{};
@@ -215,8 +215,9 @@ class PGQUE_EXPORT Consumer {
   /// Runs until `stop()`: connects, listens, and handles what arrives. The first connection must succeed; later ones
   /// are tried again with growing pauses. Can be called again after it returned.
   /// @throws ConnectionError if the first connection fails
-  /// @throws Error for what `on_error` decides to stop at
+  /// @throws Error for what `on_error` decides to stop at, and whatever `on_error` itself throws
   /// @throws std::logic_error if it runs already
+  /// @throws std::system_error, std::bad_alloc when out of threads, file descriptors or memory; the batch comes again
   /// SQL: `LISTEN`, `pgque.receive` or `pgque.receive_coop`, `pgque.next_batch`, `pgque.nack`, `pgque.ack`,
   /// `pgque.touch_subconsumer`
   void start();

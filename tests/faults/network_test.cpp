@@ -274,6 +274,41 @@ TEST_P(Network, StopWhileVanishedInReceive) {
   EXPECT_TRUE(running->wait_ended(5s)) << "start() does not return";
 }
 
+// The handlers do not use the connection. The batch's transaction cannot even be rolled back.
+TEST_P(Network, StopTwiceWhileFrozenInAHandler) {
+  Gate gate;
+  consumer.emplace(watched_dsn(*proxy), options());
+  consumer->on("*", [&](const Message&) { gate.pass(); });
+  publish_numbers(count);
+  running.emplace(*consumer);
+  ASSERT_TRUE(gate.wait_arrived());
+  proxy->freeze();
+  consumer->stop();
+  consumer->stop();
+  gate.open();
+  EXPECT_TRUE(running->wait_ended(5s)) << "start() does not return";
+  EXPECT_FALSE(running->error());
+  EXPECT_EQ(gate.arrived(), 1);
+}
+
+TEST_P(Network, StopWhileFrozenInAckWaitsForDrainTimeoutAtMost) {
+  auto settings = options();
+  settings.drain_timeout = 200ms;
+  Gate gate;
+  consumer.emplace(watched_dsn(*proxy), settings);
+  consumer->on("*", [&](const Message&) { gate.pass(); });
+  publish("0");
+  running.emplace(*consumer);
+  ASSERT_TRUE(gate.wait_arrived());
+  proxy->freeze();
+  gate.open();
+  ASSERT_TRUE(wait_until([&] { return consumer->stats().messages == 1; }));
+  consumer->stop();
+  EXPECT_TRUE(running->wait_ended(5s)) << "start() does not return";
+  EXPECT_FALSE(running->error());
+  EXPECT_EQ(consumer->stats().batches, 0U);
+}
+
 INSTANTIATE_TEST_SUITE_P(Modes, Network, both_modes, mode_name);
 
 // The heartbeat's connection alone gets no answer any more. Nobody but the heartbeat waits for one.

@@ -359,5 +359,51 @@ TEST_F(FaultTest, CooperativeWorkerUnsubscribed) {
   for (const auto& payload : numbers(count)) EXPECT_EQ(work.deliveries_of(payload), 2);
 }
 
+// The batch is another's when the nacks have been made and the ack has not: they go with it, or a failed message would
+// be retried and handled by the other worker as well.
+TEST_F(FaultTest, CooperativeBatchTakenOverBetweenNackAndAck) {
+  client().subscribe_subconsumer(queue(), group_name(), "a");
+  TcpProxy proxy{server().port()};
+  Work work{queue(), TransactionMode::split};
+  Consumer consumer{watched_dsn(proxy), worker("a")};
+  work.handle_with(consumer);
+  work.hook = [](const Message& message, Context&) {
+    if (*message.payload == "3") throw std::runtime_error{"not now"};
+  };
+  proxy.hold_requests_from("pgque_ack");
+  publish_numbers(count);
+  const Running running{consumer};
+  ASSERT_TRUE(proxy.wait_held());
+  const auto stolen = client().receive_coop(queue(), group_name(), "thief", {std::nullopt, 1ms});
+  ASSERT_EQ(stolen.size(), static_cast<std::size_t>(count));
+  proxy.release();
+  ASSERT_TRUE(wait_until([&] { return consumer.stats().takeovers == 1; }));
+  EXPECT_EQ(consumer.stats().failures, 1U);
+  EXPECT_EQ(consumer.stats().retries, 0U);
+  EXPECT_EQ(queue().retries(), 0);
+  EXPECT_TRUE(client().ack(stolen[0].batch_id));
+}
+
+// The same for a batch that another process of the consumer's name finishes.
+TEST_F(FaultTest, BatchFinishedElsewhereBetweenNackAndAck) {
+  TcpProxy proxy{server().port()};
+  Work work{queue(), TransactionMode::split};
+  Consumer consumer{watched_dsn(proxy), options(TransactionMode::split)};
+  work.handle_with(consumer);
+  std::atomic<BatchId> batch{};
+  work.hook = [&](const Message& message, Context& context) {
+    batch = context.batch();
+    if (*message.payload == "3") throw std::runtime_error{"not now"};
+  };
+  proxy.hold_requests_from("pgque_ack");
+  publish_numbers(count);
+  const Running running{consumer};
+  ASSERT_TRUE(proxy.wait_held());
+  ASSERT_TRUE(client().ack(batch));
+  proxy.release();
+  ASSERT_TRUE(wait_until([&] { return consumer.stats().stale_acks == 1; }));
+  EXPECT_EQ(queue().retries(), 0);
+}
+
 }  // namespace
 }  // namespace pgque::test

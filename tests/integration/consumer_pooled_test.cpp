@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <pgque/consumer.hpp>
+#include <pqxx/pqxx>
 
 #include "consumer_fixture.hpp"
 
@@ -66,6 +67,29 @@ TEST_P(ConsumerPooledTest, ReconnectsWhenTheListeningConnectionIsLost) {
   publish("1");
   ASSERT_TRUE(wait_until([&] { return consumer.stats().batches == 1; }));
   EXPECT_THAT(seen.payloads(), ElementsAre("1"));
+}
+
+// Each statement needs the limit for itself, whoever's connection to the server it gets.
+TEST_P(ConsumerPooledTest, StatementTimeoutLimitsItsOwnStatements) {
+  auto settings = pooled_options();
+  settings.statement_timeout = 50ms;
+  settings.reconnect = {1ms, 10ms};
+  Seen seen;
+  Consumer consumer{dsn(), settings};
+  consumer.on("*", seen.handler());
+  publish("1");
+  Sql other;
+  std::optional<pqxx::work> holding{std::in_place, other.connection()};
+  holding->exec("select * from pgque.receive(" + sql().quote(queue().name()) + ", " + sql().quote(consumer_name()) +
+                ")");
+  const Running running{consumer};
+  EXPECT_TRUE(wait_until([&] { return log.count(LogEvent::failed) >= 1; }));
+  holding.reset();
+  ASSERT_TRUE(wait_until([&] { return consumer.stats().batches == 1; }));
+  EXPECT_THAT(seen.payloads(), ElementsAre("1"));
+  const auto failed = log.lines(LogEvent::failed);
+  ASSERT_FALSE(failed.empty());
+  EXPECT_EQ(failed[0].sqlstate, "57014");
 }
 
 TEST_F(ConsumerTest, PooledItSetsAndPreparesNothingForItsSession) {

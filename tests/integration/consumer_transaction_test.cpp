@@ -293,6 +293,35 @@ TEST_F(IdleInTransactionTest, SlowHandlersOutliveTheServersLimitInBothModes) {
   }
 }
 
+// Between its statements a consumer's session is idle: while handlers run in split mode, and while it waits.
+TEST_F(IdleInTransactionTest, TheServersLimitForIdleSessionsEndsNoConsumer) {
+  const auto impatient = dsn_of_role_with({"pgque_reader"});
+  sql()("alter role " + role_of(impatient) + " set idle_session_timeout = '50ms'");
+  client().subscribe_subconsumer(queue(), group_name(), "w1");
+  auto cooperative = worker("w1");
+  cooperative.dead_interval = 300ms;  // so its heartbeats are 100 ms apart
+  auto listening = options(TransactionMode::per_batch);
+  listening.pooled = true;
+  listening.listen_dsn = impatient;
+  for (const auto& with :
+       {options(TransactionMode::per_batch), options(TransactionMode::split), cooperative, listening}) {
+    Seen seen;
+    Consumer consumer{with.pooled ? dsn() : impatient, with};
+    consumer.on("t", [&](const Message& message) {
+      seen(message);
+      be_slow();
+    });
+    Running running{consumer};
+    const auto sent = publish("1");
+    EXPECT_TRUE(wait_until([&] { return seen.size() >= 1 && seen.ids().back() == sent; }));
+    EXPECT_TRUE(wait_state(consumer, ConsumerState::waiting));
+    be_slow();
+    EXPECT_EQ(consumer.stats().abandoned, 0U);
+    EXPECT_EQ(consumer.stats().reconnects, 0U);
+    EXPECT_EQ(log.count(LogEvent::connection_lost), 0U);
+  }
+}
+
 TEST_F(IdleInTransactionTest, TheOptionEndsTheSessionOfASlowHandlerAndTheBatchComesAgain) {
   publish("1");
   auto limited = options();
