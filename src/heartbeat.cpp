@@ -63,7 +63,8 @@ void Heartbeat::beat() {
     const Beating beating{*this};
     if (!beating) return;
     AutocommitExecutor executor{session_};
-    if (anew && !options_.pooled) executor.run_plain(sql::last_as_long_as_wanted, {"configure the heartbeat's session"});
+    if (anew && !options_.pooled)
+      executor.run_plain(sql::last_as_long_as_wanted, {"configure the heartbeat's session"});
     const Operation operation{"touch_subconsumer", options_.queue, options_.name};
     const auto found = read_int64(
         executor.run(sql::touch_subconsumer, {options_.queue, options_.name, options_.subconsumer}, operation));

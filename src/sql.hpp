@@ -88,8 +88,8 @@ inline constexpr Statement try_leader_lock{"pgque_try_leader_lock", Role::none,
 
 // For sessions of our own that stay, unless they lead through a pooler, which sees to this by itself. The server looks
 // for this client as often as the client looks for the server, if not more often: until it finds it gone, what its
-// transaction has locked stays locked. And it does not end a session that waits, for a notification or in split mode for
-// handlers, nor, from PostgreSQL 17 on, a transaction that takes long.
+// transaction has locked stays locked. And it does not end a session that waits, for a notification or in split mode
+// for handlers, nor, from PostgreSQL 17 on, a transaction that takes long.
 inline constexpr const char* last_as_long_as_wanted =
     "select set_config(name, most::text, false) from pg_settings join (values ('tcp_keepalives_idle', 30), "
     "('tcp_keepalives_interval', 10), ('tcp_keepalives_count', 3), ('tcp_user_timeout', 60000)) as v(name, most) "
