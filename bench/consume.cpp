@@ -1,0 +1,195 @@
+// Consumer: dispatch, failures and memory.
+
+#include <stdexcept>
+#include <utility>
+
+#include <pgque/pgque.hpp>
+#include <pqxx/pqxx>
+
+#include "queue.hpp"
+#include "raw.hpp"
+#include "workload.hpp"
+
+namespace pgque::bench {
+
+namespace {
+
+// Lets a consumer handle what there is. The first batch has one message and warms it up: the time begins when that one
+// is acknowledged and ends with the ack that completes the batches.
+ConsumerStats consume(const std::string& dsn, ConsumerOptions options, Meter& meter, int batches, std::int64_t messages,
+                      const std::function<void(Consumer&)>& add_handlers) {
+  Consumer* running = nullptr;
+  int acked = 0;
+  int other = 0;
+  options.log = [&](const LogRecord& record) {
+    if (record.event == LogEvent::batch_acked) {
+      if (++acked == 1) meter.start();
+      if (acked != 1 + batches) return;
+      meter.stop(messages);
+      running->stop();
+    } else if (record.level >= LogLevel::warning && record.event != LogEvent::handler_failed) {
+      ++other;
+    }
+  };
+  Consumer consumer{dsn, std::move(options)};
+  running = &consumer;
+  add_handlers(consumer);
+  consumer.start();
+  const auto stats = consumer.stats();
+  require(other == 0, "the consumer logged warnings");
+  require(stats.batches == static_cast<std::uint64_t>(1 + batches), "batches: " + std::to_string(stats.batches));
+  require(stats.messages + stats.failures == static_cast<std::uint64_t>(1 + messages),
+          "handled: " + std::to_string(stats.messages) + ", failed: " + std::to_string(stats.failures));
+  return stats;
+}
+
+ConsumerOptions options_for(const Queue& queue, const std::string& consumer) {
+  ConsumerOptions options;
+  options.queue = queue.name();
+  options.name = consumer;
+  return options;
+}
+
+struct Shape {
+  std::int64_t size;
+  int batches = 1;
+  int pairs = 9;
+};
+
+// What the handlers do and how: empty handlers unless one of these says otherwise.
+struct Variant {
+  std::function<void(ConsumerOptions&)> configure = [](ConsumerOptions&) {};
+  std::int64_t fail_every = 0;  // 0: never
+  bool insert = false;          // a row per message, in the batch's transaction
+};
+
+Comparison dispatch(const Setting& setting, Shape shape, const Variant& variant) {
+  shape.size = setting.size<std::int64_t>(shape.size, std::min<std::int64_t>(shape.size, 30));
+  shape.batches = setting.size(shape.batches, 2);
+  const int pairs = setting.pairs(shape.pairs);
+  const auto total = shape.size * shape.batches;
+  Queue queue{setting.dsn};
+  const auto table = queue.name() + "_rows";
+  queue.sql()("create table " + table + " (id bigint)");
+  queue.subscribe_consumers(2 * (pairs + 1));
+  queue.publish(1);
+  for (int i = 0; i < shape.batches; ++i) queue.publish(shape.size);
+  const auto fails = [&](std::int64_t nth) { return variant.fail_every != 0 && nth % variant.fail_every == 0; };
+
+  const Side pgque = [&](Meter& meter) {
+    auto options = options_for(queue, queue.next_consumer());
+    variant.configure(options);
+    std::int64_t handled = 0;  // only handlers that are not called concurrently count
+    const auto stats = consume(setting.dsn, options, meter, shape.batches, total, [&](Consumer& consumer) {
+      if (variant.insert) {
+        consumer.on("t", [&](const Message& message, Context& context) {
+          context.transaction().exec("insert into " + table + " values (" + to_string(message.msg_id) + ")");
+        });
+      } else if (variant.fail_every != 0) {
+        consumer.on("t", [&](const Message&) {
+          if (fails(handled++)) throw std::runtime_error{"no"};
+        });
+      } else {
+        consumer.on("t", [](const Message&) {});
+      }
+    });
+    require(stats.retries == stats.failures, "not every failure was nacked");
+  };
+  const Side raw = [&](Meter& meter) {
+    const auto& name = queue.next_consumer();
+    RawConsumer consumer{setting.dsn};
+    consumer.prepare("insert", ("insert into " + table + " values ($1::int8)").c_str());
+    std::int64_t handled = 0;
+    for (int i = 0; i <= shape.batches; ++i) {
+      const bool transaction = variant.insert || variant.fail_every != 0;
+      if (transaction) consumer("begin");
+      const auto messages = consumer.receive(queue.name(), name);
+      require(messages.size() == static_cast<std::size_t>(i == 0 ? 1 : shape.size), "raw: wrong batch");
+      std::vector<std::int64_t> failed;
+      for (const auto& message : messages) {
+        if (variant.insert) {
+          consumer("savepoint s");
+          consumer.execute("insert", {std::to_string(message.msg_id)});
+          consumer("release savepoint s");
+        }
+        if (fails(handled++)) failed.push_back(message.msg_id);
+      }
+      if (!failed.empty()) consumer.nack(messages.front().batch_id, failed, "handler error: no");
+      consumer.ack(messages.front().batch_id);
+      if (transaction) consumer("commit");
+      if (i == 0) meter.start();
+    }
+    meter.stop(total);
+  };
+  auto result = compare(pairs, pgque, raw);
+  if (variant.insert) {
+    const auto rows = queue.sql().number("select count(*) from " + table);
+    require(rows == 2 * (pairs + 1) * (1 + total), "rows written: " + std::to_string(rows));
+  }
+  queue.sql()("drop table " + table);
+  return result;
+}
+
+void dispatch_by_size(const std::string& name, const Setting& setting, Report& report, Shape shape) {
+  const auto result = dispatch(setting, shape, {});
+  report.add(name, result, shape.size == 100'000 ? "0.85" : "-");
+  report.point("dispatch", {static_cast<double>(setting.size<std::int64_t>(shape.size, 30)), result.seconds * 1e6,
+                            result.raw_seconds * 1e6, result.cpu * 1e6, result.raw_cpu * 1e6});
+}
+
+// A whole batch through a consumer that holds 1000 messages at a time.
+void paged_memory(const std::string& name, const Setting& setting, Report& report, TransactionMode mode) {
+  const auto messages = setting.size<std::int64_t>(1'000'000, 100);
+  Queue queue{setting.dsn};
+  queue.subscribe_consumers(1);
+  queue.publish(1);
+  queue.publish(messages);
+  const auto growth = memory_growth_mib([&] {
+    auto options = options_for(queue, queue.next_consumer());
+    options.max_messages = setting.size(1000, 10);
+    options.transaction = mode;
+    Meter meter;
+    consume(setting.dsn, options, meter, 1, messages,
+            [](Consumer& consumer) { consumer.on("t", [](const Message&) {}); });
+    std::fprintf(stderr, "  %s\n", per_second(meter.seconds()).c_str());
+  });
+  report.add({name, "all handled, one ack", "-", "-", "-", fixed(growth, 1) + " MiB", "below 32 MiB"});
+}
+
+}  // namespace
+
+std::vector<Workload> consume_workloads() {
+  std::vector<Workload> out;
+  for (const Shape shape : {Shape{1000, 20}, Shape{10'000, 4}, Shape{100'000, 1}, Shape{1'000'000, 1, 3}}) {
+    out.push_back(
+        {"dispatch " + std::to_string(shape.size), [shape](const auto& name, const auto& setting, auto& report) {
+           dispatch_by_size(name, setting, report, shape);
+         }});
+  }
+  const auto variant = [&](const std::string& name, Shape shape, const Variant& what) {
+    out.push_back({name, [=](const auto& title, const auto& setting, auto& report) {
+                     report.add(title, dispatch(setting, shape, what));
+                   }});
+  };
+  variant("dispatch 100000, split", {100'000}, {[](auto& options) { options.transaction = TransactionMode::split; }});
+  variant("dispatch 100000, concurrency 4", {100'000}, {[](auto& options) { options.concurrency = 4; }});
+  variant("dispatch 100000, pages of 1000", {100'000}, {[](auto& options) { options.max_messages = 1000; }});
+  Variant transactional;
+  transactional.insert = true;
+  variant("dispatch 2000, each inserting a row", {2000, 1, 7}, transactional);
+  Variant one_percent;
+  one_percent.fail_every = 100;
+  variant("dispatch 1000, 1 % nacked", {1000, 10}, one_percent);
+  Variant all;
+  all.fail_every = 1;
+  variant("dispatch 1000, all nacked", {1000, 1, 5}, all);  // seconds on the server
+  for (const auto mode : {TransactionMode::per_batch, TransactionMode::split}) {
+    out.push_back(
+        {std::string{"memory of a batch of 1000000 in pages of 1000"} +
+             (mode == TransactionMode::split ? ", split" : ""),
+         [mode](const auto& name, const auto& setting, auto& report) { paged_memory(name, setting, report, mode); }});
+  }
+  return out;
+}
+
+}  // namespace pgque::bench
