@@ -160,7 +160,7 @@ void paged_memory(const std::string& name, const Setting& setting, Report& repor
 
 std::vector<Workload> consume_workloads() {
   std::vector<Workload> out;
-  for (const Shape shape : {Shape{1000, 20}, Shape{10'000, 4}, Shape{100'000, 1}, Shape{1'000'000, 1, 3}}) {
+  for (const Shape shape : {Shape{1000, 10, 15}, Shape{10'000, 4}, Shape{100'000, 1}, Shape{1'000'000, 1, 3}}) {
     out.push_back(
         {"dispatch " + std::to_string(shape.size), [shape](const auto& name, const auto& setting, auto& report) {
            dispatch_by_size(name, setting, report, shape);

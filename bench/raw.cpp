@@ -17,6 +17,13 @@ std::int64_t parse(const char* text) {
   return value;
 }
 
+// Since the year 2000, from PostgreSQL's own eight bytes.
+std::int64_t microseconds(const char* hex) {
+  std::uint64_t bits = 0;
+  std::from_chars(hex, hex + std::strlen(hex), bits, 16);
+  return static_cast<std::int64_t>(bits);
+}
+
 std::optional<std::string> owned(const PGresult* result, int row, int column) {
   if (::PQgetisnull(result, row, column) != 0) return std::nullopt;
   return std::string{::PQgetvalue(result, row, column), static_cast<std::size_t>(::PQgetlength(result, row, column))};
@@ -117,7 +124,7 @@ std::string binary_array(const std::vector<std::string>& texts) {
 
 RawConsumer::RawConsumer(const std::string& dsn) : Raw{dsn} {
   prepare("receive",
-          "select msg_id, batch_id, type, payload, retry_count, (extract(epoch from created_at) * 1000000)::int8, "
+          "select msg_id, batch_id, type, payload, retry_count, encode(timestamptz_send(created_at), 'hex'), "
           "extra1, extra2, extra3, extra4 from pgque.receive($1::text, $2::text, null::int4)");
   prepare("ack", "select pgque.ack($1::int8)");
   prepare("nack",
@@ -140,7 +147,7 @@ std::vector<RawMessage> RawConsumer::receive(const std::string& queue, const std
     if (::PQgetisnull(rows, row, 4) == 0) {
       message.retry_count = static_cast<std::int32_t>(parse(::PQgetvalue(rows, row, 4)));
     }
-    message.created_at = parse(::PQgetvalue(rows, row, 5));
+    message.created_at = microseconds(::PQgetvalue(rows, row, 5));
     message.extra1 = owned(rows, row, 6);
     message.extra2 = owned(rows, row, 7);
     message.extra3 = owned(rows, row, 8);
