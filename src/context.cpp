@@ -19,7 +19,7 @@ pqxx::transaction_base& ContextState::transaction() {
   }
   try {
     savepoint = std::make_unique<pqxx::subtransaction>(*outer, "pgque_handler");
-    savepoint->exec(std::string{});  // libpqxx 6 sets the savepoint only with the first plain exec()
+    set_savepoint(*savepoint);
   } catch (const std::exception& error) {
     savepoint.reset();
     const Operation operation{"savepoint", {}, {}, batch.id()};

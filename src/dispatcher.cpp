@@ -28,38 +28,68 @@ Dispatcher::Dispatcher(const ConsumerOptions& options, Handlers& handlers, const
 }
 
 PageResult Dispatcher::handle(const std::vector<Message>& page, Batch& batch) {
-  std::vector<Outcome> outcomes(page.size());
   PageResult result;
   if (pool_) {
+    std::vector<Outcome> outcomes(page.size());
     handle_concurrently(page, batch, outcomes);
-  } else {
-    try {
-      for (std::size_t i = 0; i < page.size() && may_begin(); ++i) {
-        batch.require_connection();
-        outcomes[i] = handle_one(page[i], batch);
-      }
-    } catch (const Error&) {
-      result.error = std::current_exception();
-    }
+    for (auto& outcome : outcomes) add(result, std::move(outcome));
+    return result;
   }
-  for (auto& outcome : outcomes) {
-    result.interrupted |= outcome.verdict == Verdict::interrupted;
-    result.handled += outcome.verdict == Verdict::handled;
-    result.failed += outcome.verdict == Verdict::failed;
-    result.unknown += outcome.verdict == Verdict::unknown;
-    if (outcome.retry) result.retries.push_back(std::move(*outcome.retry));
+  try {
+    // Asking the operating system before each of many short handlers would take longer than they do.
+    constexpr std::chrono::microseconds look_again{50};
+    auto looked = Stopper::Clock::time_point::min();
+    for (const auto& message : page) {
+      const auto now = Stopper::Clock::now();
+      if (!may_begin(now)) {
+        result.interrupted = true;
+        break;
+      }
+      if (now - look_again >= looked) {
+        batch.require_connection();
+        looked = now;
+      }
+      add(result, handle_one(message, batch));
+    }
+  } catch (const Error&) {
+    result.interrupted = true;
+    result.error = std::current_exception();
   }
   return result;
 }
 
+void Dispatcher::add(PageResult& result, Outcome outcome) {
+  switch (outcome.verdict) {
+    case Verdict::interrupted:
+      result.interrupted = true;
+      break;
+    case Verdict::handled:
+      ++result.handled;
+      break;
+    case Verdict::failed:
+      ++result.failed;
+      break;
+    case Verdict::unknown:
+      ++result.unknown;
+      break;
+  }
+  if (outcome.retry) result.retries.push_back(std::move(*outcome.retry));
+}
+
 void Dispatcher::handle_concurrently(const std::vector<Message>& page, Batch& batch, std::vector<Outcome>& outcomes) {
-  // A lane is what must be handled one after another: the messages of one key, or a single message without keys.
+  if (!options_.key) {
+    pool_->run(page.size(), [&](std::size_t i) {
+      if (may_begin(Stopper::Clock::now())) outcomes[i] = handle_one(page[i], batch);
+    });
+    return;
+  }
+  // A lane is what must be handled one after another: the messages of one key.
   std::vector<std::vector<std::size_t>> lanes;
   std::unordered_map<std::string, std::size_t> lane_of_key;
   for (std::size_t i = 0; i < page.size(); ++i) {
-    auto lane = lanes.size();
+    std::size_t lane = 0;
     try {
-      if (options_.key) lane = lane_of_key.try_emplace(options_.key(page[i]), lanes.size()).first->second;
+      lane = lane_of_key.try_emplace(options_.key(page[i]), lanes.size()).first->second;
     } catch (const std::exception& error) {
       outcomes[i] = failure(page[i], std::string{"key function error: "} + error.what(), std::nullopt);
       continue;
@@ -72,7 +102,7 @@ void Dispatcher::handle_concurrently(const std::vector<Message>& page, Batch& ba
   }
   pool_->run(lanes.size(), [&](std::size_t lane) {
     for (const auto i : lanes[lane]) {
-      if (!may_begin()) return;
+      if (!may_begin(Stopper::Clock::now())) return;
       outcomes[i] = handle_one(page[i], batch);
     }
   });
@@ -134,8 +164,8 @@ std::chrono::seconds Dispatcher::retry_delay(const Message& message) {
   return options_.retry_after;
 }
 
-bool Dispatcher::may_begin() const noexcept {
-  return may_begin_handler(stopper_.level(), stopper_.requested_at(), options_.drain_timeout, Stopper::Clock::now());
+bool Dispatcher::may_begin(Stopper::Clock::time_point now) const noexcept {
+  return may_begin_handler(stopper_.level(), stopper_.requested_at(), options_.drain_timeout, now);
 }
 
 LogRecord Dispatcher::record(LogLevel level, LogEvent event, std::string_view text, const Message& message) const {

@@ -47,12 +47,13 @@ class Dispatcher {
     std::optional<Retry> retry{};
   };
 
+  static void add(PageResult& result, Outcome outcome);
   Outcome handle_one(const Message& message, Batch& batch);
   void handle_concurrently(const std::vector<Message>& page, Batch& batch, std::vector<Outcome>& outcomes);
   Outcome failure(const Message& message, std::string_view reason, std::optional<std::chrono::seconds> delay);
   Outcome unknown_type(const Message& message);
   std::chrono::seconds retry_delay(const Message& message);
-  bool may_begin() const noexcept;
+  bool may_begin(Stopper::Clock::time_point now) const noexcept;
   LogRecord record(LogLevel level, LogEvent event, std::string_view text, const Message& message) const;
 
   const ConsumerOptions& options_;

@@ -8,6 +8,7 @@
 #include <initializer_list>
 #include <memory>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -77,17 +78,18 @@ struct pqxx::string_traits<pgque::detail::Param> {
 namespace pgque::detail {
 
 #if PQXX_VERSION_MAJOR < 7
-// Calls run(first parameters, last parameter): the last may be binary, which is another type to libpqxx 6.
-template <class Run>
-pqxx::result with_params(Params params, const Run& run) {
-  if (params.size() != 0) {
-    const auto last = params.end() - 1;
-    if (last->kind() == Param::Kind::binary) {
-      return run(pqxx::prepare::make_dynamic_params(params.begin(), last),
-                 pqxx::binarystring{last->text().data(), last->text().size()});
-    }
+// Calls run() with the parameters as separate arguments: for those libpqxx 6 allocates once, for a list of them over
+// and over. The last may be binary, which is another type to it.
+template <std::size_t Most = 8, class Run, class... Args>
+pqxx::result with_params(Params params, const Run& run, const Args&... args) {
+  if (params.size() == sizeof...(args)) return run(args...);
+  if constexpr (sizeof...(args) == Most) {
+    throw std::logic_error{"a statement has more parameters than libpqxx 6 is given"};
+  } else {
+    const Param& param = *(params.begin() + sizeof...(args));
+    if (param.kind() != Param::Kind::binary) return with_params<Most>(params, run, args..., param);
+    return run(args..., pqxx::binarystring{param.text().data(), param.text().size()});
   }
-  return run(pqxx::prepare::make_dynamic_params(params.begin(), params.end()));
 }
 #else
 inline pqxx::params to_pqxx(Params params) {
@@ -134,6 +136,15 @@ inline pqxx::result exec_params(pqxx::transaction_base& tx, const char* sql, Par
   return tx.exec_params(sql, to_pqxx(params));
 #else
   return tx.exec(sql, to_pqxx(params));
+#endif
+}
+
+// libpqxx 6 sets a savepoint only with the first plain exec().
+inline void set_savepoint(pqxx::subtransaction& savepoint) {
+#if PQXX_VERSION_MAJOR < 7
+  savepoint.exec(std::string{});
+#else
+  static_cast<void>(savepoint);
 #endif
 }
 

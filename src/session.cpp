@@ -79,16 +79,13 @@ Connection& Session::idle_connection(const Operation& operation) {
 
 pqxx::result Session::execute(pqxx::transaction_base& tx, const Statement& statement, Params params) {
   if (!prepare_) return exec_params(tx, statement.sql, params);
-  const auto name = std::string{statement.name} + '_' + std::to_string(generation_);
-  if (prepared_.insert(statement.name).second) {
-    try {
-      connection_->prepare(name, statement.sql);
-    } catch (...) {
-      prepared_.erase(statement.name);
-      throw;
-    }
+  auto prepared = prepared_.find(statement.name);
+  if (prepared == prepared_.end()) {
+    auto name = std::string{statement.name} + '_' + std::to_string(generation_);
+    connection_->prepare(name, statement.sql);
+    prepared = prepared_.emplace(statement.name, std::move(name)).first;
   }
-  return exec_prepared(tx, name, params);
+  return exec_prepared(tx, prepared->second, params);
 }
 
 void Session::forget_statements() {

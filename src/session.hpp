@@ -5,9 +5,9 @@
 #include <chrono>
 #include <memory>
 #include <mutex>
-#include <set>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 
 #include "executor.hpp"
 #include "pqxx_compat.hpp"
@@ -67,7 +67,7 @@ class Session {
   std::unique_ptr<OwnedConnection> owned_;
   Connection* connection_;
   const bool prepare_;
-  std::set<const char*> prepared_;  // by address: the statements are constants
+  std::unordered_map<const char*, std::string> prepared_;  // the names, by address: the statements are constants
   int generation_ = 0;
   bool closed_ = false;
   bool transaction_open_ = false;

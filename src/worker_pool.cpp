@@ -32,9 +32,9 @@ void WorkerPool::run(std::size_t count, const std::function<void(std::size_t)>& 
   std::unique_lock lock{mutex_};
   task_ = &task;
   next_ = 0;
-  count_ = unfinished_ = count;
+  count_ = count;
   work_to_do_.notify_all();
-  all_done_.wait(lock, [&] { return unfinished_ == 0; });
+  all_done_.wait(lock, [&] { return busy_ == 0 && next_ >= count_; });
   task_ = nullptr;
   if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
 }
@@ -44,18 +44,21 @@ void WorkerPool::work() {
   for (;;) {
     work_to_do_.wait(lock, [&] { return quit_ || (task_ && next_ < count_); });
     if (quit_) return;
-    const auto index = next_++;
+    ++busy_;
     const auto& task = *task_;
+    const auto count = count_;
     lock.unlock();
-    std::exception_ptr error;
-    try {
-      task(index);
-    } catch (...) {
-      error = std::current_exception();
+    // Without the lock, which many short tasks would spend their time waiting for.
+    for (auto index = next_++; index < count; index = next_++) {
+      try {
+        task(index);
+      } catch (...) {
+        const std::lock_guard guard{mutex_};
+        if (!error_) error_ = std::current_exception();
+      }
     }
     lock.lock();
-    if (error && !error_) error_ = std::move(error);
-    if (--unfinished_ == 0) all_done_.notify_all();
+    if (--busy_ == 0) all_done_.notify_all();
   }
 }
 

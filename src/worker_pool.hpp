@@ -2,6 +2,7 @@
 
 // A fixed number of threads that work through a list of tasks together.
 
+#include <atomic>
 #include <condition_variable>
 #include <cstddef>
 #include <exception>
@@ -31,9 +32,9 @@ class WorkerPool {
   std::condition_variable work_to_do_;
   std::condition_variable all_done_;
   const std::function<void(std::size_t)>* task_ = nullptr;
-  std::size_t next_ = 0;
+  std::atomic<std::size_t> next_{0};
   std::size_t count_ = 0;
-  std::size_t unfinished_ = 0;
+  std::size_t busy_ = 0;  // threads that take tasks
   std::exception_ptr error_;
   bool quit_ = false;
   std::vector<std::thread> threads_;
