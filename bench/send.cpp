@@ -1,6 +1,8 @@
 // Producing: one by one, in transactions and in batches.
 
-#include <memory>
+#include <algorithm>
+#include <future>
+#include <thread>
 #include <utility>
 
 #include <nlohmann/json.hpp>
@@ -171,6 +173,47 @@ void send_batches(const std::string& name, const Setting& setting, Report& repor
   sender.check_all_stored();
 }
 
+// Threads that share one connection, against sends one by one.
+void send_buffered(const std::string& name, const Setting& setting, Report& report) {
+  Sender sender{setting};
+  constexpr std::size_t thread_count = 4;
+  const auto count = setting.size<std::size_t>(2500, 10);  // for each thread
+  const auto all_texts = texts(thread_count * count);
+  BufferedProducer producer{setting.dsn};
+
+  const Side pgque = [&](Meter& meter) {
+    std::vector<std::vector<std::future<EventId>>> futures(thread_count);
+    std::vector<std::thread> threads;
+    meter.start();
+    for (std::size_t thread = 0; thread < thread_count; ++thread) {
+      threads.emplace_back([&, thread] {
+        for (std::size_t i = 0; i < count; ++i) {
+          futures[thread].push_back(
+              producer.send(sender.queue.name(), pgque::text(all_texts[thread * count + i]), "order.created"));
+        }
+      });
+    }
+    for (auto& thread : threads) thread.join();
+    require(producer.flush(std::chrono::seconds{60}), "flush() took too long");
+    std::int64_t stored = 0;
+    for (auto& of_thread : futures) {
+      for (auto& future : of_thread) stored += future.get() > EventId{0} ? 1 : 0;
+    }
+    meter.stop(stored);
+    sender.sent += stored;
+  };
+  const Side raw = [&](Meter& meter) {
+    meter.start();
+    for (const auto& text : all_texts) {
+      require(number_of(sender.raw.execute("send_text", {sender.queue.name(), "order.created", text})) > 0, "no id");
+    }
+    meter.stop(static_cast<std::int64_t>(all_texts.size()));
+    sender.sent += meter.messages();
+  };
+  report.add(name, compare(setting.pairs(15), pgque, raw), "8");
+  sender.check_all_stored();
+}
+
 }  // namespace
 
 std::vector<Workload> send_workloads() {
@@ -199,6 +242,7 @@ std::vector<Workload> send_workloads() {
     batches("jsonb", size, Kind::jsonb);
     batches("nlohmann", size, Kind::objects, false, size == 1000 ? "0.80" : "-");
   }
+  out.push_back({"BufferedProducer, 4 threads, raw one by one", send_buffered});
   return out;
 }
 
