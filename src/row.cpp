@@ -23,22 +23,6 @@ std::int64_t integer(const Field& field) {
   return value;
 }
 
-// The hexadecimal form of the microseconds since the year 2000, PostgreSQL's own zero.
-template <class Field>
-Timestamp timestamp(const Field& field) {
-  std::uint64_t bits = 0;
-  const char* const begin = field.c_str();
-  const char* const field_end = begin + field.size();
-  const auto [end, error] = std::from_chars(begin, field_end, bits, 16);
-  if (error != std::errc{} || end != field_end) {
-    throw std::runtime_error{"the server sent no time where one was expected"};
-  }
-  const auto since_2000 = static_cast<std::int64_t>(bits);
-  constexpr std::int64_t year_2000 = 946'684'800'000'000;
-  constexpr auto latest = std::numeric_limits<std::int64_t>::max();  // PostgreSQL's 'infinity'
-  return Timestamp{std::chrono::microseconds{since_2000 > latest - year_2000 ? latest : since_2000 + year_2000}};
-}
-
 template <class Field>
 std::optional<std::string> text(const Field& field) {
   if (field.is_null()) return std::nullopt;
@@ -46,6 +30,18 @@ std::optional<std::string> text(const Field& field) {
 }
 
 }  // namespace
+
+Timestamp parse_timestamp(std::string_view hex) {
+  std::uint64_t bits = 0;
+  const auto [end, error] = std::from_chars(hex.data(), hex.data() + hex.size(), bits, 16);
+  if (error != std::errc{} || end != hex.data() + hex.size()) {
+    throw std::runtime_error{"the server sent no time where one was expected"};
+  }
+  const auto since_2000 = static_cast<std::int64_t>(bits);
+  constexpr std::int64_t year_2000 = 946'684'800'000'000;
+  constexpr auto latest = std::numeric_limits<std::int64_t>::max();
+  return Timestamp{std::chrono::microseconds{since_2000 > latest - year_2000 ? latest : since_2000 + year_2000}};
+}
 
 std::vector<Message> read_messages(const pqxx::result& result) {
   std::vector<Message> messages;
@@ -57,7 +53,8 @@ std::vector<Message> read_messages(const pqxx::result& result) {
     message.type = text(*++field);
     message.payload = text(*++field);
     if (!(++field)->is_null()) message.retry_count = static_cast<std::int32_t>(integer(*field));
-    message.created_at = timestamp(*++field);
+    ++field;
+    message.created_at = parse_timestamp({field->c_str(), field->size()});
     message.extra1 = text(*++field);
     message.extra2 = text(*++field);
     message.extra3 = text(*++field);

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string_view>
 #include <vector>
 
 #include <pgque/message.hpp>
@@ -14,6 +15,10 @@ namespace pgque::detail {
 
 // The rows selected by PGQUE_MESSAGE_COLUMNS.
 std::vector<Message> read_messages(const pqxx::result& result);
+
+// From a timestamptz's binary form in hexadecimal: microseconds since the year 2000. PostgreSQL's infinity becomes the
+// latest time there is.
+Timestamp parse_timestamp(std::string_view hex);
 
 // The single value of a single row; empty for SQL NULL.
 std::optional<std::int64_t> read_int64(const pqxx::result& result);

@@ -1,7 +1,5 @@
 // max_messages: batches that are read page by page and acknowledged once.
 
-#include <fstream>
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <pgque/consumer.hpp>
@@ -15,16 +13,6 @@ using testing::ElementsAre;
 using testing::ElementsAreArray;
 using testing::HasSubstr;
 using testing::IsEmpty;
-
-// How much memory the process has (VmRSS:) or had at most (VmHWM:); 0 if that cannot be known.
-double resident_mib(const std::string& key) {
-  std::ifstream status{"/proc/self/status"};
-  for (std::string word; status >> word;) {
-    double kib = 0;
-    if (word == key && status >> kib) return kib / 1024;
-  }
-  return 0;
-}
 
 class ConsumerPagingTest : public ConsumerTest, public testing::WithParamInterface<TransactionMode> {
  protected:
@@ -139,27 +127,6 @@ TEST_P(ConsumerPagingTest, UnknownTypesOnLaterPagesAreNacked) {
   finish_batches(consumer);
   EXPECT_EQ(seen.size(), 3U);
   EXPECT_EQ(queue().retries(), 2);
-}
-
-TEST_P(ConsumerPagingTest, MemoryDoesNotGrowWithTheBatch) {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  GTEST_SKIP() << "a sanitizer keeps what is freed";
-#endif
-  if (resident_mib("VmHWM:") == 0) GTEST_SKIP() << "needs Linux's /proc";
-  constexpr std::uint64_t count = 100'000;  // 80 MiB if they were all in memory
-  sql()(
-      "select cardinality(pgque.send_batch(" + sql().quote(queue().name()) +
-      ", 't', array(select format('{\"number\": %s, \"text\": \"%s\"}', i, repeat('x', 120)) from generate_series(1, " +
-      std::to_string(count) + ") as i)))");
-  queue().tick();
-  Consumer consumer{dsn(), paged(1000)};
-  consumer.on("t", [](const Message&) {});
-  std::ofstream{"/proc/self/clear_refs"} << "5";  // forget the peak so far
-  const double before = resident_mib("VmRSS:");
-  finish_batches(consumer);
-  EXPECT_LT(resident_mib("VmHWM:") - before, 32);
-  EXPECT_EQ(consumer.stats().messages, count);
-  EXPECT_EQ(consumer.stats().batches, 1U);
 }
 
 TEST_F(ConsumerTest, WritesOnSeveralPagesCommitTogether) {
