@@ -24,9 +24,9 @@ std::int64_t microseconds(const char* hex) {
   return static_cast<std::int64_t>(bits);
 }
 
-std::optional<std::string> owned(const PGresult* result, int row, int column) {
-  if (::PQgetisnull(result, row, column) != 0) return std::nullopt;
-  return std::string{::PQgetvalue(result, row, column), static_cast<std::size_t>(::PQgetlength(result, row, column))};
+void read_text(std::optional<std::string>& text, const PGresult* result, int row, int column) {
+  if (::PQgetisnull(result, row, column) != 0) return;
+  text.emplace(::PQgetvalue(result, row, column), static_cast<std::size_t>(::PQgetlength(result, row, column)));
 }
 
 void put_int32(std::string& out, std::size_t value) {
@@ -142,16 +142,16 @@ std::vector<RawMessage> RawConsumer::receive(const std::string& queue, const std
     auto& message = messages.emplace_back();
     message.msg_id = parse(::PQgetvalue(rows, row, 0));
     message.batch_id = parse(::PQgetvalue(rows, row, 1));
-    message.type = owned(rows, row, 2);
-    message.payload = owned(rows, row, 3);
+    read_text(message.type, rows, row, 2);
+    read_text(message.payload, rows, row, 3);
     if (::PQgetisnull(rows, row, 4) == 0) {
       message.retry_count = static_cast<std::int32_t>(parse(::PQgetvalue(rows, row, 4)));
     }
     message.created_at = microseconds(::PQgetvalue(rows, row, 5));
-    message.extra1 = owned(rows, row, 6);
-    message.extra2 = owned(rows, row, 7);
-    message.extra3 = owned(rows, row, 8);
-    message.extra4 = owned(rows, row, 9);
+    read_text(message.extra1, rows, row, 6);
+    read_text(message.extra2, rows, row, 7);
+    read_text(message.extra3, rows, row, 8);
+    read_text(message.extra4, rows, row, 9);
   }
   return messages;
 }

@@ -1,6 +1,5 @@
 #include "row.hpp"
 
-#include <charconv>
 #include <chrono>
 #include <limits>
 #include <stdexcept>
@@ -12,29 +11,39 @@ namespace pgque::detail {
 namespace {
 
 template <class Field>
-std::int64_t integer(const Field& field) {
-  std::int64_t value = 0;
-  const char* const begin = field.c_str();
-  const char* const field_end = begin + field.size();  // of NULL it is empty
-  const auto [end, error] = std::from_chars(begin, field_end, value);
-  if (error != std::errc{} || end != field_end) {
-    throw std::runtime_error{"the server sent no integer where one was expected"};
-  }
-  return value;
-}
-
-template <class Field>
-std::optional<std::string> text(const Field& field) {
-  if (field.is_null()) return std::nullopt;
-  return std::optional<std::string>{std::in_place, field.c_str(), field.size()};
+void read_text(std::optional<std::string>& text, const Field& field) {
+  if (!field.is_null()) text.emplace(field.c_str(), field.size());
 }
 
 }  // namespace
 
-Timestamp parse_timestamp(std::string_view hex) {
+std::int64_t parse_integer(const char* text) {
+  const bool negative = *text == '-';
+  const char* const first = text + (negative ? 1 : 0);
+  const char* p = first;
+  std::uint64_t value = 0;
+  for (; *p >= '0' && *p <= '9' && p - first < 19; ++p) value = value * 10 + static_cast<std::uint64_t>(*p - '0');
+  constexpr auto most = static_cast<std::uint64_t>(std::numeric_limits<std::int64_t>::max());
+  if (p == first || *p != '\0' || value > most + (negative ? 1 : 0)) {
+    throw std::runtime_error{"the server sent no integer where one was expected"};
+  }
+  return static_cast<std::int64_t>(negative ? 0 - value : value);
+}
+
+Timestamp parse_timestamp(const char* hex) {
   std::uint64_t bits = 0;
-  const auto [end, error] = std::from_chars(hex.data(), hex.data() + hex.size(), bits, 16);
-  if (error != std::errc{} || end != hex.data() + hex.size()) {
+  int digits = 0;
+  for (; digits < 16; ++digits) {
+    const char c = hex[digits];
+    if (c >= '0' && c <= '9') {
+      bits = bits << 4 | static_cast<std::uint64_t>(c - '0');
+    } else if (c >= 'a' && c <= 'f') {
+      bits = bits << 4 | static_cast<std::uint64_t>(c - 'a' + 10);
+    } else {
+      break;
+    }
+  }
+  if (digits < 16 || hex[digits] != '\0') {
     throw std::runtime_error{"the server sent no time where one was expected"};
   }
   const auto since_2000 = static_cast<std::int64_t>(bits);
@@ -48,17 +57,16 @@ std::vector<Message> read_messages(const pqxx::result& result) {
   messages.reserve(static_cast<std::size_t>(result.size()));
   for_each_row(result, [&](auto field) {
     Message& message = messages.emplace_back();
-    message.msg_id = EventId{integer(*field)};
-    message.batch_id = BatchId{integer(*++field)};
-    message.type = text(*++field);
-    message.payload = text(*++field);
-    if (!(++field)->is_null()) message.retry_count = static_cast<std::int32_t>(integer(*field));
-    ++field;
-    message.created_at = parse_timestamp({field->c_str(), field->size()});
-    message.extra1 = text(*++field);
-    message.extra2 = text(*++field);
-    message.extra3 = text(*++field);
-    message.extra4 = text(*++field);
+    message.msg_id = EventId{parse_integer(field->c_str())};
+    message.batch_id = BatchId{parse_integer((++field)->c_str())};
+    read_text(message.type, *++field);
+    read_text(message.payload, *++field);
+    if (!(++field)->is_null()) message.retry_count = static_cast<std::int32_t>(parse_integer(field->c_str()));
+    message.created_at = parse_timestamp((++field)->c_str());
+    read_text(message.extra1, *++field);
+    read_text(message.extra2, *++field);
+    read_text(message.extra3, *++field);
+    read_text(message.extra4, *++field);
   });
   return messages;
 }
@@ -66,7 +74,7 @@ std::vector<Message> read_messages(const pqxx::result& result) {
 std::optional<std::int64_t> read_int64(const pqxx::result& result) {
   std::optional<std::int64_t> value;
   for_each_row(result, [&](auto field) {
-    if (!field->is_null()) value = integer(*field);
+    if (!field->is_null()) value = parse_integer(field->c_str());
   });
   return value;
 }

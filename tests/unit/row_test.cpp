@@ -1,6 +1,8 @@
 #include "row.hpp"
 
 #include <chrono>
+#include <cstdint>
+#include <limits>
 #include <stdexcept>
 
 #include <gtest/gtest.h>
@@ -8,6 +10,7 @@
 namespace pgque::test {
 namespace {
 
+using detail::parse_integer;
 using detail::parse_timestamp;
 using std::chrono::microseconds;
 
@@ -31,6 +34,21 @@ TEST(ParseTimestamp, TakesInfinityForTheLatestTime) {
 TEST(ParseTimestamp, RefusesWhatIsNone) {
   for (const char* const text : {"", "x", "00000000000000000001x", "10000000000000000", "-1"}) {
     EXPECT_THROW(parse_timestamp(text), std::runtime_error) << text;
+  }
+}
+
+TEST(ParseInteger, TakesTheWholeRange) {
+  EXPECT_EQ(parse_integer("0"), 0);
+  EXPECT_EQ(parse_integer("42"), 42);
+  EXPECT_EQ(parse_integer("-1"), -1);
+  EXPECT_EQ(parse_integer("9223372036854775807"), std::numeric_limits<std::int64_t>::max());
+  EXPECT_EQ(parse_integer("-9223372036854775808"), std::numeric_limits<std::int64_t>::min());
+}
+
+TEST(ParseInteger, RefusesWhatIsNone) {
+  for (const char* const text : {"", "-", "x", "1x", "1 ", "+1", "--1", "9223372036854775808", "-9223372036854775809",
+                                 "18446744073709551617", "99999999999999999999"}) {
+    EXPECT_THROW(parse_integer(text), std::runtime_error) << text;
   }
 }
 
