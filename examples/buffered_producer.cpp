@@ -10,6 +10,7 @@
 #include <thread>
 #include <vector>
 
+#include <pgque/buffered_producer.hpp>
 #include <pgque/json.hpp>
 #include <pgque/pgque.hpp>
 

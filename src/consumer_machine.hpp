@@ -57,7 +57,7 @@ struct Step {
 
 class ConsumerMachine {
  public:
-  explicit ConsumerMachine(Backoff backoff) : backoff_{std::move(backoff)} {}
+  explicit ConsumerMachine(Backoff backoff) : backoff_{backoff} {}
 
   Step next(Outcome outcome, StopLevel stop);
 

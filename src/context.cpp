@@ -45,8 +45,7 @@ void ContextState::discard() {
   try {
     // By hand: libpqxx takes a subtransaction whose commit failed for rolled back, which it is not when the handler
     // swallowed an SQL error.
-    // libpqxx 7 has name() in two base classes.
-    const auto name = outer.quote_name(std::string{static_cast<pqxx::transaction_base&>(*savepoint).name()});
+    const auto name = outer.quote_name(savepoint_name(*savepoint));
     savepoint.reset();
     outer.exec("rollback to savepoint " + name + "; release savepoint " + name);
   } catch (const std::exception& error) {

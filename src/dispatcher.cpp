@@ -168,7 +168,7 @@ bool Dispatcher::may_begin(Stopper::Clock::time_point now) const noexcept {
   return may_begin_handler(stopper_.level(), stopper_.requested_at(), options_.drain_timeout, now);
 }
 
-LogRecord Dispatcher::record(LogLevel level, LogEvent event, std::string_view text, const Message& message) const {
+LogRecord Dispatcher::record(LogLevel level, LogEvent event, std::string_view text, const Message& message) {
   LogRecord record{level, event, text};
   record.batch_id = message.batch_id;
   record.msg_id = message.msg_id;

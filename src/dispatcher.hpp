@@ -54,7 +54,7 @@ class Dispatcher {
   Outcome unknown_type(const Message& message);
   std::chrono::seconds retry_delay(const Message& message);
   bool may_begin(Stopper::Clock::time_point now) const noexcept;
-  LogRecord record(LogLevel level, LogEvent event, std::string_view text, const Message& message) const;
+  static LogRecord record(LogLevel level, LogEvent event, std::string_view text, const Message& message);
 
   const ConsumerOptions& options_;
   Handlers& handlers_;

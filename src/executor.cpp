@@ -188,7 +188,7 @@ std::string render(pqxx::transaction_base& tx, const Statement& statement, Param
       continue;
     }
     std::size_t number = 0;
-    const auto end = std::from_chars(sql.data() + i + 1, sql.data() + sql.size(), number).ptr;
+    const auto* const end = std::from_chars(sql.data() + i + 1, sql.data() + sql.size(), number).ptr;
     i = static_cast<std::size_t>(end - sql.data());
     const Param& param = *(params.begin() + (number - 1));
     switch (param.kind()) {

@@ -91,7 +91,7 @@ void log_to_stderr(const LogRecord& record) {
     if (c == '\n') c = ' ';
   }
   line += '\n';
-  std::fwrite(line.data(), 1, line.size(), stderr);
+  static_cast<void>(std::fwrite(line.data(), 1, line.size(), stderr));
 }
 
 }  // namespace pgque

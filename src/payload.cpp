@@ -1,12 +1,35 @@
 #include <pgque/payload.hpp>
 
 #include <stdexcept>
+#include <utility>
 
 namespace pgque {
 
-std::string Payload::checked(const char* json) {
+namespace {
+
+std::string checked(const char* json) {
   if (!json) throw std::invalid_argument{"payload: null pointer; write nullptr for JSON null"};
   return json;
+}
+
+}  // namespace
+
+// Not inline, because what they do to an optional string would cost everyone who includes the header a tenth of its
+// time.
+Payload::Payload(std::string json) : text_{std::move(json)} {}
+Payload::Payload(std::string_view json) : text_{std::string{json}} {}
+Payload::Payload(const char* json) : Payload{checked(json)} {}
+Payload::Payload(std::nullptr_t) : text_{"null"} {}
+Payload::Payload(std::nullopt_t) : format_{Format::text} {}
+
+Payload Payload::verbatim(std::string text) {
+  Payload payload{std::move(text)};
+  payload.format_ = Format::text;
+  return payload;
+}
+
+Payload text(std::string value) {
+  return Payload::verbatim(std::move(value));
 }
 
 }  // namespace pgque

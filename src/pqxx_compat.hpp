@@ -30,6 +30,7 @@ using OwnedConnection = pqxx::connection;
 // One statement parameter. Text must be free of NUL bytes (see check_text): libpqxx 6 sends it as a C string.
 class Param {
  public:
+  // NOLINTBEGIN(google-explicit-constructor): so that statements' parameters are written as a list of values
   Param(std::nullopt_t) {}
   Param(std::string_view text) : kind_{Kind::text}, text_{text} {}
   Param(const std::string& text) : Param{std::string_view{text}} {}
@@ -44,6 +45,7 @@ class Param {
   Param(const std::optional<T>& value) {
     if (value) *this = Param{*value};
   }
+  // NOLINTEND(google-explicit-constructor)
 
   enum class Kind { null, text, number, binary };
   Kind kind() const noexcept { return kind_; }
@@ -222,7 +224,18 @@ inline Classified classify(const std::exception& error) {
 // pointers cost up to twice the time of the whole read in libpqxx 6 and 7.
 template <class Visit>
 void for_each_row(const pqxx::result& result, const Visit& visit) {
+  // NOLINTNEXTLINE(modernize-loop-convert)
   for (auto row = result.begin(), end = result.end(); row != end; ++row) visit(row->begin());
+}
+
+// The savepoint of a subtransaction. libpqxx 7 has name() in two base classes, and since 7.4 only one of them has the
+// number that makes it unique.
+inline std::string savepoint_name(const pqxx::subtransaction& subtransaction) {
+#if PGQUE_PQXX < 7004
+  return static_cast<const pqxx::transaction_base&>(subtransaction).name();
+#else
+  return std::string{static_cast<const pqxx::transaction_focus&>(subtransaction).name()};
+#endif
 }
 
 // LISTEN for as long as it lives; calls back from get_notifs() with the notification's channel.

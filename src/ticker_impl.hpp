@@ -29,7 +29,7 @@ class TickerImpl {
   void run();
   // Works on one connection until stop() or an error. Calls `succeeded` after each round.
   void serve(const std::shared_ptr<Session>& session, const std::function<void()>& succeeded);
-  bool try_lead(Executor& executor);
+  static bool try_lead(Executor& executor);
   void lower_max_lag(Executor& executor);
   void bring_retries_back(Executor& executor);
 

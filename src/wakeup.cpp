@@ -49,7 +49,7 @@ Wakeup::Woken Wakeup::wait(int socket, std::chrono::steady_clock::time_point dea
   pollfd descriptors[2] = {{read_end_, POLLIN, 0}, {socket, POLLIN, 0}};
   for (;;) {
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now()).count();
-    constexpr decltype(left) longest_poll = 24 * 60 * 60 * 1000;
+    constexpr decltype(left) longest_poll = decltype(left){24} * 60 * 60 * 1000;
     const int timeout = static_cast<int>(left < 0 ? 0 : left < longest_poll ? left : longest_poll);
     const int ready = ::poll(descriptors, 2, timeout);
     if (ready < 0 && errno != EINTR) throw std::system_error{errno, std::generic_category(), "poll"};

@@ -45,14 +45,15 @@ struct BufferedProducerOptions {
   /// How long `close()` and the destructor go on sending what is in the buffer. Default 25 s; 0 gives it up at once.
   /// At most 30 days.
   std::chrono::milliseconds drain_timeout{25'000};
-  /// Pauses before each attempt to replace a lost connection.
+  /// Pauses before each attempt to replace a lost connection. Default: 100 ms, growing to 30 s.
   ReconnectOptions reconnect{};
   /// Log lines and events. Default: warnings and errors to standard error. It is called by the thread that sends, so
   /// it must not wait for this producer: neither for `send()` with a full buffer nor in `flush()`.
   LogSink log{};
-  /// See `ClientOptions`.
+  /// How long connecting to one host may take, as in `ClientOptions`. Default 10 s; 0 waits as long as the operating
+  /// system does; at most 30 days.
   std::chrono::seconds connect_timeout{10};
-  /// See `ClientOptions`.
+  /// Prepare each statement once per connection, as in `ClientOptions`. Default true.
   bool prepared_statements = true;
 };
 
@@ -70,15 +71,15 @@ PGQUE_EXPORT std::string_view to_string(ProducerState state) noexcept;
 
 /// Counters since the producer was made. Every event that `send()` took is `buffered`, `sent` or `failed`.
 struct BufferedProducerStats {
-  ProducerState state = ProducerState::waiting;
-  std::uint64_t buffered = 0;        ///< events taken whose outcome is open
-  std::uint64_t buffered_bytes = 0;  ///< bytes of their payloads
-  std::uint64_t sent = 0;            ///< events stored for certain
-  std::uint64_t failed = 0;          ///< events whose futures have an error
-  std::uint64_t unknown = 0;         ///< those of `failed` whose outcome is unknown
-  std::uint64_t batches = 0;         ///< batches stored
-  std::uint64_t reconnects = 0;      ///< connections made after the first
-  std::string last_error{};          ///< what() of the latest error; empty if there was none
+  ProducerState state = ProducerState::waiting;  ///< what it is doing now
+  std::uint64_t buffered = 0;                    ///< events taken whose outcome is open
+  std::uint64_t buffered_bytes = 0;              ///< bytes of their payloads
+  std::uint64_t sent = 0;                        ///< events stored for certain
+  std::uint64_t failed = 0;                      ///< events whose futures have an error
+  std::uint64_t unknown = 0;                     ///< those of `failed` whose outcome is unknown
+  std::uint64_t batches = 0;                     ///< batches stored
+  std::uint64_t reconnects = 0;                  ///< connections made after the first
+  std::string last_error{};                      ///< what() of the latest error; empty if there was none
 };
 
 /// Takes single events from any number of threads and stores them in batches over one connection.
@@ -139,7 +140,7 @@ class PGQUE_EXPORT BufferedProducer {
   /// @throws std::logic_error if the producer is closed, also while waiting for room
   /// SQL: `pgque.send_batch(text, text, jsonb[])` or `pgque.send_batch(text, text, text[])`
   std::future<EventId> send(std::string_view queue, Payload payload, std::string_view type = "default");
-  /// The same for an `Event`.
+  /// The same for an `Event`; throws the same.
   std::future<EventId> send(std::string_view queue, Event event);
 
   /// Sends what is in the buffer without lingering, and waits until the outcome of every event taken before this call

@@ -18,14 +18,14 @@ class Session;
 struct Access;
 }  // namespace detail
 
-/// How a client uses its connection.
+/// How a client uses its connection. A wrong value makes the constructor throw `std::invalid_argument`.
 struct ClientOptions {
   /// Prepare each statement once per connection. Default true. Set it to false behind a connection pooler in
   /// transaction mode, where the next statement may reach another server session.
   bool prepared_statements = true;
-  /// How long connecting to one host may take. Default 10 s; 0 waits as long as the operating system does. The DSN's
-  /// own `connect_timeout` and the environment's PGCONNECT_TIMEOUT come first. PostgreSQL's client counts in whole
-  /// seconds and takes 1 for 2.
+  /// How long connecting to one host may take. Default 10 s; 0 waits as long as the operating system does; at most
+  /// 30 days. The DSN's own `connect_timeout` and the environment's PGCONNECT_TIMEOUT come first. PostgreSQL's client
+  /// counts in whole seconds and takes 1 for 2.
   std::chrono::seconds connect_timeout{10};
 };
 
@@ -43,18 +43,24 @@ class PGQUE_EXPORT Client : public Operations {
   /// Connects. The connection speaks UTF-8 whatever the DSN says, calls itself `pgque` unless the DSN or PGAPPNAME
   /// gives an `application_name`, and has TCP keepalives of 30 s + 3 x 10 s unless the DSN sets them.
   /// @param dsn a `postgresql://` URI or `key=value` settings, as libpq takes them
+  /// @param options see `ClientOptions`
   /// @throws ConnectionError if the DSN is malformed or the server does not take the connection, within
   ///   `connect_timeout`; the message never shows the DSN
+  /// @throws std::invalid_argument naming the option
   explicit Client(std::string_view dsn, const ClientOptions& options = {});
 
   /// A moved-from client can be assigned to and destroyed; every other use throws `std::logic_error`.
   Client(Client&&) noexcept;
+  /// The same.
   Client& operator=(Client&&) noexcept;
+  /// Closes the connection as `close()` does; an open transaction keeps it until its own end.
   ~Client();
 
   /// Starts a transaction. Until it is committed, rolled back or destroyed, the client itself must not be used:
   /// its calls throw `std::logic_error`.
   /// @throws ConnectionError
+  /// @throws std::logic_error if one is open already, or the client is closed or moved from
+  /// SQL: `BEGIN`
   Transaction begin();
 
   /// Closes the connection if this client made it; a borrowed one stays open. Later calls throw `std::logic_error`.

@@ -64,7 +64,7 @@ struct ConsumerOptions {
   std::chrono::seconds retry_after{60};
   /// Computes that delay per message instead; see `exponential_retry`. Default: `retry_after` for all.
   RetryDelay retry_delay{};
-  /// Default: nack.
+  /// What happens to messages whose type has no handler. Default: nack.
   UnknownHandlerPolicy unknown_handler_policy = UnknownHandlerPolicy::nack;
   /// This worker's name within the cooperative consumer `name`; empty for a normal consumer. Workers register
   /// themselves. No dots in either name. Experimental in PgQue 0.2.
@@ -73,8 +73,8 @@ struct ConsumerOptions {
   /// never; 1 ms to 30 days. While its handlers run, a worker gives a sign of life every third of its own
   /// `dead_interval`, or every 10 s, whichever is shorter; so give all workers of a group the same value.
   std::optional<std::chrono::milliseconds> dead_interval{};
-  /// Default: `per_batch`; always `split` with `subconsumer` or `concurrency` above 1, where asking for `per_batch`
-  /// is an error.
+  /// How handlers relate to transactions. Default: `per_batch`; always `split` with `subconsumer` or `concurrency`
+  /// above 1, where asking for `per_batch` is an error.
   std::optional<TransactionMode> transaction{};
   /// How many messages are handled at once, each on a thread of its own. Default 1: one after another, in order, on
   /// the thread that called `start()`. 1 to 1024. Above 1, one handler may be called from several threads at once.
@@ -85,14 +85,15 @@ struct ConsumerOptions {
   /// How long `stop()` lets the current batch go on; after that, the messages whose handlers have not begun are left
   /// for redelivery. Default 25 s; 0 abandons at once; up to 30 days. A running handler is never interrupted.
   std::chrono::milliseconds drain_timeout{25'000};
-  /// Pauses after errors.
+  /// Pauses after errors. Default: 100 ms, growing to 30 s.
   ReconnectOptions reconnect{};
   /// Asked about each error that trying again will not mend: no such queue or consumer, missing grants, no PgQue.
   /// Default: stop. Called on the loop's thread.
   std::function<ErrorAction(const Error&)> on_error{};
   /// Log lines and events. Default: warnings and errors to standard error.
   LogSink log{};
-  /// See `ClientOptions`.
+  /// How long connecting to one host may take, as in `ClientOptions`. Default 10 s; 0 waits as long as the operating
+  /// system does; at most 30 days.
   std::chrono::seconds connect_timeout{10};
   /// Say true if the DSN leads through a connection pooler in transaction mode, such as PgBouncer's. Nothing is then
   /// prepared or set for the session, and LISTEN needs `listen_dsn`. Default false.
@@ -100,35 +101,46 @@ struct ConsumerOptions {
   /// A direct connection for LISTEN alone, beside a pooled one. Default: LISTEN on the consumer's own connection, or
   /// with `pooled` not at all: then `poll_interval` is how late a message may be noticed.
   std::string listen_dsn{};
-  /// Limit for each statement of this consumer, handlers' statements included. Default 0: what the server says.
+  /// Limit for each statement of this consumer, handlers' statements included. Default 0: what the server says. At most
+  /// 2147483647 ms.
   std::chrono::milliseconds statement_timeout{0};
   /// In `per_batch`: after how long the server ends a session whose handler keeps its transaction waiting. Default 0:
-  /// never, whatever the server's own setting, because being ended there means handling the whole batch again.
+  /// never, whatever the server's own setting, because being ended there means handling the whole batch again. At most
+  /// 2147483647 ms.
   std::chrono::milliseconds idle_in_transaction_timeout{0};
 };
 
 /// What a consumer is doing.
-enum class ConsumerState { idle, connecting, receiving, handling, waiting, backing_off };
+enum class ConsumerState {
+  idle,         ///< `start()` is not running
+  connecting,   ///< making its connections
+  receiving,    ///< asking for a batch
+  handling,     ///< running handlers, or finishing the batch
+  waiting,      ///< for a notification, at most `poll_interval`
+  backing_off,  ///< pausing after an error
+};
 
 /// The state's name, such as "waiting".
 PGQUE_EXPORT std::string_view to_string(ConsumerState state) noexcept;
 
 /// Counters since the consumer was made.
 struct ConsumerStats {
-  std::uint64_t batches = 0;     ///< batches acknowledged
-  std::uint64_t messages = 0;    ///< messages whose handler returned, redeliveries included
-  std::uint64_t failures = 0;    ///< messages whose handler threw
-  std::uint64_t unknown = 0;     ///< messages without a handler
-  std::uint64_t retries = 0;     ///< messages put up for retry, in batches acknowledged
-  std::uint64_t abandoned = 0;   ///< batches left for redelivery
-  std::uint64_t stale_acks = 0;  ///< acks that found the batch finished already
-  std::uint64_t takeovers = 0;   ///< batches lost to another worker
-  std::uint64_t reconnects = 0;  ///< connections made after the first
-  ConsumerState state = ConsumerState::idle;
-  std::string last_error{};  ///< what() of the latest error; empty if there was none
+  std::uint64_t batches = 0;                  ///< batches acknowledged
+  std::uint64_t messages = 0;                 ///< messages whose handler returned, redeliveries included
+  std::uint64_t failures = 0;                 ///< messages whose handler threw
+  std::uint64_t unknown = 0;                  ///< messages without a handler
+  std::uint64_t retries = 0;                  ///< messages put up for retry, in batches acknowledged
+  std::uint64_t abandoned = 0;                ///< batches left for redelivery
+  std::uint64_t stale_acks = 0;               ///< acks that found the batch finished already
+  std::uint64_t takeovers = 0;                ///< batches lost to another worker
+  std::uint64_t reconnects = 0;               ///< connections made after the first
+  ConsumerState state = ConsumerState::idle;  ///< what it is doing now
+  std::string last_error{};                   ///< what() of the latest error; empty if there was none
 };
 
-/// What a handler may ask while it runs. Valid only during the call, on the thread of the call.
+/// What a handler may ask while it runs. Valid only during the call.
+///
+/// **Thread safety.** To be used on the thread of the call alone.
 class PGQUE_EXPORT Context {
  public:
   /// The transaction that received this batch and will acknowledge it, wrapped in a savepoint for this handler alone:
@@ -141,11 +153,14 @@ class PGQUE_EXPORT Context {
 
   /// Which delivery of the message this is, starting at 1.
   std::int32_t attempt() const noexcept;
+  /// The batch the message came in.
   BatchId batch() const noexcept;
   /// True once `stop()` was called: a long handler may want to end early, by throwing.
   bool stop_requested() const noexcept;
 
+  /// @cond
   explicit Context(detail::ContextState& state) noexcept : state_{state} {}
+  /// @endcond
   Context(const Context&) = delete;
   Context& operator=(const Context&) = delete;
 
@@ -171,6 +186,7 @@ class PGQUE_EXPORT Consumer {
   /// @throws std::invalid_argument naming the option
   Consumer(std::string_view dsn, ConsumerOptions options);
 
+  /// A moved-from consumer can be destroyed; every other call but `stop()` throws `std::logic_error`.
   Consumer(Consumer&&) noexcept;
   Consumer& operator=(Consumer&&) = delete;
   /// Stops the consumer if it runs and waits until `start()` has returned, unless called from one of its handlers.

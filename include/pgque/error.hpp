@@ -17,7 +17,7 @@ namespace pgque {
 /// Something failed at the server or on the way there. `what()` says which operation, the server's own words, the
 /// SQLSTATE and, where it helps, what to do. No password and no payload is ever part of it.
 ///
-/// Thread safety: immutable; may be copied and read from any thread.
+/// **Thread safety.** Of this class and those derived from it: immutable, may be copied and read from any thread.
 class PGQUE_EXPORT Error : public std::runtime_error {
  public:
   /// The facts about a failure.
@@ -26,12 +26,15 @@ class PGQUE_EXPORT Error : public std::runtime_error {
     std::string server_message{};  ///< the server's primary message; empty when no server spoke
     std::string sqlstate{};        ///< five characters; empty when there is none
     std::string advice{};          ///< what to do about it; may be empty
-    bool retryable = false;
-    bool outcome_unknown = false;
+    bool retryable = false;        ///< see `Error::retryable()`
+    bool outcome_unknown = false;  ///< see `Error::outcome_unknown()`
   };
 
+  /// Makes an error, as the library does; for tests of programs that handle them.
   explicit Error(Facts facts);
+  /// Copying never throws: copies share the facts.
   Error(const Error&) noexcept = default;
+  /// The same.
   Error& operator=(const Error&) noexcept = default;
   ~Error() override;
 
@@ -54,13 +57,14 @@ class PGQUE_EXPORT Error : public std::runtime_error {
 };
 
 /// No connection could be made, or it was lost. A `Client` whose connection is lost stays that way; make a new one.
+/// **Thread safety.** As `Error`.
 class PGQUE_EXPORT ConnectionError : public Error {
  public:
   using Error::Error;
   ~ConnectionError() override;
 };
 
-/// There is no such queue.
+/// There is no such queue. **Thread safety.** As `Error`.
 class PGQUE_EXPORT QueueNotFound : public Error {
  public:
   using Error::Error;
@@ -68,13 +72,15 @@ class PGQUE_EXPORT QueueNotFound : public Error {
 };
 
 /// The consumer is not subscribed to the queue, or the queue does not exist: PgQue says the same for both.
+/// **Thread safety.** As `Error`.
 class PGQUE_EXPORT ConsumerNotFound : public Error {
  public:
   using Error::Error;
   ~ConsumerNotFound() override;
 };
 
-/// The batch is not open: never was, is finished, or was taken over by another subconsumer.
+/// The batch is not open: never was, is finished, or was taken over by another subconsumer. **Thread safety.** As
+/// `Error`.
 class PGQUE_EXPORT BatchNotFound : public Error {
  public:
   using Error::Error;
@@ -83,8 +89,10 @@ class PGQUE_EXPORT BatchNotFound : public Error {
 
 /// The batch holds more messages than the limit given to `receive`. Nothing is lost: the batch is not finished and
 /// comes again, so receive it with a larger limit or none. Never ack it instead: that would skip what was not seen.
+/// **Thread safety.** As `Error`.
 class PGQUE_EXPORT BatchOverflow : public Error {
  public:
+  /// Makes an error, as the library does; for tests of programs that handle them.
   BatchOverflow(Facts facts, std::int32_t limit);
   ~BatchOverflow() override;
   /// The limit that was too small.
@@ -95,6 +103,7 @@ class PGQUE_EXPORT BatchOverflow : public Error {
 };
 
 /// A message's payload is not what the reader asked for: SQL NULL, not JSON, or JSON of another shape.
+/// **Thread safety.** As `Error`.
 class PGQUE_EXPORT PayloadError : public Error {
  public:
   using Error::Error;

@@ -65,6 +65,7 @@ inline constexpr bool is_json_value =
 /// can store neither. NaN and infinity become `null`, as nlohmann_json defines.
 template <class T>
 struct PayloadEncoder<T, std::enable_if_t<detail::is_json_value<T>>> {
+  /// @throws std::invalid_argument if it cannot be JSON in PostgreSQL
   static Payload encode(const T& value) {
     std::string json;
     try {
@@ -119,10 +120,12 @@ T payload_as(const Message& message) {
   }
 }
 
+/// For `Consumer::on<T>()`: as `payload_as<T>()`.
 template <class T>
 struct PayloadDecoder<T,
                       std::enable_if_t<detail::is_basic_json<T> ||
                                        std::is_same_v<decltype(std::declval<const nlohmann::json&>().get<T>()), T>>> {
+  /// @throws PayloadError
   static T decode(const Message& message) { return payload_as<T>(message); }
 };
 

@@ -13,7 +13,13 @@
 
 namespace pgque {
 
-enum class LogLevel { debug, info, warning, error };
+/// How much a log line matters.
+enum class LogLevel {
+  debug,    ///< each batch
+  info,     ///< connections, starts and stops
+  warning,  ///< something failed and will be tried again, or comes again
+  error,    ///< something somebody should look at
+};
 
 /// What happened, for code that counts or reacts; `LogRecord::message` says the same to a person.
 enum class LogEvent {
@@ -46,23 +52,23 @@ PGQUE_EXPORT std::string_view to_string(LogLevel level) noexcept;
 
 /// One log line. Payloads are never part of it; a handler's exception text is. Valid only during the call.
 struct LogRecord {
-  LogLevel level = LogLevel::info;
-  LogEvent event = LogEvent::failed;
-  std::string_view message{};
-  std::string_view queue{};
-  std::string_view consumer{};
-  std::optional<BatchId> batch_id{};
-  std::optional<EventId> msg_id{};
-  /// Which delivery of the message this was, starting at 1.
-  std::optional<std::int32_t> attempt{};
-  std::string_view sqlstate{};
+  LogLevel level = LogLevel::info;        ///< how much it matters
+  LogEvent event = LogEvent::failed;      ///< what happened
+  std::string_view message{};             ///< the same in words
+  std::string_view queue{};               ///< empty for a ticker
+  std::string_view consumer{};            ///< empty for a ticker
+  std::optional<BatchId> batch_id{};      ///< if it is about a batch
+  std::optional<EventId> msg_id{};        ///< if it is about a message
+  std::optional<std::int32_t> attempt{};  ///< which delivery of the message this was, starting at 1
+  std::string_view sqlstate{};            ///< if the server reported one; otherwise empty
 };
 
 /// Receives every record, from the thread that runs the loop and from its helper threads, one call at a time for one
 /// consumer, ticker or producer. Exceptions it throws are swallowed. An empty function means `log_to_stderr`.
 using LogSink = std::function<void(const LogRecord&)>;
 
-/// The default sink: warnings and errors, one line each, to standard error. Thread-safe.
+/// The default sink: warnings and errors, one line each, to standard error.
+/// **Thread safety.** May be called from any thread.
 PGQUE_EXPORT void log_to_stderr(const LogRecord& record);
 
 }  // namespace pgque

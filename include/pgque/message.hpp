@@ -22,12 +22,16 @@ enum class TickId : std::int64_t {};
 
 /// The id as PgQue prints it, in decimal.
 PGQUE_EXPORT std::string to_string(EventId id);
+/// The same.
 PGQUE_EXPORT std::string to_string(BatchId id);
+/// The same.
 PGQUE_EXPORT std::string to_string(TickId id);
 
 /// Writes the id in decimal.
 PGQUE_EXPORT std::ostream& operator<<(std::ostream& out, EventId id);
+/// The same.
 PGQUE_EXPORT std::ostream& operator<<(std::ostream& out, BatchId id);
+/// The same.
 PGQUE_EXPORT std::ostream& operator<<(std::ostream& out, TickId id);
 
 /// A point in time with PostgreSQL's resolution of one microsecond.
@@ -50,8 +54,10 @@ struct Message {
   std::optional<std::int32_t> retry_count;
   /// When the sender's transaction began, to the microsecond. Retries keep it.
   Timestamp created_at{};
-  /// The event's extra columns.
-  std::optional<std::string> extra1, extra2, extra3, extra4;
+  std::optional<std::string> extra1;  ///< the event's extra columns
+  std::optional<std::string> extra2;  ///< the same
+  std::optional<std::string> extra3;  ///< the same
+  std::optional<std::string> extra4;  ///< the same
 };
 
 }  // namespace pgque

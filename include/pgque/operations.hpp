@@ -55,7 +55,7 @@ enum class BatchHandling : std::int32_t {
 /// lost, `QueueNotFound` / `ConsumerNotFound` / `BatchNotFound` for those, `Error` with SQLSTATE 42501 when the role
 /// lacks a grant (it names the role to grant). A closed, finished or moved-from object throws `std::logic_error`.
 ///
-/// **Thread safety.** One thread at a time.
+/// **Thread safety.** One thread at a time, together with the client or transaction it is part of.
 class PGQUE_EXPORT Operations {
  public:
   Operations(const Operations&) = delete;
@@ -71,6 +71,7 @@ class PGQUE_EXPORT Operations {
   /// SQL: `pgque.send(text, text, jsonb)` or `pgque.send(text, text, text)`
   EventId send(std::string_view queue, const Payload& payload, std::string_view type = "default");
   /// The same for an `Event`.
+  /// @throws QueueNotFound
   EventId send(std::string_view queue, const Event& event);
 
   /// Stores several events of one type: all of them or, on any error, none. Returns their ids in the same order.
@@ -117,6 +118,8 @@ class PGQUE_EXPORT Operations {
   /// SQL: `pgque.nack(int8, pgque.message, interval, text)`, with only the id inside the composite
   void nack(const Message& message, const NackOptions& options = {});
   /// The same by ids.
+  /// @throws BatchNotFound if the batch is no longer open
+  /// @throws std::invalid_argument if `retry_after` is negative or above 2147483647 s
   void nack(BatchId batch, EventId message, const NackOptions& options = {});
 
   /// @}
@@ -163,6 +166,8 @@ class PGQUE_EXPORT Operations {
   std::optional<TickId> force_next_tick(std::string_view queue);
 
   /// Deprecated name of `force_next_tick`, kept for those who come from pgque-py.
+  /// @return the latest existing tick, if there is one
+  /// @throws QueueNotFound
   /// SQL: `pgque.force_tick(text)`
   [[deprecated("use force_next_tick")]] std::optional<TickId> force_tick(std::string_view queue);
 
@@ -181,6 +186,7 @@ class PGQUE_EXPORT Operations {
   /// @}
 
  protected:
+  /// @cond
   explicit Operations(std::unique_ptr<detail::Executor> executor) noexcept;
   Operations(Operations&& other) noexcept;
   Operations& operator=(Operations&& other) noexcept;
@@ -189,7 +195,9 @@ class PGQUE_EXPORT Operations {
   // Throws std::logic_error if this object was moved from.
   detail::Executor& executor() const;
 
-  std::unique_ptr<detail::Executor> executor_;
+  // The only owner. A std::unique_ptr would cost every source file that includes this more time.
+  std::shared_ptr<detail::Executor> executor_;
+  /// @endcond
 };
 
 }  // namespace pgque

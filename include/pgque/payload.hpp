@@ -44,13 +44,14 @@ inline constexpr bool is_text =
 
 /// The text of an event and how it is to be stored.
 ///
-/// | made from | stored |
-/// |---|---|
-/// | `std::string`, `std::string_view`, `const char*` | JSON: the server checks it and stores `jsonb`'s canonical text
-/// | | `pgque::text(...)` | the text as it is, byte for byte | | `nullptr` | JSON `null` | | `std::nullopt` | SQL NULL
-/// | | a value with a `PayloadEncoder`, such as everything `pgque/json.hpp` covers | what the encoder makes of it |
+/// - from `std::string`, `std::string_view`, `const char*`: JSON; the server checks it and stores `jsonb`'s canonical
+///   text
+/// - from `pgque::text(...)`: the text as it is, byte for byte
+/// - from `nullptr`: JSON `null`
+/// - from `std::nullopt`: SQL NULL
+/// - from a value with a `PayloadEncoder`, such as everything `pgque/json.hpp` covers: what the encoder makes of it
 ///
-/// A value type; distinct objects may be used by distinct threads.
+/// **Thread safety.** A value type; distinct objects may be used by distinct threads.
 class PGQUE_EXPORT Payload {
  public:
   /// How the server is to treat the text.
@@ -60,45 +61,39 @@ class PGQUE_EXPORT Payload {
   };
 
   /// JSON text. It is checked by the server: malformed JSON fails the send with SQLSTATE 22P02.
-  Payload(std::string json) : text_{std::move(json)} {}         // NOLINT(google-explicit-constructor)
-  Payload(std::string_view json) : text_{std::string{json}} {}  // NOLINT(google-explicit-constructor)
+  Payload(std::string json);  // NOLINT(google-explicit-constructor)
+  /// The same.
+  Payload(std::string_view json);  // NOLINT(google-explicit-constructor)
   /// @throws std::invalid_argument if the pointer is null; write `nullptr` for JSON null.
-  Payload(const char* json) : Payload{checked(json)} {}  // NOLINT(google-explicit-constructor)
+  Payload(const char* json);  // NOLINT(google-explicit-constructor)
   /// JSON `null`.
-  Payload(std::nullptr_t) : text_{"null"} {}  // NOLINT(google-explicit-constructor)
+  Payload(std::nullptr_t);  // NOLINT(google-explicit-constructor)
   /// SQL NULL: the event has no payload at all.
-  Payload(std::nullopt_t) : format_{Format::text} {}  // NOLINT(google-explicit-constructor)
+  Payload(std::nullopt_t);  // NOLINT(google-explicit-constructor)
   /// Whatever a `PayloadEncoder` makes of the value.
   template <class T, std::enable_if_t<!detail::is_text<T> && detail::has_encoder<T>::value, int> = 0>
   Payload(const T& value) : Payload{PayloadEncoder<T>::encode(value)} {}  // NOLINT(google-explicit-constructor)
 
   /// Text that is stored verbatim; it need not be JSON. Same as `pgque::text()`.
-  static Payload verbatim(std::string text) {
-    Payload payload{std::move(text)};
-    payload.format_ = Format::text;
-    return payload;
-  }
+  static Payload verbatim(std::string text);
 
   /// The text; empty for SQL NULL.
   const std::optional<std::string>& text() const noexcept { return text_; }
+  /// How the server is to treat it.
   Format format() const noexcept { return format_; }
 
  private:
-  static std::string checked(const char* json);
-
   std::optional<std::string> text_;
   Format format_ = Format::json;
 };
 
 /// A payload that is stored exactly as given, JSON or not: opaque text, a document whose key order or number format
 /// matters, base64.
-inline Payload text(std::string value) {
-  return Payload::verbatim(std::move(value));
-}
+PGQUE_EXPORT Payload text(std::string value);
 
 /// A payload with its type, for `send(queue, event)`.
 struct Event {
-  Payload payload;
+  Payload payload;  ///< what is stored
   /// The event type consumers dispatch on. Empty means "default".
   std::string type = "default";
 };

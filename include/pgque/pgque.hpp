@@ -1,9 +1,9 @@
 #pragma once
 
 /// @file
-/// Everything except the opt-in headers `pgque/json.hpp` (nlohmann_json) and `pgque/pqxx.hpp` (libpqxx).
+/// Everything except the opt-in headers: `pgque/json.hpp` (nlohmann_json), `pgque/pqxx.hpp` (libpqxx), and
+/// `pgque/buffered_producer.hpp`, whose `<future>` costs more time than all of this.
 
-#include <pgque/buffered_producer.hpp>
 #include <pgque/client.hpp>
 #include <pgque/consumer.hpp>
 #include <pgque/error.hpp>

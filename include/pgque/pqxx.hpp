@@ -13,14 +13,17 @@
 namespace pgque {
 
 #if PQXX_VERSION_MAJOR < 7
+/// libpqxx's class for connections.
 using PqxxConnection = pqxx::connection_base;  // libpqxx 6 has a class for each way of connecting
 #else
+/// libpqxx's class for connections; with libpqxx 6 the base of those it has for each way of connecting.
 using PqxxConnection = pqxx::connection;
 #endif
 
 /// A client over the caller's connection. The connection must outlive the client and is not closed by it. Nothing is
 /// prepared on it and no setting is changed. While it has a transaction of the caller's open, the client's calls
-/// throw `std::logic_error`: use `Transaction{work}` there.
+/// throw `std::logic_error`: use `Transaction{work}` there. Thread safety: one thread at a time, together with the
+/// connection.
 /// @throws std::invalid_argument if the connection's client_encoding is not UTF8
 PGQUE_EXPORT Client borrow(PqxxConnection& connection);
 

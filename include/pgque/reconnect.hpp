@@ -16,9 +16,9 @@ enum class ErrorAction {
 /// Pauses after failures: capped exponential growth with jitter. The n-th pause in a row is drawn evenly from
 /// [d/2, d] with d = min(initial * 2^(n-1), maximum); a success starts over at `initial`.
 struct ReconnectOptions {
-  /// The first pause. Default 100 ms; must be at least 1 ms and at most `maximum`.
+  /// The first pause. Default 100 ms; 1 ms to `maximum`.
   std::chrono::milliseconds initial{100};
-  /// The longest pause. Default 30 s.
+  /// The longest pause. Default 30 s; `initial` to 30 days.
   std::chrono::milliseconds maximum{30'000};
 };
 

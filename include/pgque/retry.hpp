@@ -25,7 +25,7 @@ using RetryDelay = std::function<std::chrono::seconds(const Message& message, st
 PGQUE_EXPORT RetryDelay exponential_retry(std::chrono::seconds initial, std::chrono::seconds maximum);
 
 /// Thrown by a handler that wants the message again after a delay of its own choosing. It counts as a failure like
-/// any other: PgQue's retry limit applies.
+/// any other: PgQue's retry limit applies. **Thread safety.** Immutable; may be read from any thread.
 class PGQUE_EXPORT RetryAfter : public std::runtime_error {
  public:
   /// @param delay 0 s to 2147483647 s
@@ -34,6 +34,7 @@ class PGQUE_EXPORT RetryAfter : public std::runtime_error {
   explicit RetryAfter(std::chrono::seconds delay, const std::string& reason = "retry requested");
   ~RetryAfter() override;
 
+  /// The delay it was made with.
   std::chrono::seconds delay() const noexcept { return delay_; }
 
  private:

@@ -40,13 +40,14 @@ struct TickerOptions {
   /// Default: leave the queues alone. With PgQue's own default of 3 s a message waits about 1.5 s for its tick while
   /// there is steady traffic, however small `tick_period` is. 1 ms to 30 days.
   std::optional<std::chrono::milliseconds> ticker_max_lag{};
-  /// Pauses after errors.
+  /// Pauses after errors. Default: 100 ms, growing to 30 s.
   ReconnectOptions reconnect{};
   /// Asked about each error that trying again will not mend, such as a missing grant. Default: stop.
   std::function<ErrorAction(const Error&)> on_error{};
   /// Log lines and events. Default: warnings and errors to standard error.
   LogSink log{};
-  /// See `ClientOptions`.
+  /// How long connecting to one host may take, as in `ClientOptions`. Default 10 s; 0 waits as long as the operating
+  /// system does; at most 30 days.
   std::chrono::seconds connect_timeout{10};
 };
 
@@ -74,6 +75,7 @@ class PGQUE_EXPORT Ticker {
   /// @throws std::invalid_argument naming the option
   explicit Ticker(std::string_view dsn, TickerOptions options = {});
 
+  /// A moved-from ticker can be destroyed; every other call but `stop()` throws `std::logic_error`.
   Ticker(Ticker&&) noexcept;
   Ticker& operator=(Ticker&&) = delete;
   /// Stops the ticker if it runs and waits until `start()` has returned.

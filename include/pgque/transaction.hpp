@@ -42,20 +42,26 @@ class PGQUE_EXPORT Transaction : public Operations {
   /// Nothing is committed or rolled back here. Each call first makes sure that the transaction is still open and
   /// throws `std::logic_error` if not: libpqxx by itself would run it in autocommit mode. The transaction must outlive
   /// this object.
+  /// @throws std::invalid_argument if the connection's client_encoding is not UTF8
   explicit Transaction(pqxx::transaction_base& transaction);
 
+  /// A moved-from transaction can be assigned to and destroyed; every other use throws `std::logic_error`.
   Transaction(Transaction&&) noexcept;
+  /// The same; what this one had open is rolled back.
   Transaction& operator=(Transaction&&) noexcept;
   /// Rolls back what was begun with `Client::begin()` and not committed.
   ~Transaction();
 
   /// Makes everything since `begin()` permanent.
   /// @throws ConnectionError with `outcome_unknown()` if the connection is lost while committing
+  /// @throws Error if the server refuses, for example because of a deferred constraint; nothing is stored then
   /// @throws std::logic_error if it is finished already, failed, or the caller's own
+  /// SQL: `COMMIT`
   void commit();
 
   /// Gives up everything since `begin()`. Does nothing if it is finished already.
   /// @throws std::logic_error if the transaction is the caller's own
+  /// SQL: `ROLLBACK`
   void rollback();
 
  private:

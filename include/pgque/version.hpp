@@ -5,8 +5,11 @@
 
 #include <pgque/export.hpp>
 
+/// The version of these headers: before 1.0, each minor version may change the interface.
 #define PGQUE_VERSION_MAJOR 0
+/// See PGQUE_VERSION_MAJOR.
 #define PGQUE_VERSION_MINOR 1
+/// Raised when nothing of the interface changes.
 #define PGQUE_VERSION_PATCH 0
 
 namespace pgque {

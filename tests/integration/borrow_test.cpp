@@ -120,7 +120,7 @@ TEST_F(BorrowTest, NativeIsTheBorrowedConnection) {
 }
 
 TEST_F(BorrowTest, NativeRunsStatementsBetweenCalls) {
-  Client client{dsn()};
+  Client client{dsn(), client_options()};
   client.subscribe(queue(), consumer_name());
   client.send(queue(), "1");
   EXPECT_EQ(ask(native(client), "select 42"), "42");
@@ -136,7 +136,7 @@ TEST_F(BorrowTest, NativeRunsStatementsBetweenCalls) {
 }
 
 TEST_F(BorrowTest, NativeOfAClosedOrMovedFromClientThrows) {
-  Client first{dsn()};
+  Client first{dsn(), client_options()};
   Client second{std::move(first)};
   thrown<std::logic_error>([&] { native(first); });  // NOLINT(bugprone-use-after-move)
   EXPECT_TRUE(native(second).is_open());
@@ -145,7 +145,7 @@ TEST_F(BorrowTest, NativeOfAClosedOrMovedFromClientThrows) {
 }
 
 TEST_F(BorrowTest, PreparedStatementsAreUsedUnlessSwitchedOff) {
-  Client preparing{dsn()};
+  Client preparing{dsn(), client_options()};
   call_every_verb(preparing);
   EXPECT_GE(std::stoi(ask(native(preparing), "select count(*) from pg_prepared_statements")), 15);
   ClientOptions options;
@@ -156,7 +156,7 @@ TEST_F(BorrowTest, PreparedStatementsAreUsedUnlessSwitchedOff) {
 }
 
 TEST_F(BorrowTest, DiscardAllDoesNotBreakLaterCalls) {
-  Client client{dsn()};
+  Client client{dsn(), client_options()};
   client.subscribe(queue(), consumer_name());
   for (const auto* payload : {"1", "2", "3"}) {
     client.send(queue(), payload);
@@ -169,7 +169,7 @@ TEST_F(BorrowTest, DiscardAllDoesNotBreakLaterCalls) {
 
 // A transaction cannot go on after an error, but it is one that is worth repeating, and the next one prepares anew.
 TEST_F(BorrowTest, ATransactionAfterDiscardAllFailsRetryablyAndTheNextOneWorks) {
-  Client client{dsn()};
+  Client client{dsn(), client_options()};
   client.subscribe(queue(), consumer_name());
   client.send(queue(), "1");
   pqxx::nontransaction{native(client)}.exec("discard all");

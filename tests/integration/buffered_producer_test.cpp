@@ -49,6 +49,7 @@ class BufferedProducerTest : public ConsumerTest {
     options.linger = 1h;
     options.reconnect = {10ms, 50ms};
     options.log = log.sink();
+    options.prepared_statements = !pooled();
     return options;
   }
   // Everything that has been committed.

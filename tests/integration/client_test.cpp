@@ -36,7 +36,7 @@ class ClientTest : public DatabaseTest {
 };
 
 TEST_F(ClientTest, SubscribesSendsTicksReceivesAndAcks) {
-  Client client{dsn()};
+  Client client{dsn(), client_options()};
   EXPECT_TRUE(client.subscribe(queue(), consumer_name()));
   const auto id = client.send(queue(), nlohmann::json{{"order_id", 42}}, "order.created");
   client.force_next_tick(queue());
@@ -51,8 +51,8 @@ TEST_F(ClientTest, SubscribesSendsTicksReceivesAndAcks) {
 }
 
 TEST_F(ClientTest, EachCallIsCommittedWhenItReturns) {
-  Client one{dsn()};
-  Client another{dsn()};
+  Client one{dsn(), client_options()};
+  Client another{dsn(), client_options()};
   EXPECT_TRUE(one.subscribe(queue(), consumer_name()));
   EXPECT_FALSE(another.subscribe(queue(), consumer_name()));
   one.send(queue(), "1");
@@ -66,7 +66,7 @@ TEST_F(ClientTest, EachCallIsCommittedWhenItReturns) {
 }
 
 TEST_F(ClientTest, AnErrorDoesNotEndIt) {
-  Client client{dsn()};
+  Client client{dsn(), client_options()};
   EXPECT_THROW(client.send(unique_name("none"), "1"), QueueNotFound);
   EXPECT_THROW(client.send(queue(), "{bad"), Error);
   EXPECT_THROW(client.nack(no_batch, no_event), BatchNotFound);
@@ -75,7 +75,7 @@ TEST_F(ClientTest, AnErrorDoesNotEndIt) {
 }
 
 TEST_F(ClientTest, AfterCloseEveryCallThrows) {
-  Client client{dsn()};
+  Client client{dsn(), client_options()};
   client.close();
   expect_every_call_throws_logic_error(client);
   EXPECT_STREQ(thrown<std::logic_error>([&] { client.send("q", "1"); }).what(),
@@ -83,7 +83,7 @@ TEST_F(ClientTest, AfterCloseEveryCallThrows) {
 }
 
 TEST_F(ClientTest, CloseIsIdempotent) {
-  Client client{dsn()};
+  Client client{dsn(), client_options()};
   client.send(queue(), "1");
   client.close();
   client.close();
@@ -91,7 +91,7 @@ TEST_F(ClientTest, CloseIsIdempotent) {
 }
 
 TEST_F(ClientTest, AMovedFromClientRefusesEveryCallAndCanBeAssignedTo) {
-  Client first{dsn()};
+  Client first{dsn(), client_options()};
   Client second{std::move(first)};
   // NOLINTBEGIN(bugprone-use-after-move)
   expect_every_call_throws_logic_error(first);

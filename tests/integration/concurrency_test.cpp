@@ -30,7 +30,7 @@ class ConcurrencyTest : public DatabaseTest {
     for (int i = 0; i < n; ++i) {
       threads.emplace_back([&, i] {
         try {
-          Client client{dsn()};
+          Client client{dsn(), client_options()};
           --waiting;
           while (waiting > 0) std::this_thread::yield();
           run(i, client);
@@ -48,7 +48,7 @@ class ConcurrencyTest : public DatabaseTest {
 TEST_F(ConcurrencyTest, ProducersGetIdsOfTheirOwnAndEverythingArrives) {
   constexpr int producers = 10;
   constexpr int sends = 20;
-  Client consumer{dsn()};
+  Client consumer{dsn(), client_options()};
   consumer.subscribe(queue(), consumer_name());
   std::vector<std::vector<EventId>> ids(producers);
   on_threads(producers, [&](int number, Client& client) {
@@ -70,7 +70,7 @@ TEST_F(ConcurrencyTest, NothingIsLostOrDoubledWhileProducersTickerAndConsumerRun
   constexpr int producers = 2;
   constexpr int sends = 200;
   {
-    Client client{dsn()};
+    Client client{dsn(), client_options()};
     client.subscribe(queue(), consumer_name());
   }
   std::vector<std::vector<EventId>> sent(producers);
@@ -144,7 +144,7 @@ TEST_F(ConcurrencyTest, OfManyWhoJoinABrandNewGroupEveryOneGetsIn) {
 
 TEST_F(ConcurrencyTest, OfManyWhoTakeOverADeadMembersBatchExactlyOneGetsIt) {
   constexpr int threads = 6;
-  Client dead{dsn()};
+  Client dead{dsn(), client_options()};
   dead.subscribe_subconsumer(queue(), consumer_name(), "dead");
   const auto id = dead.send(queue(), "1");
   queue().tick();

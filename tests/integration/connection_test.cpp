@@ -171,7 +171,7 @@ class ConnectionTest : public DatabaseTest {
 };
 
 TEST_F(ConnectionTest, IsOpenUntilClosed) {
-  Client client{dsn()};
+  Client client{dsn(), client_options()};
   EXPECT_TRUE(client.is_open());
   const auto pid = backend_of(client);
   client.close();
@@ -182,7 +182,7 @@ TEST_F(ConnectionTest, IsOpenUntilClosed) {
 TEST_F(ConnectionTest, IsClosedByTheDestructor) {
   std::string pid;
   {
-    Client client{dsn()};
+    Client client{dsn(), client_options()};
     pid = backend_of(client);
   }
   EXPECT_TRUE(backend_is_gone(pid));
@@ -211,28 +211,28 @@ TEST_F(ConnectionTest, AConnectTimeoutOfZeroWaitsForever) {
 }
 
 TEST_F(ConnectionTest, CallsItselfPgque) {
-  Client client{dsn()};
+  Client client{dsn(), client_options()};
   EXPECT_THAT(ask(client, "select current_setting('application_name')"), testing::StartsWith("pgque"));
 }
 
 TEST_F(ConnectionTest, CallsItselfWhatTheDsnSays) {
-  Client client{dsn_with({{"application_name", "billing 'x' \\y"}})};
+  Client client{dsn_with({{"application_name", "billing 'x' \\y"}}), client_options()};
   EXPECT_EQ(ask(client, "select current_setting('application_name')"), "billing 'x' \\y");
 }
 
 TEST_F(ConnectionTest, CallsItselfWhatTheEnvironmentSays) {
   const Environment environment{"PGAPPNAME", "from the environment"};
-  Client client{dsn()};
+  Client client{dsn(), client_options()};
   EXPECT_EQ(ask(client, "select current_setting('application_name')"), "from the environment");
 }
 
 TEST_F(ConnectionTest, SpeaksUtf8WhateverTheDsnSays) {
-  Client client{dsn_with({{"client_encoding", "LATIN1"}})};
+  Client client{dsn_with({{"client_encoding", "LATIN1"}}), client_options()};
   EXPECT_EQ(ask(client, "show client_encoding"), "UTF8");
   client.subscribe(queue(), consumer_name());
   client.send(queue(), text("日本語"));
   queue().tick();
-  Client another{dsn()};  // the same session would turn back what it had garbled
+  Client another{dsn(), client_options()};  // the same session would turn back what it had garbled
   EXPECT_THAT(payloads_of(another.receive(queue(), consumer_name())), testing::ElementsAre("日本語"));
 }
 
@@ -242,15 +242,15 @@ TEST_F(ConnectionTest, HasKeepalivesUnlessTheDsnSetsThem) {
     socklen_t size = sizeof value;
     return ::getsockopt(native(client).sock(), IPPROTO_TCP, TCP_KEEPIDLE, &value, &size) == 0 ? value : -1;
   };
-  Client client{dsn()};
+  Client client{dsn(), client_options()};
   if (idle_seconds(client) < 0) GTEST_SKIP() << "not a TCP connection";
   EXPECT_EQ(idle_seconds(client), 30);
-  Client set{dsn_with({{"keepalives_idle", "77"}})};
+  Client set{dsn_with({{"keepalives_idle", "77"}}), client_options()};
   EXPECT_EQ(idle_seconds(set), 77);
 }
 
 TEST_F(ConnectionTest, ThatIsLostIsAConnectionErrorNowAndForEver) {
-  Client client{dsn()};
+  Client client{dsn(), client_options()};
   client.send(queue(), "1");
   kill(backend_of(client));
   const auto first = thrown<ConnectionError>([&] { client.send(queue(), "2"); });
@@ -273,7 +273,7 @@ TEST_F(ConnectionTest, ThatIsLostIsAConnectionErrorNowAndForEver) {
 TEST_F(ConnectionTest, ThatIsLostIsAConnectionErrorOfUnknownOutcomeInEveryVerb) {
   for (const auto& verb : verbs()) {
     SCOPED_TRACE(verb.name);
-    Client client{dsn()};
+    Client client{dsn(), client_options()};
     kill(backend_of(client));
     const auto error = thrown<ConnectionError>([&] { verb.call(client, queue().name(), consumer_name()); });
     EXPECT_TRUE(error.outcome_unknown());
@@ -286,7 +286,7 @@ TEST_F(ConnectionTest, ThatIsLostIsAConnectionErrorOfUnknownOutcomeInEveryVerb) 
 TEST_F(ConnectionTest, ThatIsLostInsideATransactionHasACertainOutcomeInEveryVerb) {
   for (const auto& verb : verbs()) {
     SCOPED_TRACE(verb.name);
-    Client client{dsn()};
+    Client client{dsn(), client_options()};
     const auto pid = backend_of(client);
     {
       auto tx = client.begin();
@@ -302,7 +302,7 @@ TEST_F(ConnectionTest, ThatIsLostInsideATransactionHasACertainOutcomeInEveryVerb
 }
 
 TEST_F(ConnectionTest, ThatIsLostAtTheCommitHasAnUnknownOutcome) {
-  Client client{dsn()};
+  Client client{dsn(), client_options()};
   const auto pid = backend_of(client);
   auto tx = client.begin();
   tx.send(queue(), "1");
@@ -317,7 +317,7 @@ TEST_F(ConnectionTest, ThatIsLostAtTheCommitHasAnUnknownOutcome) {
 }
 
 TEST_F(ConnectionTest, ThatIsLostBeforeATransactionFailsItsBeginOrItsFirstCall) {
-  Client client{dsn()};
+  Client client{dsn(), client_options()};
   kill(backend_of(client));
   const auto error = thrown<ConnectionError>([&] {
     auto tx = client.begin();

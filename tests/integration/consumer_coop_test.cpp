@@ -183,7 +183,7 @@ TEST_F(ConsumerCoopTest, HeartbeatsKeepTheBatchOfALongHandler) {
   Consumer consumer{dsn(), lively};
   consumer.on("t", [&](const Message&) {
     Sql other;
-    Client thief{dsn()};
+    Client thief{dsn(), client_options()};
     const auto begin = *other.value("select clock_timestamp()");
     EXPECT_TRUE(wait_until([&] {
       const auto active = other.value(of_worker("sub_active", "w1")).value_or("none");
@@ -208,7 +208,7 @@ TEST_F(ConsumerCoopTest, HeartbeatsKeepABatchOfManyShortPages) {
   lively.max_messages = 1;
   std::size_t stolen = 0;
   Sql other;
-  Client thief{dsn()};
+  Client thief{dsn(), client_options()};
   Consumer consumer{dsn(), lively};
   consumer.on("t", [&](const Message&) {
     const auto begin = Clock::now();

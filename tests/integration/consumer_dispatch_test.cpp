@@ -259,7 +259,7 @@ TEST_F(ConsumerDispatchTest, NothingIsLostOrRepeatedWhileProducersSend) {
   std::vector<std::thread> threads;
   for (int i = 0; i < producers; ++i) {
     threads.emplace_back([&] {
-      Client producer{dsn()};
+      Client producer{dsn(), client_options()};
       for (int n = 0; n < each; ++n) {
         const auto id = producer.send(queue(), std::to_string(n));
         const std::lock_guard lock{mutex};

@@ -280,7 +280,7 @@ TEST_F(ConsumerErrorsTest, AnAckOfABatchFinishedElsewhereIsWarnedAbout) {
   Consumer consumer{dsn(), options(TransactionMode::split)};
   consumer.on("t", [&](const Message& message, Context& context) {
     seen(message);
-    if (message.payload == "1") Client{dsn()}.ack(context.batch());
+    if (message.payload == "1") Client{dsn(), client_options()}.ack(context.batch());
   });
   finish_batches(consumer);
   EXPECT_THAT(seen.payloads(), ElementsAre("1", "2"));
@@ -303,7 +303,7 @@ TEST_F(ConsumerErrorsTest, FailuresInABatchFinishedElsewhereDoNotStopIt) {
   consumer.on("t", [&](const Message& message, Context& context) {
     seen(message);
     if (message.payload != "1") return;
-    Client{dsn()}.ack(context.batch());
+    Client{dsn(), client_options()}.ack(context.batch());
     throw std::runtime_error{"no"};
   });
   finish_batches(consumer);
@@ -325,7 +325,7 @@ TEST_F(ConsumerErrorsTest, UnsubscribingWhileItWaitsStopsItWithConsumerNotFound)
 TEST_F(ConsumerErrorsTest, UnsubscribingWhileAHandlerRunsMakesItsAckStale) {
   publish("1");
   Consumer consumer{dsn(), options(TransactionMode::split)};
-  consumer.on("t", [&](const Message&) { Client{dsn()}.unsubscribe(queue(), consumer_name()); });
+  consumer.on("t", [&](const Message&) { Client{dsn(), client_options()}.unsubscribe(queue(), consumer_name()); });
   EXPECT_TRUE(is<ConsumerNotFound>(error_of_start(consumer)));
   EXPECT_EQ(consumer.stats().stale_acks, 1U);
   EXPECT_EQ(consumer.stats().batches, 0U);

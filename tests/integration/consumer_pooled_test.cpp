@@ -1,5 +1,5 @@
 // A consumer behind a connection pooler in transaction mode: nothing of it may be left in a session. The pooler itself
-// is not needed to see that.
+// is not needed to see that, but these tests are run through one, too.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -18,6 +18,7 @@ class ConsumerPooledTest : public ConsumerTest, public testing::WithParamInterfa
   ConsumerOptions pooled_options() {
     auto out = options(GetParam());
     out.pooled = true;
+    out.listen_dsn.clear();
     return out;
   }
 };
@@ -38,7 +39,7 @@ TEST_P(ConsumerPooledTest, PollsAloneAndSaysSo) {
 
 TEST_P(ConsumerPooledTest, IsWokenThroughAConnectionForListeningAlone) {
   auto settings = pooled_options();
-  settings.listen_dsn = dsn();
+  settings.listen_dsn = direct_dsn();
   Seen seen;
   Consumer consumer{dsn(), settings};
   consumer.on("*", seen.handler());
@@ -55,7 +56,7 @@ TEST_P(ConsumerPooledTest, IsWokenThroughAConnectionForListeningAlone) {
 TEST_P(ConsumerPooledTest, ReconnectsWhenTheListeningConnectionIsLost) {
   auto settings = pooled_options();
   const auto listener = unique_name("listener");
-  settings.listen_dsn = dsn_with({{"application_name", listener}});
+  settings.listen_dsn = dsn_with({{"application_name", listener}}, direct_dsn());
   Seen seen;
   Consumer consumer{dsn(), settings};
   consumer.on("*", seen.handler());

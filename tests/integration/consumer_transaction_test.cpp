@@ -166,7 +166,7 @@ TEST_F(ConsumerTransactionTest, MessagesSentInItCommitWithTheAck) {
 // At least once: another connection knows nothing of the batch's transaction.
 TEST_F(ConsumerTransactionTest, MessagesSentThroughAnotherClientAreSentAtOnce) {
   publish_numbers(2);
-  Client other{dsn()};
+  Client other{dsn(), client_options()};
   std::vector<EventId> sent;
   Consumer consumer{dsn(), options()};
   consumer.on("t", [&](const Message& message) {
@@ -332,7 +332,8 @@ TEST_F(IdleInTransactionTest, TheOptionEndsTheSessionOfASlowHandlerAndTheBatchCo
     seen(message);
     if (seen.size() == 1) {
       Sql other;
-      EXPECT_TRUE(wait_until([&] { return other.number("select count(*)" + watched()) == 0; }));
+      EXPECT_TRUE(
+          wait_until([&] { return other.number("select count(*)" + watched() + "and state like 'idle in%'") == 0; }));
     }
   });
   finish_batches(consumer);

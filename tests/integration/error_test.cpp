@@ -85,7 +85,7 @@ class GrantTest : public DatabaseTest {
   }
   // That no verb of the role works for one who has been granted these only, and that the error names the role.
   void expect_refused(const std::string& role, const std::vector<std::string>& granted) {
-    Client client{dsn_of_role_with(granted)};
+    Client client{dsn_of_role_with(granted), client_options()};
     for (const auto& verb : verbs_of(role)) {
       SCOPED_TRACE(verb.name);
       const auto error = thrown<Error>([&] { verb.call(client, queue(), consumer_name()); });
@@ -109,7 +109,7 @@ TEST_F(GrantTest, IsNamedByEveryVerbWhereThereAreOnlyOthers) {
 
 TEST_F(GrantTest, AloneIsEnoughForEveryVerb) {
   for (const std::string role : {"pgque_writer", "pgque_reader", "pgque_admin"}) {
-    Client client{dsn_of_role_with({role})};
+    Client client{dsn_of_role_with({role}), client_options()};
     for (const auto& verb : verbs_of(role)) {
       EXPECT_EQ(class_thrown([&] { verb.call(client, queue(), consumer_name() + verb.name); }), verb.unknown_consumer)
           << verb.name;
@@ -165,7 +165,7 @@ class ServerStateTest : public WayTest {};
 INSTANTIATE_TEST_SUITE_P(By, ServerStateTest, testing::ValuesIn(main_ways), way_name);
 
 TEST_P(ServerStateTest, AReadOnlyServerIsSaidToBe) {
-  use_dsn(dsn_with({{"options", "-c default_transaction_read_only=on"}}));
+  use_dsn(dsn_of_role_set({{"default_transaction_read_only", "on"}}));
   for (const auto& run :
        std::vector<std::function<void()>>{[&] { send("1"); }, [&] { send_batch({"1"}); }, [&] { subscribe(); }}) {
     const auto error = thrown<Error>(run);
@@ -177,12 +177,12 @@ TEST_P(ServerStateTest, AReadOnlyServerIsSaidToBe) {
 
 // Somebody else is in the middle of receiving for the same consumer.
 TEST_P(ServerStateTest, TimeoutsOfBlockedCallsAreRetryable) {
-  Client other{dsn()};
+  Client other{dsn(), client_options()};
   other.subscribe(queue(), consumer_name());
   auto blocking = other.begin();
   blocking.receive(queue(), consumer_name());
 
-  use_dsn(dsn_with({{"options", "-c lock_timeout=50ms -c statement_timeout=20s"}}));
+  use_dsn(dsn_of_role_set({{"lock_timeout", "'50ms'"}, {"statement_timeout", "'20s'"}}));
   const auto error = thrown<Error>([&] { receive(); });
   EXPECT_EQ(error.sqlstate(), "55P03");
   EXPECT_TRUE(error.retryable());
@@ -192,12 +192,12 @@ TEST_P(ServerStateTest, TimeoutsOfBlockedCallsAreRetryable) {
 }
 
 TEST_P(ServerStateTest, AStatementTimeoutIsRetryable) {
-  Client other{dsn()};
+  Client other{dsn(), client_options()};
   other.subscribe(queue(), consumer_name());
   auto blocking = other.begin();
   blocking.receive(queue(), consumer_name());
 
-  use_dsn(dsn_with({{"options", "-c statement_timeout=50ms"}}));
+  use_dsn(dsn_of_role_set({{"statement_timeout", "'50ms'"}}));
   const auto error = thrown<Error>([&] { receive(); });
   EXPECT_EQ(error.sqlstate(), "57014");
   EXPECT_TRUE(error.retryable());
@@ -206,7 +206,7 @@ TEST_P(ServerStateTest, AStatementTimeoutIsRetryable) {
 using SerializationTest = DatabaseTest;
 
 TEST_F(SerializationTest, AFailureIsRetryable) {
-  Client other{dsn()};
+  Client other{dsn(), client_options()};
   other.subscribe(queue(), consumer_name());
   other.send(queue(), "1");
   queue().tick();

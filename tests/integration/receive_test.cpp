@@ -173,11 +173,16 @@ TEST_P(ReceiveTest, KeepsIdsThatADoubleCannotHold) {
 // How a session prints dates, and whether a backslash in its literals means something, must not matter.
 class SessionSettingsTest : public WayTest {
  protected:
-  SessionSettingsTest() {
-    use_dsn(dsn_with({{"options",
-                       "-c DateStyle=SQL,DMY -c TimeZone=Asia/Kathmandu -c IntervalStyle=sql_standard -c "
-                       "standard_conforming_strings=off -c search_path=pg_catalog -c extra_float_digits=-15 -c "
-                       "bytea_output=escape"}}));
+  void SetUp() override {
+    WayTest::SetUp();
+    if (IsSkipped() || HasFatalFailure()) return;
+    use_dsn(dsn_of_role_set({{"DateStyle", "SQL, DMY"},
+                             {"TimeZone", "'Asia/Kathmandu'"},
+                             {"IntervalStyle", "sql_standard"},
+                             {"standard_conforming_strings", "off"},
+                             {"search_path", "pg_catalog"},
+                             {"extra_float_digits", "-15"},
+                             {"bytea_output", "escape"}}));
   }
 };
 INSTANTIATE_TEST_SUITE_P(By, SessionSettingsTest, testing::ValuesIn(main_ways), way_name);

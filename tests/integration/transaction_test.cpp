@@ -25,7 +25,7 @@ using testing::SizeIs;
 class TransactionTest : public DatabaseTest {
  protected:
   Client& client() {
-    if (!client_) client_.emplace(dsn());
+    if (!client_) client_.emplace(dsn(), client_options());
     return *client_;
   }
   void subscribe() { observer().subscribe(queue(), consumer_name()); }
@@ -49,7 +49,7 @@ class TransactionTest : public DatabaseTest {
 
  private:
   Client& observer() {
-    if (!observer_) observer_.emplace(dsn());
+    if (!observer_) observer_.emplace(dsn(), client_options());
     return *observer_;
   }
 
@@ -185,7 +185,7 @@ TEST_F(TransactionTest, ClosingTheClientRollsItBack) {
 
 TEST_F(TransactionTest, GoesOnWhenTheClientIsMoved) {
   subscribe();
-  Client first{dsn()};
+  Client first{dsn(), client_options()};
   auto tx = first.begin();
   tx.send(queue(), "1");
   Client second{std::move(first)};
@@ -211,7 +211,7 @@ TEST_F(TransactionTest, CanBeMoved) {
 
 TEST_F(TransactionTest, IsRolledBackWhenAnotherIsAssignedToIt) {
   subscribe();
-  Client another{dsn()};
+  Client another{dsn(), client_options()};
   auto tx = client().begin();
   tx.send(queue(), "1");
   tx = another.begin();
@@ -445,7 +445,7 @@ TEST_F(CallersTransactionTest, AfterTheCallersSubtransactionEndedEveryCallThrows
 }
 
 TEST_F(CallersTransactionTest, AfterTheCallersCommitABatchIsNotAckedOrNacked) {
-  Client client{dsn()};
+  Client client{dsn(), client_options()};
   client.subscribe(queue(), consumer_name());
   client.send(queue(), "1");
   queue().tick();

@@ -77,7 +77,7 @@ class ConsumerTest : public DatabaseTest {
   void SetUp() override {
     DatabaseTest::SetUp();
     if (IsSkipped() || HasFatalFailure()) return;
-    client_.emplace(dsn());
+    client_.emplace(dsn(), client_options());
     client_->subscribe(queue(), consumer_name());
   }
   void TearDown() override {
@@ -91,6 +91,8 @@ class ConsumerTest : public DatabaseTest {
     options.queue = queue();
     options.name = consumer_name();
     options.log = log.sink();
+    options.pooled = pooled();
+    if (options.pooled) options.listen_dsn = direct_dsn();
     return options;
   }
   ConsumerOptions options(TransactionMode mode) {
@@ -131,7 +133,7 @@ class ConsumerTest : public DatabaseTest {
   // New connections for the test itself, for when the server has ended the old ones.
   void reconnect() {
     sql().reconnect();
-    client_.emplace(dsn());
+    client_.emplace(dsn(), client_options());
   }
 
   // For consumers whose sessions the functions below are about.

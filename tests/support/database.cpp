@@ -12,12 +12,12 @@
 
 namespace pgque::test {
 
-std::string dsn() {
-  const char* value = std::getenv("PGQUE_TEST_DSN");
+namespace {
+
+std::string environment(const char* name) {
+  const char* value = std::getenv(name);
   return value ? value : "";
 }
-
-namespace {
 
 std::string percent_encoded(const std::string& value) {
   static constexpr char digits[] = "0123456789ABCDEF";
@@ -46,8 +46,26 @@ std::string conninfo_quoted(const std::string& value) {
 
 }  // namespace
 
-std::string dsn_with(const std::vector<std::pair<std::string, std::string>>& settings) {
-  auto out = dsn();
+std::string direct_dsn() {
+  return environment("PGQUE_TEST_DSN");
+}
+
+bool pooled() {
+  return !environment("PGQUE_TEST_POOLED_DSN").empty();
+}
+
+std::string dsn() {
+  return pooled() ? environment("PGQUE_TEST_POOLED_DSN") : direct_dsn();
+}
+
+ClientOptions client_options() {
+  ClientOptions options;
+  options.prepared_statements = !pooled();
+  return options;
+}
+
+std::string dsn_with(const std::vector<std::pair<std::string, std::string>>& settings, const std::string& base) {
+  auto out = base;
   const bool uri = out.find("://") != std::string::npos;
   for (const auto& [key, value] : settings) {
     out += uri ? (out.find('?') == std::string::npos ? "?" : "&") : " ";
@@ -182,6 +200,12 @@ std::string DatabaseTest::dsn_of_role_with(const std::vector<std::string>& roles
   roles_.push_back(role);
   for (const auto& granted : roles) (*sql_)("grant " + granted + " to " + role);
   return dsn_with({{"user", role}, {"password", password}});
+}
+
+std::string DatabaseTest::dsn_of_role_set(const std::vector<std::pair<std::string, std::string>>& settings) {
+  auto dsn = dsn_of_role_with({"pgque_admin"});
+  for (const auto& [name, value] : settings) (*sql_)("alter role " + roles_.back() + " set " + name + " = " + value);
+  return dsn;
 }
 
 }  // namespace pgque::test

@@ -14,15 +14,21 @@
 
 namespace pgque::test {
 
-// PGQUE_TEST_DSN; empty if it is not set.
+// How the library under test connects: PGQUE_TEST_DSN, or with PGQUE_TEST_POOLED_DSN set, through that pooler. Empty if
+// there is no database.
 std::string dsn();
-// The DSN with other or more settings: dsn_with({{"user", "x"}}). Values of any kind; they are quoted as needed.
-std::string dsn_with(const std::vector<std::pair<std::string, std::string>>& settings);
+// Whether that leads through a pooler in transaction mode, and the options for it.
+bool pooled();
+ClientOptions client_options();
+// PGQUE_TEST_DSN, always past the pooler.
+std::string direct_dsn();
+// A DSN with other or more settings: dsn_with({{"user", "x"}}). Values of any kind; they are quoted as needed.
+std::string dsn_with(const std::vector<std::pair<std::string, std::string>>& settings, const std::string& base = dsn());
 
 // A connection beside those of the library, for looking at what happened and for making things happen.
 class Sql {
  public:
-  Sql() : Sql{dsn()} {}
+  Sql() : Sql{direct_dsn()} {}
   explicit Sql(const std::string& dsn) : dsn_{dsn} { reconnect(); }
 
   // A new connection, for when the server has ended the old one.
@@ -84,6 +90,9 @@ class DatabaseTest : public testing::Test {
   TestQueue& queue() { return *queue_; }
   // A role that has been granted these roles and no others, and a DSN for it. Dropped after the test.
   std::string dsn_of_role_with(const std::vector<std::string>& roles);
+  // A role that may call everything, and whose sessions begin with these settings; a pooler would not pass them on from
+  // a DSN. Dropped after the test.
+  std::string dsn_of_role_set(const std::vector<std::pair<std::string, std::string>>& settings);
   // A consumer name of the test's own.
   std::string consumer_name() const { return "c_" + queue_->name(); }
 

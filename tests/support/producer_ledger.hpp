@@ -14,6 +14,7 @@
 #include <vector>
 
 #include <gtest/gtest.h>
+#include <pgque/buffered_producer.hpp>
 #include <pgque/pgque.hpp>
 
 namespace pgque::test {

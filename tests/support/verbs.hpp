@@ -200,7 +200,7 @@ class WayTest : public DatabaseTest, public testing::WithParamInterface<Way> {
   Client& client() {
     if (!client_) {
       ClientOptions options;
-      options.prepared_statements = GetParam() != Way::client_unprepared;
+      options.prepared_statements = GetParam() != Way::client_unprepared && !pooled();
       client_.emplace(dsn_, options);
     }
     return *client_;

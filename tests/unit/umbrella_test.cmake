@@ -1,5 +1,5 @@
 # Preprocesses `#include <pgque/pgque.hpp>`: it must reach every public header except the opt-in ones, and nothing of
-# libpqxx or nlohmann_json. Called with -D COMPILER=... -D INCLUDE_DIR=... -D WORK_DIR=...
+# libpqxx or nlohmann_json, nor <future>. Called with -D COMPILER=... -D INCLUDE_DIR=... -D WORK_DIR=...
 
 set(source "${WORK_DIR}/umbrella.cpp")
 file(WRITE "${source}" "#include <pgque/pgque.hpp>\n")
@@ -15,13 +15,14 @@ list(REMOVE_DUPLICATES markers)
 # The checkout may be in a directory of any name.
 list(TRANSFORM markers REPLACE "\"${INCLUDE_DIR}/" "\"")
 set(foreign "${markers}")
-list(FILTER foreign INCLUDE REGEX "/pqxx/|nlohmann")
+list(FILTER foreign EXCLUDE REGEX "/umbrella\\.cpp\"")
+list(FILTER foreign INCLUDE REGEX "/pqxx/|nlohmann|/future\"")
 if(foreign)
   message(FATAL_ERROR "pgque/pgque.hpp includes what only the opt-in headers may include: ${foreign}")
 endif()
 
 file(GLOB headers RELATIVE "${INCLUDE_DIR}" "${INCLUDE_DIR}/pgque/*.hpp")
-list(REMOVE_ITEM headers pgque/json.hpp pgque/pqxx.hpp)
+list(REMOVE_ITEM headers pgque/buffered_producer.hpp pgque/json.hpp pgque/pqxx.hpp)
 if(NOT headers)
   message(FATAL_ERROR "no headers in ${INCLUDE_DIR}/pgque")
 endif()

@@ -1,0 +1,92 @@
+// What there is to see only through PgBouncer in transaction mode. That everything else works through it, too, is seen
+// by running the other tests through it: scripts/with-pgbouncer.
+
+#include <set>
+#include <string>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <pgque/pqxx.hpp>
+
+#include "consumer_fixture.hpp"
+#include "messages.hpp"
+#include "thrown.hpp"
+
+namespace pgque::test {
+namespace {
+
+class PgbouncerTest : public ConsumerTest {
+ protected:
+  void SetUp() override {
+    if (!pooled()) FAIL() << "PGQUE_TEST_POOLED_DSN is not set; scripts/with-pgbouncer COMMAND sets it";
+    ConsumerTest::SetUp();
+  }
+  static std::string backend_of(pqxx::transaction_base& transaction) {
+    return transaction.exec("select pg_backend_pid()")[0][0].as<std::string>();
+  }
+  std::string backend_of_next_transaction() {
+    pqxx::nontransaction tx{native(client())};
+    return backend_of(tx);
+  }
+  bool kill(const std::string& pid) { return sql().value("select pg_terminate_backend(" + pid + ", 20000)") == "t"; }
+};
+
+// Without this, none of the other tests that are run through it would show anything.
+TEST_F(PgbouncerTest, EveryTransactionIsInAnotherSession) {
+  std::set<std::string> backends;
+  ASSERT_TRUE(wait_until([&] { return backends.insert(backend_of_next_transaction()), backends.size() > 1; }));
+  const auto last = backend_of_next_transaction();
+  EXPECT_NE(backend_of_next_transaction(), last);
+}
+
+TEST_F(PgbouncerTest, ASessionLostInATransactionIsALostConnectionAndNothingOfItHappened) {
+  auto tx = client().begin();
+  tx.send(queue(), "1");
+  const auto pid = sql().value(
+      "select pid from pg_stat_activity where state = 'idle in transaction' and datname = current_database()");
+  ASSERT_TRUE(pid);
+  ASSERT_TRUE(kill(*pid));
+  const auto error = thrown<ConnectionError>([&] { tx.send(queue(), "2"); });
+  EXPECT_TRUE(error.retryable());
+  EXPECT_FALSE(error.outcome_unknown());
+  EXPECT_FALSE(client().is_open());
+  reconnect();
+  queue().tick();
+  EXPECT_TRUE(client().receive(queue(), consumer_name()).empty());
+}
+
+TEST_F(PgbouncerTest, ASessionLostBeforeTheCommitIsALostConnectionOfUnknownOutcome) {
+  auto tx = client().begin();
+  tx.send(queue(), "1");
+  const auto pid = sql().value(
+      "select pid from pg_stat_activity where state = 'idle in transaction' and datname = current_database()");
+  ASSERT_TRUE(pid);
+  ASSERT_TRUE(kill(*pid));
+  const auto error = thrown<ConnectionError>([&] { tx.commit(); });
+  EXPECT_TRUE(error.outcome_unknown());
+  EXPECT_EQ(error.operation(), "commit");
+  reconnect();
+}
+
+TEST_F(PgbouncerTest, ASessionLostBetweenTransactionsIsNotMissed) {
+  std::vector<EventId> sent;
+  for (int i = 0; i < 10; ++i) {
+    ASSERT_TRUE(kill(backend_of_next_transaction()));
+    try {
+      sent.push_back(client().send(queue(), std::to_string(i)));
+    } catch (const ConnectionError& error) {  // if PgBouncer had not noticed yet
+      EXPECT_TRUE(error.outcome_unknown());
+      reconnect();
+    }
+  }
+  sent.push_back(client().send(queue(), "10"));
+  queue().tick();
+  const auto messages = client().receive(queue(), consumer_name());
+  EXPECT_THAT(ids_of(messages), testing::IsSupersetOf(sent));
+  const auto payloads = payloads_of(messages);
+  EXPECT_THAT(std::set(payloads.begin(), payloads.end()), testing::SizeIs(payloads.size())) << "one arrived twice";
+}
+
+}  // namespace
+}  // namespace pgque::test
