@@ -105,6 +105,9 @@ struct ConsumerOptions {
   /// In `per_batch`: after how long the server ends a session whose handler keeps its transaction waiting. Default 0:
   /// never, whatever the server's own setting, because being ended there means handling the whole batch again.
   std::chrono::milliseconds idle_in_transaction_timeout{0};
+  /// Make `start()` return once nothing is left to receive, for jobs that run now and then, and for tests. Messages
+  /// that were not ticked yet and retries that are not due do not count. Default false: wait for more.
+  bool until_drained = false;
 };
 
 /// What a consumer is doing.

@@ -3,9 +3,11 @@
 /// @file
 /// Everything except the opt-in headers `pgque/json.hpp` (nlohmann_json) and `pgque/pqxx.hpp` (libpqxx).
 
+#include <pgque/admin.hpp>
 #include <pgque/buffered_producer.hpp>
 #include <pgque/client.hpp>
 #include <pgque/consumer.hpp>
+#include <pgque/doctor.hpp>
 #include <pgque/error.hpp>
 #include <pgque/log.hpp>
 #include <pgque/message.hpp>
