@@ -10,11 +10,11 @@
 #include <thread>
 #include <vector>
 
-#include <pgque/pgque.hpp>
 #include <prometheus/collectable.h>
 #include <prometheus/exposer.h>
 #include <prometheus/metric_family.h>
 #include <prometheus/text_serializer.h>
+#include <pgque/pgque.hpp>
 
 #include "setup.hpp"
 
@@ -38,8 +38,7 @@ prometheus::MetricFamily counter(const std::string& name, const std::string& hel
 class PgqueCollector : public prometheus::Collectable {
  public:
   // Both must outlive it.
-  PgqueCollector(const pgque::Consumer& consumer, const pgque::Ticker& ticker)
-      : consumer_{consumer}, ticker_{ticker} {}
+  PgqueCollector(const pgque::Consumer& consumer, const pgque::Ticker& ticker) : consumer_{consumer}, ticker_{ticker} {}
 
   std::vector<prometheus::MetricFamily> Collect() const override {
     const auto consumed = consumer_.stats();  // stats() may be called from any thread

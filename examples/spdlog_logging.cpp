@@ -5,9 +5,9 @@
 #include <sstream>
 #include <string>
 
-#include <pgque/pgque.hpp>
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
+#include <pgque/pgque.hpp>
 
 #include "setup.hpp"
 
