@@ -1,4 +1,5 @@
-# `cpack -G DEB` makes libpgque0 and libpgque-dev from a shared build, libpgque-dev alone from a static one. The
+# `cpack -G DEB` makes libpgque0 and libpgque-dev from a shared build, libpgque-dev alone from a static one; and
+# pgque-tools, if the command is built. The
 # directories follow Debian's multiarch layout when CMAKE_INSTALL_PREFIX is /usr.
 
 set(CPACK_GENERATOR DEB)
@@ -36,6 +37,18 @@ else()
   set(CPACK_DEBIAN_PGQUE_RUNTIME_PACKAGE_SHLIBDEPS ON)
   set(CPACK_DEBIAN_PACKAGE_GENERATE_SHLIBS ON)
   set(CPACK_DEBIAN_PACKAGE_GENERATE_SHLIBS_POLICY ">=")
+endif()
+
+if(PGQUE_BUILD_TOOLS)
+  list(APPEND CPACK_COMPONENTS_ALL pgque_tools)
+  set(CPACK_DEBIAN_PGQUE_TOOLS_PACKAGE_NAME pgque-tools)
+  set(CPACK_DEBIAN_PGQUE_TOOLS_PACKAGE_SECTION database)
+  set(CPACK_COMPONENT_PGQUE_TOOLS_DESCRIPTION "The pgque command: scheduler, administration, diagnosis and metrics.")
+  set(CPACK_DEBIAN_PGQUE_TOOLS_PACKAGE_SHLIBDEPS ON)
+  if(NOT pgque_type STREQUAL "STATIC_LIBRARY")
+    set(CPACK_DEBIAN_PGQUE_TOOLS_PACKAGE_DEPENDS "libpgque${PROJECT_VERSION_MAJOR} (= ${PROJECT_VERSION})")
+    set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS_PRIVATE_DIRS "${PROJECT_BINARY_DIR}")
+  endif()
 endif()
 
 include(CPack)

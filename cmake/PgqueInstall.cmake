@@ -1,5 +1,5 @@
-# Installation in two components: pgque_runtime is what programs that are already built need, pgque_development the
-# rest. Everything installed can be moved to another prefix.
+# Installation in components: pgque_runtime is what programs that are already built need, pgque_tools the command,
+# pgque_development the rest. Everything installed can be moved to another prefix.
 
 include(CMakePackageConfigHelpers)
 include(GNUInstallDirs)

@@ -7,20 +7,20 @@
 
 namespace pgque {
 
-namespace {
+namespace detail {
 
-std::shared_ptr<detail::Session> connect(std::string_view dsn, const ClientOptions& options) {
-  detail::check_duration("connect_timeout", options.connect_timeout, std::chrono::milliseconds{0},
-                         detail::longest_wait);
-  detail::SessionOptions session_options;
+SessionOptions session_options(const ClientOptions& options) {
+  check_duration("connect_timeout", options.connect_timeout, std::chrono::milliseconds{0}, longest_wait);
+  SessionOptions session_options;
   session_options.prepared_statements = options.prepared_statements;
   session_options.connect_timeout = options.connect_timeout;
-  return detail::Session::connect(dsn, session_options);
+  return session_options;
 }
 
-}  // namespace
+}  // namespace detail
 
-Client::Client(std::string_view dsn, const ClientOptions& options) : Client{connect(dsn, options)} {}
+Client::Client(std::string_view dsn, const ClientOptions& options)
+    : Client{detail::Session::connect(dsn, detail::session_options(options))} {}
 
 Client::Client(std::shared_ptr<detail::Session> session)
     : Operations{std::make_unique<detail::AutocommitExecutor>(session)}, session_{std::move(session)} {}

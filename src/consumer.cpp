@@ -79,7 +79,7 @@ void ConsumerImpl::Run::operator()() {
     ~Idle() { run.set_state(ConsumerState::idle); }
   } const idle{*this};
 
-  ConsumerMachine machine{Backoff{options_.reconnect}};
+  ConsumerMachine machine{Backoff{options_.reconnect}, options_.until_drained};
   auto outcome = Outcome::begun;
   for (;;) {
     const auto step = machine.next(outcome, stopper_.level());

@@ -23,7 +23,7 @@ Step ConsumerMachine::next(Outcome outcome, StopLevel stop) {
       return unless_stopping(Action::receive);
     case Outcome::drained:
       backoff_.reset();
-      return unless_stopping(Action::wait);
+      return unless_stopping(until_drained_ ? Action::stop : Action::wait);
     case Outcome::page_handled:
       return {Action::next_page};
     case Outcome::page_interrupted:

@@ -57,7 +57,8 @@ struct Step {
 
 class ConsumerMachine {
  public:
-  explicit ConsumerMachine(Backoff backoff) : backoff_{backoff} {}
+  explicit ConsumerMachine(Backoff backoff, bool until_drained = false)
+      : backoff_{backoff}, until_drained_{until_drained} {}
 
   Step next(Outcome outcome, StopLevel stop);
 
@@ -65,6 +66,7 @@ class ConsumerMachine {
   Step pause() { return {Action::pause, backoff_.next()}; }
 
   Backoff backoff_;
+  bool until_drained_;
   bool ever_connected_ = false;
   bool connected_ = false;
   bool handling_ = false;  // handlers of the open batch have been called

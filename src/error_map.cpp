@@ -73,6 +73,9 @@ std::string advice_for(std::string_view state, std::string_view message, Role ro
   if (state == "3F000" || (undefined && contains(message, "pgque"))) {
     return "PgQue is not installed in this database, or is too old: load pgque.sql";
   }
+  if (message == "cannot drop queue, consumers still attached") {
+    return "unsubscribe them first, or drop the queue with its consumers";
+  }
   if (state == "25006") return "the server is read-only: connect to the primary";
   return {};
 }

@@ -182,6 +182,11 @@ inline std::string client_encoding(Connection& connection) {
   return connection.get_client_encoding();
 }
 
+// The server process that the connection was made to; behind a pooler that is not the one that answers.
+inline std::int64_t backend_pid(Connection& connection) {
+  return connection.backendpid();
+}
+
 enum class PqxxFailure {
   sql,       // the server said no
   lost,      // the connection is gone, or libpqxx thinks so

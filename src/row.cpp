@@ -3,19 +3,8 @@
 #include <chrono>
 #include <limits>
 #include <stdexcept>
-#include <string>
-#include <utility>
 
 namespace pgque::detail {
-
-namespace {
-
-template <class Field>
-void read_text(std::optional<std::string>& text, const Field& field) {
-  if (!field.is_null()) text.emplace(field.c_str(), field.size());
-}
-
-}  // namespace
 
 std::int64_t parse_integer(const char* text) {
   const bool negative = *text == '-';
@@ -56,26 +45,25 @@ std::vector<Message> read_messages(const pqxx::result& result) {
   std::vector<Message> messages;
   messages.reserve(static_cast<std::size_t>(result.size()));
   for_each_row(result, [&](auto field) {
+    RowReader row{field};
     Message& message = messages.emplace_back();
-    message.msg_id = EventId{parse_integer(field->c_str())};
-    message.batch_id = BatchId{parse_integer((++field)->c_str())};
-    read_text(message.type, *++field);
-    read_text(message.payload, *++field);
-    if (!(++field)->is_null()) message.retry_count = static_cast<std::int32_t>(parse_integer(field->c_str()));
-    message.created_at = parse_timestamp((++field)->c_str());
-    read_text(message.extra1, *++field);
-    read_text(message.extra2, *++field);
-    read_text(message.extra3, *++field);
-    read_text(message.extra4, *++field);
+    message.msg_id = EventId{row.integer()};
+    message.batch_id = BatchId{row.integer()};
+    row.text_into(message.type);
+    row.text_into(message.payload);
+    message.retry_count = row.optional_int32();
+    message.created_at = row.binary_time();
+    row.text_into(message.extra1);
+    row.text_into(message.extra2);
+    row.text_into(message.extra3);
+    row.text_into(message.extra4);
   });
   return messages;
 }
 
 std::optional<std::int64_t> read_int64(const pqxx::result& result) {
   std::optional<std::int64_t> value;
-  for_each_row(result, [&](auto field) {
-    if (!field->is_null()) value = parse_integer(field->c_str());
-  });
+  for_each_row(result, [&](auto field) { value = RowReader{field}.optional_integer(); });
   return value;
 }
 

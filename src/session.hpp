@@ -13,6 +13,10 @@
 #include "pqxx_compat.hpp"
 #include "sql.hpp"
 
+namespace pgque {
+struct ClientOptions;
+}
+
 namespace pgque::detail {
 
 struct SessionOptions {
@@ -20,6 +24,9 @@ struct SessionOptions {
   std::chrono::seconds connect_timeout{10};
   const char* application_name = "pgque";
 };
+
+// Checks them.
+SessionOptions session_options(const ClientOptions& options);
 
 class Session {
  public:

@@ -17,10 +17,6 @@ namespace detail {
 
 namespace {
 
-// "pgqu" and "tick" in ASCII: the advisory lock by which the tickers of a database agree on the active one.
-constexpr std::int64_t lock_class = 0x70677175;
-constexpr std::int64_t lock_object = 0x7469636B;
-
 using std::chrono::milliseconds;
 
 void check(const TickerOptions& options) {
@@ -140,7 +136,8 @@ void TickerImpl::serve(const std::shared_ptr<Session>& session, const std::funct
 }
 
 bool TickerImpl::try_lead(Executor& executor) {
-  return read_int64(executor.run(sql::try_leader_lock, {lock_class, lock_object}, {"become the active ticker"})) == 1;
+  return read_int64(executor.run(sql::try_leader_lock, {sql::leader_lock_class, sql::leader_lock_object},
+                                 {"become the active ticker"})) == 1;
 }
 
 void TickerImpl::lower_max_lag(Executor& executor) {

@@ -108,6 +108,9 @@ struct ConsumerOptions {
   /// never, whatever the server's own setting, because being ended there means handling the whole batch again. At most
   /// 2147483647 ms.
   std::chrono::milliseconds idle_in_transaction_timeout{0};
+  /// Make `start()` return once nothing is left to receive, for jobs that run now and then, and for tests. Messages
+  /// that were not ticked yet and retries that are not due do not count. Default false: wait for more.
+  bool until_drained = false;
 };
 
 /// What a consumer is doing.

@@ -4,8 +4,10 @@
 /// Everything except the opt-in headers: `pgque/json.hpp` (nlohmann_json), `pgque/pqxx.hpp` (libpqxx), and
 /// `pgque/buffered_producer.hpp`, whose `<future>` costs more time than all of this.
 
+#include <pgque/admin.hpp>
 #include <pgque/client.hpp>
 #include <pgque/consumer.hpp>
+#include <pgque/doctor.hpp>
 #include <pgque/error.hpp>
 #include <pgque/log.hpp>
 #include <pgque/message.hpp>

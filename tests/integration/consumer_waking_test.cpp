@@ -257,5 +257,23 @@ TEST_F(ConsumerTest, WaitsOnDescriptorsAboveThoseOfSelect) {
   EXPECT_EQ(running.error(), nullptr);
 }
 
+using ConsumerDrainTest = ConsumerTest;
+
+TEST_F(ConsumerDrainTest, EndsWhenDrainedIfToldTo) {
+  publish_numbers(3);
+  queue().empty_tick();
+  publish("3");
+  auto draining = options();
+  draining.until_drained = true;
+  Seen seen;
+  Consumer consumer{dsn(), draining};
+  consumer.on("*", seen.handler());
+  consumer.start();
+  EXPECT_EQ(seen.payloads(), numbers(4));
+  EXPECT_EQ(consumer.stats().batches, 2U);
+  consumer.start();
+  EXPECT_EQ(seen.size(), 4U);
+}
+
 }  // namespace
 }  // namespace pgque::test

@@ -49,6 +49,8 @@ select attname, atttypid::regtype, attnotnull from pg_attribute where attrelid =
 select attname, atttypid::regtype, attnotnull from pg_attribute where attrelid = 'pgque.retry_queue'::regclass and attnum > 0 order by attnum;
 select attname, atttypid::regtype, attnotnull from pg_attribute where attrelid = 'pgque.subscription'::regclass and attnum > 0 order by attnum;
 select attname, atttypid::regtype, attnotnull from pg_attribute where attrelid = 'pgque.tick'::regclass and attnum > 0 order by attnum;
+select attname, atttypid::regtype, attnotnull from pg_attribute where attrelid = 'pgque.config'::regclass and attnum > 0 order by attnum;
+select to_jsonb(config) - 'installed_at' from pgque.config;
 select role, rel, has_table_privilege(role, 'pgque.' || rel, 'select') as reads, has_table_privilege(role, 'pgque.' || rel, 'insert') as writes
 from unnest('{chk_none,chk_reader,chk_writer,chk_admin}'::text[]) role,
      unnest('{queue,tick,subscription,consumer,retry_queue,dead_letter,config}'::text[]) rel order by 1, 2;

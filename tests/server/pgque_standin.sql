@@ -38,6 +38,9 @@ create schema if not exists pgque;
 
 create table if not exists pgque.config (
   singleton      boolean primary key default true check (singleton),
+  ticker_job_id  bigint,
+  maint_job_id   bigint,
+  scheduler      text check (scheduler in ('pg_cron', 'pg_timetable')),
   tick_period_ms integer not null default 100,
   installed_at   timestamptz not null default clock_timestamp()
 );

@@ -339,5 +339,14 @@ TEST(ConsumerMachine, NamesItsOutcomesAndActions) {
   EXPECT_EQ(to_string(static_cast<Action>(99)), "unknown");
 }
 
+TEST(ConsumerMachine, StopsWhenDrainedIfToldTo) {
+  ConsumerMachine machine{Backoff{{100ms, 1000ms}, 1}, true};
+  machine.next(Outcome::begun, StopLevel::none);
+  EXPECT_EQ(machine.next(Outcome::connected, StopLevel::none).action, Action::receive);
+  EXPECT_EQ(machine.next(Outcome::nothing, StopLevel::none).action, Action::look_ahead);
+  EXPECT_EQ(machine.next(Outcome::more_windows, StopLevel::none).action, Action::receive);
+  EXPECT_EQ(machine.next(Outcome::drained, StopLevel::none).action, Action::stop);
+}
+
 }  // namespace
 }  // namespace pgque::test

@@ -70,6 +70,7 @@ pqxx::sql_error sql_error(const char* sqlstate, const std::string& message) {
 constexpr const char* no_advice = "";
 constexpr const char* subscribe_first = "no such queue, or the consumer is not subscribed to it: call subscribe()";
 constexpr const char* not_installed = "PgQue is not installed in this database, or is too old: load pgque.sql";
+constexpr const char* unsubscribe_first = "unsubscribe them first, or drop the queue with its consumers";
 constexpr const char* go_to_primary = "the server is read-only: connect to the primary";
 
 struct Row {
@@ -105,7 +106,7 @@ const Row rows[] = {
     {"P0001", "No such event queue", typeid(QueueNotFound)},
     {"P0001", "Invalid NULL value"},
     {"P0001", "queue name too long: 58 bytes (max 57). pg_notify channel 'pgque_<queue_name>' must fit in 63 bytes."},
-    {"P0001", "cannot drop queue, consumers still attached"},
+    {"P0001", "cannot drop queue, consumers still attached", typeid(Error), false, unsubscribe_first},
     {"P0001", "cannot unregister cooperative main consumer with registered subconsumers"},
     {"P0001", "cannot change parameter \"boguss\""},
     {"P0001", "cannot change parameter \"disable_inserts\""},

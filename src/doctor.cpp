@@ -1,0 +1,484 @@
+#include <pgque/doctor.hpp>
+
+#include <algorithm>
+#include <cctype>
+#include <cstdlib>
+#include <random>
+
+#include <pgque/error.hpp>
+
+#include "admin_impl.hpp"
+#include "doctor_impl.hpp"
+#include "error_map.hpp"
+#include "executor.hpp"
+#include "in_words.hpp"
+#include "limits.hpp"
+#include "row.hpp"
+#include "session.hpp"
+#include "wakeup.hpp"
+
+namespace pgque {
+
+namespace detail {
+
+namespace {
+
+using std::chrono::microseconds;
+using std::chrono::seconds;
+
+// A scheduler that works is never later than this by itself.
+constexpr seconds tick_slack{15};
+// A queue with a single tick gets the next one at once.
+constexpr seconds first_tick_slack{5};
+constexpr seconds retry_slack{60};
+
+std::string literal(std::string_view text) {
+  std::string out = "'";
+  for (const char c : text) out += c == '\'' ? std::string{"''"} : std::string{c};
+  return out += '\'';
+}
+
+std::string identifier(std::string_view text) {
+  const bool plain = !text.empty() && (std::isdigit(static_cast<unsigned char>(text[0])) == 0) &&
+                     std::all_of(text.begin(), text.end(),
+                                 [](char c) { return c == '_' || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); });
+  if (plain) return std::string{text};
+  std::string out = "\"";
+  for (const char c : text) out += c == '"' ? std::string{"\"\""} : std::string{c};
+  return out += '"';
+}
+
+std::string count(std::int64_t number, const char* noun) {
+  return std::to_string(number) + ' ' + noun + (number == 1 ? "" : "s");
+}
+
+// Whether the version begins with something below 0.2.
+bool is_old(const std::string& version) {
+  return version.substr(0, 4) == "0.0." || version.substr(0, 4) == "0.1.";
+}
+
+class Judge {
+ public:
+  Judge(const Observations& seen, const DiagnoseOptions& options) : seen_{seen}, options_{options} {}
+
+  std::vector<Finding> findings() {
+    server();
+    if (install()) {
+      grants();
+      if (!seen_.visible) return std::move(findings_);
+      ticker();
+      for (const auto& queue : seen_.queues) look_at(queue);
+      for (const auto& letters : seen_.dead_letters) look_at(letters);
+    }
+    std::stable_sort(findings_.begin(), findings_.end(),
+                     [](const Finding& a, const Finding& b) { return a.severity > b.severity; });
+    return std::move(findings_);
+  }
+
+ private:
+  Finding& add(Severity severity, std::string code, std::string fact, std::string consequence, std::string remedy) {
+    findings_.push_back(
+        {severity, std::move(code), {}, {}, std::move(fact), std::move(consequence), std::move(remedy)});
+    return findings_.back();
+  }
+
+  void server() {
+    if (seen_.standby || seen_.read_only) {
+      add(Severity::error, "read_only_server",
+          seen_.standby ? "the server is a standby" : "the session is read-only (transaction_read_only is on)",
+          "nothing can be sent, received or acknowledged here, and a standby cannot LISTEN",
+          "connect to the primary; with several hosts in the DSN, add target_session_attrs=read-write");
+    }
+    if (seen_.standby) return;  // nobody can LISTEN there, with or without a pooler
+    if (!seen_.notified) {
+      add(Severity::warning, "listen_unavailable",
+          std::string{"a notification sent to this very connection did not arrive"} +
+              (seen_.pooler ? "; there is a connection pooler in between" : ""),
+          "consumers are not woken, and notice new messages only at their next poll, 30 s by default",
+          "give consumers a direct connection for LISTEN (ConsumerOptions::listen_dsn), or session pooling");
+    } else if (seen_.pooler) {
+      add(Severity::notice, "pooler", "there is a connection pooler in between",
+          "in transaction mode a notification may miss its consumer, and neither prepared statements nor a Ticker work",
+          "use session mode, or ConsumerOptions::pooled with listen_dsn; connect the ticker directly");
+    }
+  }
+
+  // Whether there is anything more to look at.
+  bool install() {
+    if (!seen_.installed) {
+      add(Severity::error, "not_installed", "the database " + literal(seen_.database) + " has no schema pgque",
+          "nothing can be sent or received",
+          "\\i pgque.sql, as a superuser or the database's owner; or connect to the right "
+          "database");
+      return false;
+    }
+    if (is_old(seen_.version) || !seen_.missing.empty()) {
+      add(Severity::error, "too_old",
+          "PgQue " + (seen_.version.empty() ? std::string{"of unknown version"} : seen_.version) + " is installed" +
+              (seen_.missing.empty() ? "" : ", without " + seen_.missing),
+          "this library needs PgQue 0.2 or later; calls will fail", "load the pgque.sql of 0.2 or later");
+    }
+    return true;
+  }
+
+  void grants() {
+    if (!seen_.reader && !seen_.writer) {
+      add(Severity::error, "no_grants",
+          "the role " + literal(seen_.user) + " is granted neither pgque_reader nor pgque_writer",
+          "it can neither send nor receive: its calls fail with SQLSTATE 42501",
+          "grant pgque_reader, pgque_writer to " + identifier(seen_.user) + ';');
+    } else if (!seen_.reader) {
+      add(Severity::notice, "limited_view", "the role " + literal(seen_.user) + " is not granted pgque_reader",
+          "it cannot receive, and dead letters, PgQue's version and its scheduler were not looked at",
+          "grant pgque_reader to " + identifier(seen_.user) + ';');
+    }
+  }
+
+  static bool to_be_ticked(const QueueState& queue) { return !queue.paused && !queue.external_ticker; }
+  static microseconds longest_gap(const QueueState& queue) {
+    return std::max(queue.max_lag, queue.idle_period) + tick_slack;
+  }
+  static bool ticked_lately(const QueueState& queue) {
+    return to_be_ticked(queue) && queue.ticks > 1 && queue.tick_age <= longest_gap(queue);
+  }
+
+  void ticker() {
+    scheduled_ = seen_.ticker || !seen_.scheduler.empty();
+    const bool ticks = std::any_of(seen_.queues.begin(), seen_.queues.end(), ticked_lately);
+    nobody_ticks_ = !scheduled_ && !ticks;
+    if (nobody_ticks_) {
+      add(Severity::error, "no_ticker",
+          "neither PgQue's own scheduler nor a Ticker is active, and no queue was ticked lately",
+          "messages can be sent but are never delivered, and retries never come back",
+          "run `pgque tick`, or a pgque::Ticker in a service; or, with pg_cron: select pgque.start();");
+    } else if (!scheduled_) {
+      add(Severity::notice, "unknown_scheduler",
+          "queues are ticked, but neither by PgQue's own scheduler nor by a Ticker",
+          "whether retries come back and tables are rotated depends on it",
+          "make sure that it also calls pgque.maint_retry_events() until 0, pgque.maint() and "
+          "pgque.maint_rotate_tables_step2()");
+    }
+    if (seen_.queues.empty()) {
+      add(Severity::notice, "no_queues", "there is no queue", "every send fails",
+          "select pgque.create_queue('orders');");
+    }
+  }
+
+  void look_at(const QueueState& queue) {
+    const auto name = literal(queue.name);
+    const auto about = [&](Finding& finding) -> Finding& {
+      finding.queue = queue.name;
+      return finding;
+    };
+    if (queue.paused) {
+      about(add(Severity::warning, "queue_paused", "the ticker of queue " + name + " is paused",
+                "what is sent to it is stored but not delivered",
+                "select pgque.set_queue_config(" + name + ", 'ticker_paused', 'false');"));
+    } else if (queue.external_ticker) {
+      about(add(
+          Severity::notice, "external_ticker",
+          "the ticks of queue " + name + " come from another system, the latest " + in_words(queue.tick_age) + " ago",
+          "nothing is delivered unless that system sends ticks",
+          "select pgque.set_queue_config(" + name + ", 'external_ticker', 'false'); -- if that is not wanted"));
+    } else {
+      look_at_ticks(queue);
+    }
+    if (queue.inserts_disabled) {
+      about(add(Severity::warning, "inserts_disabled", "queue " + name + " takes no events",
+                "every send fails with \"Insert into queue disallowed\"",
+                "update pgque.queue set queue_disable_insert = false where queue_name = " + name + ';'));
+    }
+    if (queue.consumers == 0) {
+      about(add(Severity::notice, "no_consumers", "nobody is subscribed to queue " + name,
+                "what is sent now is never delivered: a consumer starts at the latest tick",
+                "select pgque.subscribe(" + name + ", 'my_consumer');"));
+    }
+    if (!nobody_ticks_ && (queue.due_retries > 10 || queue.retries_overdue > retry_slack)) {
+      about(add(
+          Severity::warning, "retries_waiting",
+          std::to_string(queue.due_retries) + (queue.due_retries == 1 ? " retry" : " retries") + " of queue " + name +
+              (queue.due_retries == 1 ? " is" : " are") + " due, the oldest for " + in_words(queue.retries_overdue),
+          seen_.ticker ? "they come late"
+                       : "they come late: one call of maint_retry_events() moves ten, and PgQue's own schedule "
+                         "calls it every 30 s",
+          "run `pgque tick`, which calls it until none is left; or call select pgque.maint_retry_events(); until 0"));
+    }
+    look_at_consumers(queue);
+  }
+
+  void look_at_ticks(const QueueState& queue) {
+    if (nobody_ticks_) return;
+    const auto name = literal(queue.name);
+    const bool never = queue.ticks < 2 && queue.tick_age > first_tick_slack;
+    if (never || queue.tick_age > longest_gap(queue)) {
+      add(Severity::error, "queue_not_ticked",
+          "the latest tick of queue " + name + " was made " + in_words(queue.tick_age) + " ago" +
+              (never ? ", when it was created" : ""),
+          "what was sent since then is not delivered",
+          seen_.ticker || seen_.scheduler.empty()
+              ? "see whether the ticker logs errors"
+              : "see whether the jobs of " + seen_.scheduler + " run; select pgque.start(); schedules them anew")
+          .queue = queue.name;
+    }
+    if (queue.max_lag > options_.slow_tick) {
+      add(Severity::notice, "slow_ticks",
+          "queue " + name + " is ticked " + in_words(queue.max_lag) + " after the last tick (ticker_max_lag)",
+          "expect messages to wait up to " + in_words(queue.max_lag) +
+              ", half of it in the median, before they are "
+              "delivered",
+          "select pgque.set_queue_config(" + name + ", 'ticker_max_lag', '100 milliseconds');")
+          .queue = queue.name;
+    }
+  }
+
+  void look_at_consumers(const QueueState& queue) {
+    const auto name = literal(queue.name);
+    bool blamed = false;
+    for (const auto& consumer : seen_.consumers) {
+      if (consumer.queue != queue.name) continue;
+      auto* finding = look_at(consumer, queue);
+      if (!finding) continue;
+      blamed = true;
+      finding->queue = queue.name;
+      finding->consumer = consumer.name;
+    }
+    const bool overdue = queue.rotated_ago > 2 * queue.rotation_period + std::chrono::minutes{5};
+    if (!overdue || blamed || nobody_ticks_) return;
+    add(Severity::warning, "rotation_stalled",
+        "the tables of queue " + name + " were last rotated " + in_words(queue.rotated_ago) +
+            " ago, the period being " + in_words(queue.rotation_period) +
+            (queue.rotation_half_done ? "; the second step is missing" : ""),
+        "its events are not removed, and the tables grow",
+        "run `pgque tick`, or call regularly, each in a transaction of its own: select pgque.maint(); select "
+        "pgque.maint_rotate_tables_step2();")
+        .queue = queue.name;
+  }
+
+  // What the queue's rotation suffers from a consumer that does not move on.
+  static std::string blocked_rotation(const QueueState& queue) {
+    if (queue.rotated_ago > queue.rotation_period) {
+      return "the queue's tables are not rotated, for " + in_words(queue.rotated_ago) + " instead of " +
+             in_words(queue.rotation_period) + ", and grow";
+    }
+    return "the queue's tables will not be rotated when it is time, in " +
+           in_words(queue.rotation_period - queue.rotated_ago) + ", and grow from then on";
+  }
+
+  Finding* look_at(const ConsumerState& consumer, const QueueState& queue) {
+    const auto name = literal(consumer.name);
+    const auto on_queue = name + " on queue " + literal(queue.name);
+    const auto unsubscribe = "select pgque.unsubscribe(" + literal(queue.name) + ", " + name +
+                             "); -- if it is gone for good; deletes its retries, and its dead letters with its last "
+                             "subscription";
+    if (consumer.batch && consumer.silent > options_.stuck_after) {
+      const auto batch = std::to_string(*consumer.batch);
+      if (consumer.role == ConsumerRole::subconsumer) {
+        const auto worker = consumer.name.substr(std::min(consumer.name.size(), consumer.group.size() + 1));
+        return &add(
+            Severity::error, "stale_subconsumer",
+            "the worker " + on_queue + " holds batch " + batch + " and gave no sign of life for " +
+                in_words(consumer.silent),
+            "the messages of that batch are not delivered to the others; " + blocked_rotation(queue),
+            "give the workers a dead_interval, so that they take over; or select pgque.unsubscribe_subconsumer(" +
+                literal(queue.name) + ", " + literal(consumer.group) + ", " + literal(worker) +
+                ", 1); -- puts its messages up for retry");
+      }
+      return &add(Severity::error, "stuck_batch",
+                  "consumer " + on_queue + " has kept batch " + batch + " open for " + in_words(consumer.silent),
+                  "it receives nothing after that batch; " + blocked_rotation(queue),
+                  "start it again, or see what its handler waits for; or " + unsubscribe);
+    }
+    if (!consumer.batch && consumer.role != ConsumerRole::subconsumer && consumer.behind > options_.stuck_after) {
+      return &add(Severity::warning, "consumer_behind",
+                  "consumer " + on_queue + " is " + in_words(consumer.behind) +
+                      " behind the latest tick, and was seen " + in_words(consumer.silent) + " ago",
+                  "it does not run, or is too slow; " + blocked_rotation(queue), "start it; or " + unsubscribe);
+    }
+    return nullptr;
+  }
+
+  void look_at(const DeadLetterState& letters) {
+    if (letters.count == 0) return;
+    const auto name = literal(letters.queue);
+    const bool growing = letters.recent > 0;
+    add(growing ? Severity::warning : Severity::notice, growing ? "dead_letters_growing" : "dead_letters",
+        "queue " + name + " has " + count(letters.count, "dead letter") +
+            (growing ? ", " + std::to_string(letters.recent) + " of them of the last " + in_words(options_.recent)
+                     : ""),
+        "these messages were given up after their last retry and are not delivered any more",
+        "select * from pgque.dlq_inspect(" + name +
+            "); -- tells why; replay with pgque.dlq_replay(dl_id), which sends to all consumers of the queue")
+        .queue = letters.queue;
+  }
+
+  const Observations& seen_;
+  const DiagnoseOptions& options_;
+  bool scheduled_ = false;
+  bool nobody_ticks_ = false;
+  std::vector<Finding> findings_;
+};
+
+// Whether a notification sent by this connection reaches it.
+bool notification_arrives(Session& session, Executor& executor) {
+  const Operation operation{"listen"};
+  const auto channel = "pgque_doctor_" + std::to_string(std::random_device{}());
+  bool arrived = false;
+  auto& connection = session.idle_connection(operation);
+  try {
+    // Outlived by nothing: the connection ends with the diagnosis.
+    const Listener listener{connection, channel, [&] { arrived = true; }};
+    executor.run(sql::notify, {channel}, operation);
+    const Wakeup nobody;
+    const auto deadline = std::chrono::steady_clock::now() + seconds{2};
+    while (!arrived) {
+      connection.get_notifs();
+      if (arrived) break;
+      if (nobody.wait(connection.sock(), deadline) == Wakeup::Woken::timeout) break;
+    }
+    return arrived;
+  } catch (const Error&) {
+    throw;
+  } catch (const std::exception& error) {
+    if (!connection.is_open()) throw_mapped(error, {operation, Role::none, false});
+    return false;
+  }
+}
+
+class Examination {
+ public:
+  Examination(std::string_view dsn, const DiagnoseOptions& options)
+      : options_{options}, session_{connect(dsn, options)}, executor_{session_} {}
+
+  Observations observe() {
+    server();
+    if (!seen_.installed) return std::move(seen_);
+    install();
+    if (!seen_.visible) return std::move(seen_);
+    if (seen_.reader) {
+      each(sql::server_version, {}, [&](auto row) { seen_.version = row.text_or_empty(); });
+      each(sql::doctor_config, {}, [&](auto row) { seen_.scheduler = row.text_or_empty(); });
+      each(sql::doctor_dead_letters, {std::int64_t{options_.recent.count()}}, [&](auto row) {
+        auto& letters = seen_.dead_letters.emplace_back();
+        letters.queue = row.text_or_empty();
+        letters.count = row.integer();
+        letters.recent = row.integer();
+      });
+    }
+    each(sql::doctor_ticker, {sql::leader_lock_class, sql::leader_lock_object},
+         [&](auto row) { seen_.ticker = row.boolean(); });
+    queues();
+    consumers();
+    return std::move(seen_);
+  }
+
+ private:
+  static std::shared_ptr<Session> connect(std::string_view dsn, const DiagnoseOptions& options) {
+    SessionOptions session_options;
+    session_options.prepared_statements = false;  // there may be a pooler
+    session_options.connect_timeout = options.connect_timeout;
+    session_options.application_name = "pgque doctor";
+    return Session::connect(dsn, session_options);
+  }
+
+  template <class Visit>
+  void each(const Statement& statement, Params params, const Visit& visit) {
+    for_each_row(executor_.run(statement, params, {"diagnose"}), [&](auto field) { visit(RowReader{field}); });
+  }
+
+  void server() {
+    std::int64_t pid = 0;
+    each(sql::doctor_server, {}, [&](auto row) {
+      seen_.user = row.text_or_empty();
+      seen_.database = row.text_or_empty();
+      seen_.standby = row.boolean();
+      seen_.read_only = row.boolean();
+      pid = row.integer();
+      seen_.installed = row.boolean();
+    });
+    seen_.pooler = pid != backend_pid(session_->connection());
+    if (!seen_.standby) seen_.notified = notification_arrives(*session_, executor_);
+  }
+
+  void install() {
+    try {
+      each(sql::doctor_install, {}, [&](auto row) {
+        seen_.missing = row.text_or_empty();
+        seen_.reader = row.boolean();
+        seen_.writer = row.boolean();
+        seen_.admin = row.boolean();
+      });
+    } catch (const Error& error) {
+      if (error.sqlstate() != "42501") throw;
+      seen_.visible = false;
+    }
+  }
+
+  void queues() {
+    each(sql::doctor_queues, {}, [&](auto row) {
+      auto& queue = seen_.queues.emplace_back();
+      queue.name = row.text_or_empty();
+      queue.paused = row.boolean();
+      queue.external_ticker = row.boolean();
+      queue.inserts_disabled = row.boolean();
+      queue.max_lag = row.duration();
+      queue.idle_period = row.duration();
+      queue.rotation_period = row.duration();
+      queue.rotated_ago = row.duration();
+      queue.rotation_half_done = row.boolean();
+      queue.ticks = row.integer();
+      queue.tick_age = row.duration();
+      queue.consumers = row.integer();
+      queue.due_retries = row.integer();
+      queue.retries_overdue = row.duration();
+    });
+  }
+
+  void consumers() {
+    each(sql::doctor_consumers, {}, [&](auto row) {
+      auto& consumer = seen_.consumers.emplace_back();
+      consumer.queue = row.text_or_empty();
+      consumer.name = row.text_or_empty();
+      consumer.role = consumer_role(row.text_or_empty());
+      consumer.group = row.text_or_empty();
+      consumer.batch = row.optional_integer();
+      consumer.silent = row.duration();
+      consumer.behind = row.duration();
+    });
+  }
+
+  const DiagnoseOptions& options_;
+  std::shared_ptr<Session> session_;
+  AutocommitExecutor executor_;
+  Observations seen_;
+};
+
+}  // namespace
+
+std::vector<Finding> judge(const Observations& seen, const DiagnoseOptions& options) {
+  return Judge{seen, options}.findings();
+}
+
+}  // namespace detail
+
+std::string_view to_string(Severity severity) noexcept {
+  switch (severity) {
+    case Severity::notice:
+      return "notice";
+    case Severity::warning:
+      return "warning";
+    case Severity::error:
+      return "error";
+  }
+  return "unknown";
+}
+
+std::vector<Finding> diagnose(std::string_view dsn, const DiagnoseOptions& options) {
+  using std::chrono::milliseconds;
+  detail::check_duration("stuck_after", options.stuck_after, milliseconds{1000}, detail::longest_wait);
+  detail::check_duration("recent", options.recent, milliseconds{1000}, detail::longest_wait);
+  detail::check_duration("slow_tick", options.slow_tick, milliseconds{1}, detail::longest_wait);
+  detail::check_duration("connect_timeout", options.connect_timeout, milliseconds{0}, detail::longest_wait);
+  return detail::judge(detail::Examination{dsn, options}.observe(), options);
+}
+
+}  // namespace pgque

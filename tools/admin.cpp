@@ -1,0 +1,318 @@
+// Queues, consumers, dead letters, doctor, status: what is asked and answered once.
+
+#include <algorithm>
+#include <cstdio>
+#include <iostream>
+#include <string>
+
+#include <unistd.h>
+#include <pgque/client.hpp>
+#include <pgque/doctor.hpp>
+
+#include "command.hpp"
+#include "json.hpp"
+#include "output.hpp"
+
+namespace pgque::tool {
+
+namespace {
+
+std::string yes_no(bool value) {
+  return value ? "yes" : "no";
+}
+
+// What a change did: a sentence for a person, an object for a program.
+int done(const Common& common, const std::string& sentence, const Json& json) {
+  if (common.json) {
+    print_json(json);
+  } else {
+    print_line(sentence);
+  }
+  return success;
+}
+
+Json to_json(const QueueInfo& info) {
+  return {{"queue", info.queue},
+          {"paused", info.paused},
+          {"external_ticker", info.external_ticker},
+          {"inserts_disabled", info.inserts_disabled},
+          {"last_tick", number_or_null(info.last_tick)},
+          {"ticker_lag_seconds", seconds_or_null(info.ticker_lag)},
+          {"new_events", number_or_null(info.new_events)},
+          {"events_per_second", info.events_per_second ? Json(*info.events_per_second) : Json(nullptr)},
+          {"ticker_max_count", info.ticker_max_count},
+          {"ticker_max_lag_seconds", in_seconds(info.ticker_max_lag)},
+          {"ticker_idle_period_seconds", in_seconds(info.ticker_idle_period)},
+          {"max_retries", number_or_null(info.max_retries)},
+          {"rotation_period_seconds", in_seconds(info.rotation_period)},
+          {"rotated_at", iso_time(info.rotated_at)},
+          {"tables", info.tables},
+          {"current_table", info.current_table},
+          {"note", name_or_null(info.note)}};
+}
+
+Json to_json(const ConsumerInfo& info) {
+  return {{"queue", info.queue},
+          {"consumer", info.consumer},
+          {"role", std::string{to_string(info.role)}},
+          {"group", name_or_null(info.group)},
+          {"lag_seconds", seconds_or_null(info.lag)},
+          {"last_seen_seconds", in_seconds(info.last_seen)},
+          {"last_tick", number_or_null(info.last_tick)},
+          {"current_batch", number_or_null(info.current_batch)},
+          {"open_batch_seconds", seconds_or_null(info.open_batch_age)},
+          {"pending_events", number_or_null(info.pending_events)}};
+}
+
+Json to_json(const DeadLetter& letter) {
+  return {{"dead_letter_id", static_cast<std::int64_t>(letter.id)},
+          {"queue", letter.queue},
+          {"consumer", letter.consumer},
+          {"time", iso_time(letter.time)},
+          {"reason", text_or_null(letter.reason)},
+          {"msg_id", static_cast<std::int64_t>(letter.event_id)},
+          {"created_at", iso_time(letter.created_at)},
+          {"retry_count", number_or_null(letter.retry_count)},
+          {"type", text_or_null(letter.type)},
+          {"payload", text_or_null(letter.payload)},
+          {"extra1", text_or_null(letter.extra1)},
+          {"extra2", text_or_null(letter.extra2)},
+          {"extra3", text_or_null(letter.extra3)},
+          {"extra4", text_or_null(letter.extra4)}};
+}
+
+std::string cut(std::string text, std::size_t longest) {
+  if (text.size() <= longest) return text;
+  while (longest > 0 && (static_cast<unsigned char>(text[longest]) & 0xC0U) == 0x80) --longest;
+  return text.substr(0, longest) + "...";
+}
+
+}  // namespace
+
+int list_queues(const Common& common, const std::string& queue) {
+  Admin admin{common.dsn};
+  const auto infos = queue.empty() ? admin.queues() : std::vector<QueueInfo>{admin.queue(queue)};
+  if (common.json) {
+    auto json = Json::array();
+    for (const auto& info : infos) json.push_back(to_json(info));
+    print_json(json);
+    return success;
+  }
+  Table table{{"QUEUE", ">LAST TICK", ">TICK AGE", ">NEW EVENTS", ">MAX LAG", ">MAX COUNT", ">RETRIES", "PAUSED",
+               "ROTATED (UTC)"}};
+  for (const auto& info : infos) {
+    table.add({info.queue, or_dash(info.last_tick), in_words(info.ticker_lag), or_dash(info.new_events),
+               in_words(info.ticker_max_lag), std::to_string(info.ticker_max_count),
+               info.max_retries ? std::to_string(*info.max_retries) : "5 (default)",
+               info.external_ticker ? "external" : yes_no(info.paused), short_time(info.rotated_at)});
+  }
+  print(table.text());
+  if (!infos.empty() && !infos.front().note.empty()) complain(infos.front().note);
+  return success;
+}
+
+int create_queue(const Common& common, const std::string& queue, const QueueSettings& settings) {
+  const bool created = Admin{common.dsn}.create_queue(queue, settings);
+  return done(common,
+              "queue " + printable(queue) + (created ? " created" : " exists already; its settings were applied"),
+              {{"queue", queue}, {"created", created}});
+}
+
+int drop_queue(const Common& common, const std::string& queue, bool force) {
+  Admin{common.dsn}.drop_queue(queue, force);
+  return done(common, "queue " + printable(queue) + " dropped", {{"queue", queue}, {"dropped", true}});
+}
+
+int set_queue(const Common& common, const std::string& queue, const QueueSettings& settings) {
+  Admin admin{common.dsn};
+  admin.configure_queue(queue, settings);
+  return done(common, "queue " + printable(queue) + " configured", {{"queue", queue}, {"configured", true}});
+}
+
+int list_consumers(const Common& common, const std::string& queue) {
+  Admin admin{common.dsn};
+  const auto infos = queue.empty() ? admin.consumers() : admin.consumers(queue);
+  if (common.json) {
+    auto json = Json::array();
+    for (const auto& info : infos) json.push_back(to_json(info));
+    print_json(json);
+    return success;
+  }
+  Table table{{"QUEUE", "CONSUMER", "ROLE", ">LAG", ">LAST SEEN", ">PENDING", ">BATCH", ">OPEN FOR"}};
+  for (const auto& info : infos) {
+    table.add({info.queue, info.consumer, std::string{to_string(info.role)}, in_words(info.lag),
+               in_words(info.last_seen), or_dash(info.pending_events), or_dash(info.current_batch),
+               in_words(info.open_batch_age)});
+  }
+  print(table.text());
+  return success;
+}
+
+int subscribe(const Common& common, const SubscribeOptions& options) {
+  bool created = false;
+  if (options.at) {
+    created = Admin{common.dsn}.subscribe_at(options.queue, options.consumer, TickId{*options.at});
+  } else if (!options.subconsumer.empty()) {
+    created = Client{common.dsn}.subscribe_subconsumer(options.queue, options.consumer, options.subconsumer);
+  } else {
+    created = Client{common.dsn}.subscribe(options.queue, options.consumer);
+  }
+  const auto who = printable(options.consumer + (options.subconsumer.empty() ? "" : '.' + options.subconsumer));
+  return done(common,
+              who +
+                  (created      ? " subscribed to "
+                   : options.at ? " was subscribed already, and was moved, on "
+                                : " was subscribed already to ") +
+                  printable(options.queue),
+              {{"queue", options.queue}, {"consumer", who}, {"created", created}});
+}
+
+int unsubscribe(const Common& common, const SubscribeOptions& options) {
+  Client client{common.dsn};
+  const bool removed =
+      options.subconsumer.empty()
+          ? client.unsubscribe(options.queue, options.consumer)
+          : client.unsubscribe_subconsumer(options.queue, options.consumer, options.subconsumer,
+                                           options.retry_batch ? BatchHandling::retry : BatchHandling::refuse);
+  const auto who = printable(options.consumer + (options.subconsumer.empty() ? "" : '.' + options.subconsumer));
+  done(common, who + (removed ? " unsubscribed from " : " is not subscribed to ") + printable(options.queue),
+       {{"queue", options.queue}, {"consumer", who}, {"removed", removed}});
+  return removed ? success : failure;
+}
+
+int count_dead_letters(const Common& common) {
+  const auto counts = Admin{common.dsn}.count_dead_letters();
+  if (common.json) {
+    auto json = Json::array();
+    for (const auto& count : counts) {
+      json.push_back({{"queue", count.queue},
+                      {"consumer", count.consumer},
+                      {"count", count.count},
+                      {"oldest", iso_time(count.oldest)},
+                      {"newest", iso_time(count.newest)}});
+    }
+    print_json(json);
+    return success;
+  }
+  Table table{{"QUEUE", "CONSUMER", ">COUNT", "OLDEST (UTC)", "NEWEST (UTC)"}};
+  for (const auto& count : counts) {
+    table.add(
+        {count.queue, count.consumer, std::to_string(count.count), short_time(count.oldest), short_time(count.newest)});
+  }
+  print(table.text());
+  return success;
+}
+
+int list_dead_letters(const Common& common, const std::string& queue, std::int32_t limit) {
+  Admin admin{common.dsn};
+  std::int32_t seen = 0;
+  const auto visit = [&](const auto& show) {
+    admin.for_each_dead_letter(queue, [&](const DeadLetter& letter) {
+      show(letter);
+      return ++seen != limit;
+    });
+  };
+  if (common.json) {
+    // One per line, because there may be more than fit into memory.
+    visit([](const DeadLetter& letter) { print_line(to_json(letter).dump()); });
+    return success;
+  }
+  Table table{{">ID", "TIME (UTC)", "CONSUMER", "TYPE", ">RETRIES", "REASON", "PAYLOAD"}};
+  visit([&](const DeadLetter& letter) {
+    table.add({to_string(letter.id), short_time(letter.time), letter.consumer, letter.type.value_or("NULL"),
+               std::to_string(letter.retry_count.value_or(0)), cut(letter.reason.value_or("-"), 60),
+               cut(letter.payload.value_or("NULL"), 60)});
+  });
+  print(table.text());
+  return success;
+}
+
+int replay_dead_letters(const Common& common, const ReplayOptions& options) {
+  constexpr const char* warning =
+      "a replayed dead letter is delivered to every consumer of its queue, also to those that have handled it";
+  if (!options.yes) {
+    if (!is_terminal(STDIN_FILENO)) {
+      complain(std::string{warning} + "; say --yes if that is wanted");
+      return usage;
+    }
+    complain(std::string{warning} + ". Go on? [y/N]");
+    std::string answer;
+    std::getline(std::cin, answer);
+    if (answer != "y" && answer != "yes") return failure;
+  }
+  Admin admin{common.dsn};
+  if (!options.queue.empty()) {
+    const auto result = admin.replay_dead_letters(options.queue);
+    done(common, std::to_string(result.replayed) + " replayed, " + std::to_string(result.failed) + " failed",
+         {{"replayed", result.replayed}, {"failed", result.failed}, {"first_error", text_or_null(result.first_error)}});
+    if (result.first_error) complain(*result.first_error);
+    return result.failed == 0 ? success : failure;
+  }
+  auto json = Json::array();
+  bool all = true;
+  for (const auto id : options.ids) {
+    const auto event = admin.replay_dead_letter(DeadLetterId{id});
+    all = all && event;
+    json.push_back({{"dead_letter_id", id}, {"msg_id", number_or_null(event)}});
+    if (!event) complain("there is no dead letter " + std::to_string(id));
+    if (event && !common.json) print_line(std::to_string(id) + " replayed as message " + to_string(*event));
+  }
+  if (common.json) print_json(json);
+  return all ? success : failure;
+}
+
+int purge_dead_letters(const Common& common, const std::string& queue, std::chrono::milliseconds older_than) {
+  const auto seconds = std::chrono::ceil<std::chrono::seconds>(older_than);
+  const auto purged = Admin{common.dsn}.purge_dead_letters(queue, seconds);
+  return done(common, std::to_string(purged) + " dead letters deleted", {{"queue", queue}, {"deleted", purged}});
+}
+
+int doctor(const Common& common, std::optional<std::chrono::milliseconds> stuck_after) {
+  DiagnoseOptions options;
+  if (stuck_after) options.stuck_after = std::chrono::ceil<std::chrono::seconds>(*stuck_after);
+  const auto findings = diagnose(common.dsn, options);
+  if (common.json) {
+    auto json = Json::array();
+    for (const auto& finding : findings) {
+      json.push_back({{"severity", std::string{to_string(finding.severity)}},
+                      {"code", finding.code},
+                      {"queue", name_or_null(finding.queue)},
+                      {"consumer", name_or_null(finding.consumer)},
+                      {"fact", finding.fact},
+                      {"consequence", finding.consequence},
+                      {"remedy", finding.remedy}});
+    }
+    print_json(json);
+  } else if (findings.empty()) {
+    print_line("Nothing was found that keeps messages from arriving.");
+  } else {
+    std::string text;
+    for (const auto& finding : findings) {
+      text += std::string{to_string(finding.severity)} + " [" + finding.code + "] " + printable(finding.fact) +
+              "\n  so:  " + printable(finding.consequence) + "\n  fix: " + printable(finding.remedy) + '\n';
+    }
+    print(text);
+  }
+  const auto worst = std::max_element(findings.begin(), findings.end(),
+                                      [](const Finding& a, const Finding& b) { return a.severity < b.severity; });
+  if (worst == findings.end() || worst->severity == Severity::notice) return success;
+  return worst->severity == Severity::warning ? warnings : errors;
+}
+
+int status(const Common& common) {
+  const auto lines = Admin{common.dsn}.status();
+  if (common.json) {
+    auto json = Json::array();
+    for (const auto& line : lines) {
+      json.push_back({{"component", line.component}, {"status", line.status}, {"detail", line.detail}});
+    }
+    print_json(json);
+    return success;
+  }
+  Table table{{"COMPONENT", "STATUS", "DETAIL"}};
+  for (const auto& line : lines) table.add({line.component, line.status, line.detail});
+  print(table.text());
+  return success;
+}
+
+}  // namespace pgque::tool

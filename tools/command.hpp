@@ -1,0 +1,101 @@
+#pragma once
+
+// The subcommands, apart from how their arguments are written. Each returns the exit status, or throws.
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <pgque/admin.hpp>
+
+namespace pgque::tool {
+
+// Documented in the manual page.
+enum ExitStatus : int {
+  success = 0,
+  failure = 1,
+  usage = 2,
+  no_connection = 3,
+  no_permission = 4,
+  warnings = 5,  // doctor
+  errors = 6,    // doctor
+  interrupted = 130,
+};
+
+struct Common {
+  std::string dsn;
+  bool json = false;
+};
+
+int list_queues(const Common& common, const std::string& queue);
+int create_queue(const Common& common, const std::string& queue, const QueueSettings& settings);
+int drop_queue(const Common& common, const std::string& queue, bool force);
+int set_queue(const Common& common, const std::string& queue, const QueueSettings& settings);
+
+int list_consumers(const Common& common, const std::string& queue);
+struct SubscribeOptions {
+  std::string queue;
+  std::string consumer;
+  std::string subconsumer;
+  std::optional<std::int64_t> at;
+  bool retry_batch = false;  // unsubscribe only
+};
+int subscribe(const Common& common, const SubscribeOptions& options);
+int unsubscribe(const Common& common, const SubscribeOptions& options);
+
+int count_dead_letters(const Common& common);
+// 0: all of them.
+int list_dead_letters(const Common& common, const std::string& queue, std::int32_t limit);
+struct ReplayOptions {
+  std::vector<std::int64_t> ids;
+  std::string queue;  // all of this queue, instead
+  bool yes = false;
+};
+int replay_dead_letters(const Common& common, const ReplayOptions& options);
+int purge_dead_letters(const Common& common, const std::string& queue, std::chrono::milliseconds older_than);
+
+int doctor(const Common& common, std::optional<std::chrono::milliseconds> stuck_after);
+int metrics(const Common& common);
+int status(const Common& common);
+
+struct SendOptions {
+  std::string queue;
+  std::optional<std::string> payload;
+  std::string file;
+  std::string type = "default";
+  bool text = false;
+  bool batch = false;
+  std::size_t batch_size = 1000;
+  bool atomic = false;
+  bool progress = true;
+};
+int send(const Common& common, const SendOptions& options);
+
+struct TailOptions {
+  std::string queue;
+  std::string consumer;
+  std::string subconsumer;
+  std::optional<std::chrono::milliseconds> dead_interval;
+  std::optional<std::chrono::milliseconds> poll_interval;
+  bool once = false;
+  bool peek = false;
+  std::optional<std::int64_t> limit;  // peek only
+  bool subscribe = false;
+  bool raw = false;
+};
+int tail(const Common& common, const TailOptions& options);
+
+struct TickOptions {
+  std::chrono::milliseconds period{100};
+  std::chrono::milliseconds retry_period{1'000};
+  std::chrono::milliseconds maintenance_period{30'000};
+  std::chrono::milliseconds rotation_period{10'000};
+  std::chrono::milliseconds standby_period{1'000};
+  std::optional<std::chrono::milliseconds> max_lag;
+  bool quiet = false;
+};
+int tick(const Common& common, const TickOptions& options);
+
+}  // namespace pgque::tool

@@ -1,0 +1,38 @@
+#pragma once
+
+// The command's JSON output.
+
+#include <optional>
+#include <string>
+
+#include <nlohmann/json.hpp>
+
+#include "output.hpp"
+
+namespace pgque::tool {
+
+// Keys stay in the order in which they are written.
+using Json = nlohmann::ordered_json;
+
+inline void print_json(const Json& json) {
+  print_line(json.dump(2));
+}
+
+inline Json seconds_or_null(std::optional<std::chrono::microseconds> duration) {
+  return duration ? Json(in_seconds(*duration)) : Json(nullptr);
+}
+
+template <class T>
+Json number_or_null(const std::optional<T>& value) {
+  return value ? Json(static_cast<std::int64_t>(*value)) : Json(nullptr);
+}
+
+inline Json text_or_null(const std::optional<std::string>& text) {
+  return text ? Json(*text) : Json(nullptr);
+}
+
+inline Json name_or_null(const std::string& name) {
+  return name.empty() ? Json(nullptr) : Json(name);
+}
+
+}  // namespace pgque::tool

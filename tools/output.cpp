@@ -1,0 +1,192 @@
+#include "output.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+#include <stdexcept>
+
+#include <poll.h>
+#include <unistd.h>
+
+#include "in_words.hpp"
+
+namespace pgque::tool {
+
+namespace {
+
+// How many columns a text takes in a terminal, as far as that can be told without a table of characters.
+std::size_t width(std::string_view text) {
+  return static_cast<std::size_t>(
+      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) != 0x80; }));
+}
+
+std::tm parts_of(Timestamp time) {
+  const std::time_t whole = std::chrono::floor<std::chrono::seconds>(time).time_since_epoch().count();
+  std::tm parts{};
+  ::gmtime_r(&whole, &parts);
+  return parts;
+}
+
+}  // namespace
+
+void print(std::string_view text) {
+  while (!text.empty()) {
+    const auto written = ::write(STDOUT_FILENO, text.data(), text.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written < 0) {
+      const int error = errno;
+      // Whoever closed the pipe does not want to hear about it; by default SIGPIPE has ended the process already.
+      if (error != EPIPE) complain(std::string{"cannot write to standard output: "} + std::strerror(error));
+      ::_exit(1);
+    }
+    text.remove_prefix(static_cast<std::size_t>(written));
+  }
+}
+
+void print_line(const std::string& text) {
+  print(text + '\n');
+}
+
+bool output_writable(std::chrono::milliseconds patience) {
+  pollfd descriptor{STDOUT_FILENO, POLLOUT, 0};
+  // A failure is left to write() to find and to report.
+  return ::poll(&descriptor, 1, static_cast<int>(patience.count())) != 0;
+}
+
+void complain(std::string_view text) {
+  std::string line = "pgque: ";
+  line.append(text).append("\n");
+  // Nobody can be told if this fails.
+  [[maybe_unused]] const auto written = ::write(STDERR_FILENO, line.data(), line.size());
+}
+
+bool is_terminal(int descriptor) {
+  return ::isatty(descriptor) == 1;
+}
+
+Table::Table(std::vector<std::string> columns) : columns_{std::move(columns)} {
+  for (auto& column : columns_) {
+    right_.push_back(column.front() == '>');
+    if (right_.back()) column.erase(0, 1);
+  }
+}
+
+void Table::add(std::vector<std::string> row) {
+  row.resize(columns_.size());
+  for (auto& cell : row) cell = printable(cell);
+  rows_.push_back(std::move(row));
+}
+
+std::string Table::text() const {
+  std::vector<std::size_t> widths;
+  for (std::size_t i = 0; i < columns_.size(); ++i) {
+    widths.push_back(width(columns_[i]));
+    for (const auto& row : rows_) widths[i] = std::max(widths[i], width(row[i]));
+  }
+  std::string out;
+  const auto append = [&](const std::vector<std::string>& row) {
+    for (std::size_t i = 0; i < row.size(); ++i) {
+      const std::string padding(widths[i] - width(row[i]), ' ');
+      out += right_[i] ? padding + row[i] : row[i] + padding;
+      out += i + 1 < row.size() ? "  " : "";
+    }
+    while (out.back() == ' ') out.pop_back();
+    out += '\n';
+  };
+  append(columns_);
+  for (const auto& row : rows_) append(row);
+  return out;
+}
+
+std::string iso_time(Timestamp time) {
+  const auto parts = parts_of(time);
+  std::array<char, 64> text{};
+  const auto length = std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%S", &parts);
+  const auto fraction = time - std::chrono::floor<std::chrono::seconds>(time);
+  std::snprintf(text.data() + length, text.size() - length, ".%06ldZ", static_cast<long>(fraction.count()));
+  return text.data();
+}
+
+std::string short_time(Timestamp time) {
+  const auto parts = parts_of(time);
+  std::array<char, 64> text{};
+  return {text.data(), std::strftime(text.data(), text.size(), "%Y-%m-%d %H:%M:%S", &parts)};
+}
+
+std::string in_words(std::optional<std::chrono::microseconds> duration) {
+  if (!duration) return "-";
+  return detail::in_words(*duration);
+}
+
+std::string printable(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (c == '\n') {
+      out += "\\n";
+    } else if (c == '\t') {
+      out += "\\t";
+    } else if (byte < 0x20 || byte == 0x7F) {
+      std::array<char, 8> escape{};
+      std::snprintf(escape.data(), escape.size(), "\\x%02x", static_cast<unsigned>(byte));
+      out += escape.data();
+    } else {
+      out += c;
+    }
+  }
+  return out;
+}
+
+std::chrono::milliseconds parse_duration(const std::string& text) {
+  struct Unit {
+    std::string_view name;
+    double milliseconds;
+  };
+  static constexpr std::array<Unit, 11> units{{{"ms", 1},
+                                               {"", 1000},
+                                               {"s", 1000},
+                                               {"sec", 1000},
+                                               {"m", 60e3},
+                                               {"min", 60e3},
+                                               {"h", 3600e3},
+                                               {"hours", 3600e3},
+                                               {"d", 86400e3},
+                                               {"day", 86400e3},
+                                               {"days", 86400e3}}};
+  char* end = nullptr;
+  const double number = text.empty() || text[0] == '-' ? -1 : std::strtod(text.c_str(), &end);
+  if (number >= 0 && end != text.c_str()) {
+    std::string_view name{end};
+    while (!name.empty() && name.front() == ' ') name.remove_prefix(1);
+    for (const auto& unit : units) {
+      const double milliseconds = number * unit.milliseconds;
+      if (name == unit.name && milliseconds < 1e15) return std::chrono::milliseconds{std::llround(milliseconds)};
+    }
+  }
+  throw std::invalid_argument{"'" + text + "' is no duration: write it as 100ms, 3s, 5min, 2h or 30d"};
+}
+
+std::string compact_json(std::string_view json) {
+  std::string out;
+  out.reserve(json.size());
+  bool in_string = false;
+  for (std::size_t i = 0; i < json.size(); ++i) {
+    const char c = json[i];
+    if (in_string) {
+      out += c;
+      if (c == '\\' && i + 1 < json.size()) out += json[++i];
+      in_string = c != '"';
+    } else if (c != ' ' && c != '\n' && c != '\r' && c != '\t') {
+      out += c;
+      in_string = c == '"';
+    }
+  }
+  return out;
+}
+
+}  // namespace pgque::tool

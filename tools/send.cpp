@@ -1,0 +1,260 @@
+// pgque send: one event, or the lines of standard input.
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <fstream>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <pgque/client.hpp>
+#include <pgque/error.hpp>
+#include <pgque/json.hpp>
+
+#include "command.hpp"
+#include "json.hpp"
+#include "output.hpp"
+
+namespace pgque::tool {
+
+namespace {
+
+volatile std::sig_atomic_t signalled = 0;
+
+extern "C" void remember_signal(int) {
+  signalled = 1;
+}
+
+// Without SA_RESTART, so that a read returns. A signal that is ignored, as under nohup, stays ignored.
+void stop_at_signals() {
+  struct sigaction action {};
+  action.sa_handler = remember_signal;
+  sigemptyset(&action.sa_mask);
+  for (const int number : {SIGINT, SIGTERM}) {
+    struct sigaction previous {};
+    sigaction(number, nullptr, &previous);
+    if (previous.sa_handler != SIG_IGN) sigaction(number, &action, nullptr);
+  }
+}
+
+// The lines of standard input, one in memory at a time.
+class LineReader {
+ public:
+  // The next line without its line feed; empty at the end of input and when a signal came.
+  std::optional<std::string> next() {
+    std::string line;
+    for (;;) {
+      const auto begin = buffer_.data() + position_;
+      const auto end = buffer_.data() + filled_;
+      const auto newline = std::find(begin, end, '\n');
+      line.append(begin, newline);
+      position_ += static_cast<std::size_t>(newline - begin);
+      if (newline != end) {
+        ++position_;
+        ++lines_;
+        return line;
+      }
+      if (!fill()) {
+        if (line.empty() || signalled != 0) return std::nullopt;
+        ++lines_;
+        return line;
+      }
+    }
+  }
+  std::uint64_t lines() const noexcept { return lines_; }
+  std::uint64_t bytes() const noexcept { return bytes_; }
+
+ private:
+  bool fill() {
+    if (signalled != 0) return false;
+    const auto count = ::read(STDIN_FILENO, buffer_.data(), buffer_.size());
+    if (count < 0 && errno != EINTR) throw std::system_error{errno, std::generic_category(), "standard input"};
+    position_ = 0;
+    filled_ = count > 0 ? static_cast<std::size_t>(count) : 0;
+    bytes_ += filled_;
+    return count > 0;
+  }
+
+  std::array<char, 1 << 16> buffer_{};
+  std::size_t position_ = 0;
+  std::size_t filled_ = 0;
+  std::uint64_t lines_ = 0;
+  std::uint64_t bytes_ = 0;
+};
+
+// A line on the terminal that says how far it is: a bar if the end is known.
+class Progress {
+ public:
+  explicit Progress(bool wanted) : shown_{wanted && is_terminal(STDERR_FILENO)} {
+    struct stat file {};
+    if (::fstat(STDIN_FILENO, &file) == 0 && S_ISREG(file.st_mode)) {
+      total_ = static_cast<std::uint64_t>(std::max<off_t>(file.st_size - ::lseek(STDIN_FILENO, 0, SEEK_CUR), 0));
+    }
+  }
+  void show(std::uint64_t sent, std::uint64_t bytes, bool last = false) {
+    const auto now = std::chrono::steady_clock::now();
+    if (!shown_ || (!last && now < next_)) return;
+    next_ = now + std::chrono::milliseconds{100};
+    constexpr std::size_t width = 40;
+    std::string line = "\r";
+    if (total_ > 0) {
+      const auto share = std::min(1.0, static_cast<double>(bytes) / static_cast<double>(total_));
+      const auto filled = static_cast<std::size_t>(share * width);
+      const auto percent = std::to_string(static_cast<int>(share * 100));
+      line += '[' + std::string(filled, '#') + std::string(width - filled, '.') + "] " +
+              std::string(3 - std::min<std::size_t>(percent.size(), 3), ' ') + percent + "%  ";
+    }
+    line += std::to_string(sent) + " sent\033[K" + (last ? "\n" : "");
+    [[maybe_unused]] const auto written = ::write(STDERR_FILENO, line.data(), line.size());
+  }
+
+ private:
+  bool shown_;
+  std::uint64_t total_ = 0;
+  std::chrono::steady_clock::time_point next_{};
+};
+
+// What is checked here is stored as it is; the line of a mistake can be named, which the server could not.
+Payload checked(std::string text, bool verbatim) {
+  if (!verbatim) {
+    if (!nlohmann::json::accept(text)) throw std::invalid_argument{"the payload is not JSON; --text sends it as it is"};
+    if (detail::has_escaped_nul(text)) {
+      throw std::invalid_argument{"a string in the payload contains a NUL character, which PostgreSQL cannot store"};
+    }
+  }
+  return Payload::verbatim(std::move(text));
+}
+
+std::string file_text(const std::string& path) {
+  std::ifstream file{path, std::ios::binary};
+  if (!file) throw std::system_error{errno, std::generic_category(), path};
+  std::string text;
+  std::array<char, 1 << 16> buffer{};
+  while (file.read(buffer.data(), buffer.size()) || file.gcount() > 0) {
+    text.append(buffer.data(), static_cast<std::size_t>(file.gcount()));
+  }
+  if (file.bad()) throw std::system_error{EIO, std::generic_category(), path};
+  return text;
+}
+
+int send_one(const Common& common, const SendOptions& options, const std::string& text) {
+  const auto payload = checked(text, options.text);
+  const auto id = Client{common.dsn}.send(options.queue, payload, options.type);
+  if (common.json) {
+    print_json({{"queue", options.queue}, {"msg_id", static_cast<std::int64_t>(id)}});
+  } else {
+    print_line(to_string(id));
+  }
+  return success;
+}
+
+class LineSender {
+ public:
+  LineSender(const Common& common, const SendOptions& options)
+      : common_{common}, options_{options}, client_{common.dsn}, progress_{options.progress} {
+    if (options_.atomic) transaction_.emplace(client_.begin());
+  }
+
+  int run() {
+    stop_at_signals();
+    if (is_terminal(STDIN_FILENO)) complain("reading lines from the terminal; end with Ctrl-D");
+    try {
+      while (auto line = input_.next()) take(std::move(*line));
+      flush();
+      if (transaction_ && signalled == 0) transaction_->commit();
+    } catch (const std::invalid_argument& error) {
+      if (!transaction_) flush();
+      progress_.show(sent_, input_.bytes(), true);
+      complain("line " + std::to_string(input_.lines()) + ": " + error.what() + so_far());
+      return failure;
+    } catch (const Error& error) {
+      progress_.show(sent_, input_.bytes(), true);
+      complain("lines " + std::to_string(first_pending_) + " to " + std::to_string(input_.lines()) + ": " +
+               error.what() + so_far());
+      throw;
+    }
+    progress_.show(sent_, input_.bytes(), true);
+    if (signalled != 0) {
+      complain("interrupted after line " + std::to_string(input_.lines()) + so_far());
+      return interrupted;
+    }
+    report();
+    return success;
+  }
+
+ private:
+  void take(std::string line) {
+    if (!options_.text) {
+      if (line.find_first_not_of(" \t\r") == std::string::npos) return;
+      if (line.back() == '\r') line.pop_back();
+    }
+    const auto size = line.size();
+    auto payload = checked(std::move(line), options_.text);
+    if (pending_.empty()) first_pending_ = input_.lines();
+    pending_.push_back(std::move(payload));
+    pending_bytes_ += size;
+    // Bounded in memory however long the lines are.
+    constexpr std::size_t enough_bytes = 4 << 20;
+    if (!options_.batch || pending_.size() >= options_.batch_size || pending_bytes_ >= enough_bytes) flush();
+  }
+
+  void flush() {
+    if (pending_.empty()) return;
+    Operations& to = transaction_ ? static_cast<Operations&>(*transaction_) : client_;
+    const auto ids = to.send_batch(options_.queue, options_.type, pending_);
+    if (!first_id_ && !ids.empty()) first_id_ = ids.front();
+    if (!ids.empty()) last_id_ = ids.back();
+    sent_ += pending_.size();
+    pending_.clear();
+    pending_bytes_ = 0;
+    progress_.show(sent_, input_.bytes());
+  }
+
+  std::string so_far() const {
+    if (transaction_) return "; nothing was sent";
+    return "; " + std::to_string(sent_) + (sent_ == 1 ? " event was sent" : " events were sent");
+  }
+
+  void report() const {
+    if (common_.json) {
+      print_json({{"queue", options_.queue},
+                  {"sent", sent_},
+                  {"first_msg_id", number_or_null(first_id_)},
+                  {"last_msg_id", number_or_null(last_id_)}});
+      return;
+    }
+    print_line(std::to_string(sent_) + (sent_ == 1 ? " event sent" : " events sent") +
+               (first_id_ ? ", ids " + to_string(*first_id_) + " to " + to_string(*last_id_) : ""));
+  }
+
+  const Common& common_;
+  const SendOptions& options_;
+  Client client_;
+  std::optional<Transaction> transaction_;
+  LineReader input_;
+  Progress progress_;
+  std::vector<Payload> pending_;
+  std::size_t pending_bytes_ = 0;
+  std::uint64_t first_pending_ = 1;
+  std::uint64_t sent_ = 0;
+  std::optional<EventId> first_id_, last_id_;
+};
+
+}  // namespace
+
+int send(const Common& common, const SendOptions& options) {
+  if (options.payload) return send_one(common, options, *options.payload);
+  if (!options.file.empty()) return send_one(common, options, file_text(options.file));
+  return LineSender{common, options}.run();
+}
+
+}  // namespace pgque::tool

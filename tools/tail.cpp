@@ -1,0 +1,121 @@
+// pgque tail: a consumer's messages as lines of JSON.
+
+#include <algorithm>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include <unistd.h>
+#include <pgque/admin.hpp>
+#include <pgque/client.hpp>
+#include <pgque/consumer.hpp>
+#include <pgque/signals.hpp>
+
+#include "command.hpp"
+#include "json.hpp"
+#include "output.hpp"
+
+namespace pgque::tool {
+
+namespace {
+
+std::string quoted(const std::optional<std::string>& text) {
+  // A database without an encoding may hold what is no UTF-8.
+  return text ? Json(*text).dump(-1, ' ', false, Json::error_handler_t::replace) : "null";
+}
+
+// JSON is passed on as it is, so that no number loses a digit.
+std::string line_of(const Message& message) {
+  const bool is_json = message.payload && nlohmann::json::accept(*message.payload);
+  std::string line = "{\"msg_id\":" + to_string(message.msg_id) + ",\"batch_id\":" + to_string(message.batch_id) +
+                     ",\"type\":" + quoted(message.type) +
+                     ",\"payload\":" + (is_json ? compact_json(*message.payload) : quoted(message.payload));
+  if (message.payload && !is_json) line += ",\"payload_is_text\":true";
+  line += ",\"retry_count\":" + (message.retry_count ? std::to_string(*message.retry_count) : "null") +
+          ",\"created_at\":\"" + iso_time(message.created_at) + '"';
+  int number = 0;
+  for (const auto& extra : {message.extra1, message.extra2, message.extra3, message.extra4}) {
+    ++number;
+    if (extra) line += ",\"extra" + std::to_string(number) + "\":" + quoted(extra);
+  }
+  return line + '}';
+}
+
+std::string text_of(const Message& message, bool raw) {
+  return raw ? message.payload.value_or("") : line_of(message);
+}
+
+// Everything that waits for the consumer, in a transaction that is rolled back: it leaves no trace.
+std::vector<Message> peek(const Common& common, const TailOptions& options) {
+  // The real consumer may hold its row for as long as its handlers run; it is not to be waited for.
+  const char* const others = std::getenv("PGOPTIONS");
+  ::setenv("PGOPTIONS", (std::string{others ? others : ""} + " -c lock_timeout=5000").c_str(), 1);
+  Admin admin{common.dsn};
+  const auto consumer = admin.consumer(options.queue, options.consumer);
+  const auto last_tick = admin.queue(options.queue).last_tick;
+  // receive() returns nothing both for an empty window and at the end, but there are no more windows than ticks.
+  auto windows = last_tick && consumer.last_tick
+                     ? static_cast<std::int64_t>(*last_tick) - static_cast<std::int64_t>(*consumer.last_tick)
+                     : 0;
+  const auto limit = static_cast<std::size_t>(options.limit.value_or(1000));
+  std::vector<Message> seen;
+  Client client{common.dsn};
+  auto transaction = client.begin();
+  // A worker's own batch ends where the group is already.
+  if (!options.subconsumer.empty()) ++windows;
+  for (; windows > 0 && (limit == 0 || seen.size() < limit); --windows) {
+    auto messages = options.subconsumer.empty()
+                        ? transaction.receive(options.queue, options.consumer)
+                        : transaction.receive_coop(options.queue, options.consumer, options.subconsumer);
+    if (messages.empty()) continue;
+    transaction.ack(messages.front().batch_id);
+    std::move(messages.begin(), messages.end(), std::back_inserter(seen));
+  }
+  transaction.rollback();
+  if (limit != 0 && seen.size() > limit) seen.resize(limit);
+  return seen;
+}
+
+void follow(const Common& common, const TailOptions& options) {
+  ConsumerOptions consumer_options;
+  consumer_options.queue = options.queue;
+  consumer_options.name = options.consumer;
+  consumer_options.subconsumer = options.subconsumer;
+  consumer_options.dead_interval = options.dead_interval;
+  if (options.poll_interval) consumer_options.poll_interval = *options.poll_interval;
+  // No transaction is open while a reader takes its time, and little is in memory.
+  consumer_options.transaction = TransactionMode::split;
+  consumer_options.max_messages = 1000;
+  consumer_options.until_drained = options.once;
+  consumer_options.log = [](const LogRecord& record) {
+    if (record.level >= LogLevel::warning) complain(std::string{record.message});
+  };
+  Consumer consumer{common.dsn, consumer_options};
+  // print() ends the process rather than return without having printed, so nothing is acknowledged that was not.
+  consumer.on("*", [&](const Message& message, Context& context) {
+    const auto text = text_of(message, options.raw);
+    // A reader that takes nothing must not keep the command from being interrupted.
+    while (!output_writable(std::chrono::milliseconds{100})) {
+      if (context.stop_requested()) ::_exit(interrupted);
+    }
+    print_line(text);
+  });
+  stop_on_signals(consumer);
+  consumer.start();
+}
+
+}  // namespace
+
+int tail(const Common& common, const TailOptions& options) {
+  if (options.subscribe && options.subconsumer.empty()) {
+    Client{common.dsn}.subscribe(options.queue, options.consumer);
+  }
+  if (options.peek) {
+    for (const auto& message : peek(common, options)) print_line(text_of(message, options.raw));
+  } else {
+    follow(common, options);
+  }
+  return success;
+}
+
+}  // namespace pgque::tool
