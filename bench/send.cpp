@@ -6,6 +6,7 @@
 #include <utility>
 
 #include <nlohmann/json.hpp>
+#include <pgque/buffered_producer.hpp>
 #include <pgque/json.hpp>
 #include <pgque/pgque.hpp>
 

@@ -1,13 +1,12 @@
 #pragma once
 
 /// @file
-/// Everything except the opt-in headers: `pgque/json.hpp` (nlohmann_json), `pgque/pqxx.hpp` (libpqxx), and
-/// `pgque/buffered_producer.hpp`, whose `<future>` costs more time than all of this.
+/// What producers and consumers need. Opt-in headers: `pgque/json.hpp` (nlohmann_json), `pgque/pqxx.hpp` (libpqxx),
+/// `pgque/buffered_producer.hpp`, whose `<future>` costs more time than all of this, and for those who run queues
+/// `pgque/admin.hpp` and `pgque/doctor.hpp`.
 
-#include <pgque/admin.hpp>
 #include <pgque/client.hpp>
 #include <pgque/consumer.hpp>
-#include <pgque/doctor.hpp>
 #include <pgque/error.hpp>
 #include <pgque/log.hpp>
 #include <pgque/message.hpp>

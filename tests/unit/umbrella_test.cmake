@@ -22,7 +22,7 @@ if(foreign)
 endif()
 
 file(GLOB headers RELATIVE "${INCLUDE_DIR}" "${INCLUDE_DIR}/pgque/*.hpp")
-list(REMOVE_ITEM headers pgque/buffered_producer.hpp pgque/json.hpp pgque/pqxx.hpp)
+list(REMOVE_ITEM headers pgque/admin.hpp pgque/buffered_producer.hpp pgque/doctor.hpp pgque/json.hpp pgque/pqxx.hpp)
 if(NOT headers)
   message(FATAL_ERROR "no headers in ${INCLUDE_DIR}/pgque")
 endif()
