@@ -21,7 +21,6 @@ constexpr std::chrono::milliseconds work{20};
 double cooperative(const Setting& setting, int workers, int batches, int messages) {
   Queue queue{setting.dsn};
   Client client{setting.dsn};
-  std::atomic<int> waiting{0};
   std::atomic<int> acked{0};
   std::atomic<int> handled{0};
   std::atomic<Clock::rep> end{0};
