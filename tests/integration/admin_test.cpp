@@ -26,8 +26,8 @@ class AdminTest : public DatabaseTest {
   void SetUp() override {
     DatabaseTest::SetUp();
     if (IsSkipped() || HasFatalFailure()) return;
-    admin_.emplace(dsn());
-    client_.emplace(dsn());
+    admin_.emplace(dsn(), client_options());
+    client_.emplace(dsn(), client_options());
   }
   void TearDown() override {
     admin_.reset();
@@ -172,7 +172,7 @@ TEST_F(AdminTest, TellsWhatAQueueIsAt) {
 
 // What PgQue 0.2.0 refuses is left out, and said to be.
 TEST_F(AdminTest, TellsAReaderWhatItMayKnow) {
-  Admin reader{dsn_of_role_with({"pgque_reader"})};
+  Admin reader{dsn_of_role_with({"pgque_reader"}), client_options()};
   const auto full = admin().queue(queue());
   for (int i = 0; i < 2; ++i) {
     const auto limited = reader.queue(queue());
@@ -329,7 +329,7 @@ TEST_F(AdminTest, ReplaysADeadLetterOnceWhenAskedTwiceAtTheSameTime) {
   std::vector<std::thread> threads;
   for (int i = 0; i < 2; ++i) {
     threads.emplace_back([&] {
-      Admin own{dsn_with({{"application_name", "pgque_replay_test"}})};
+      Admin own{dsn_with({{"application_name", "pgque_replay_test"}}), client_options()};
       if (own.replay_dead_letter(id)) ++sent;
     });
   }
@@ -461,7 +461,7 @@ TEST_F(AdminTest, NeedsTheGrantThatItNames) {
     for (const auto& granted : all) {
       if (granted == verb.role || granted == "pgque_admin") continue;
       SCOPED_TRACE(verb.name + " as " + granted);
-      Admin other{dsn_of_role_with({granted})};
+      Admin other{dsn_of_role_with({granted}), client_options()};
       const auto error = thrown<Error>([&] { verb.call(other, queue()); });
       EXPECT_EQ(error.sqlstate(), "42501");
       EXPECT_THAT(error.what(), HasSubstr("grant the role " + verb.role + " to the connecting user"));
@@ -473,13 +473,13 @@ TEST_F(AdminTest, NeedsNoMoreThanTheGrantThatItNames) {
   for (const auto& verb : admin_verbs()) {
     if (verb.name == "drop_queue") continue;
     SCOPED_TRACE(verb.name);
-    Admin granted{dsn_of_role_with({verb.role})};
+    Admin granted{dsn_of_role_with({verb.role}), client_options()};
     EXPECT_NO_THROW(verb.call(granted, queue()));
   }
 }
 
 TEST_F(AdminTest, IsClosedAndMoved) {
-  Admin first{dsn()};
+  Admin first{dsn(), client_options()};
   Admin second{std::move(first)};
   EXPECT_FALSE(first.is_open());  // NOLINT(bugprone-use-after-move)
   EXPECT_THROW(first.queues(), std::logic_error);
