@@ -70,25 +70,23 @@ struct QueueSettings {
 /// A queue. Numbers of events are differences of a sequence that `force_next_tick` and rolled back sends also move, so
 /// they are estimates from above.
 struct QueueInfo {
-  std::string queue;
-  std::int32_t tables = 0;         ///< event tables, used in turn
-  std::int32_t current_table = 0;  ///< the one that events go to, from 0
-  std::chrono::microseconds rotation_period{0};
-  Timestamp rotated_at{};  ///< when the current table came into use
-  std::int32_t ticker_max_count = 0;
-  std::chrono::microseconds ticker_max_lag{0};
-  std::chrono::microseconds ticker_idle_period{0};
-  bool paused = false;
-  bool external_ticker = false;
-  bool inserts_disabled = false;
+  std::string queue;                                ///< its name
+  std::int32_t tables = 0;                          ///< event tables, used in turn
+  std::int32_t current_table = 0;                   ///< the one that events go to, from 0
+  std::chrono::microseconds rotation_period{0};     ///< see `QueueSettings`
+  Timestamp rotated_at{};                           ///< when the current table came into use
+  std::int32_t ticker_max_count = 0;                ///< see `QueueSettings`
+  std::chrono::microseconds ticker_max_lag{0};      ///< see `QueueSettings`
+  std::chrono::microseconds ticker_idle_period{0};  ///< see `QueueSettings`
+  bool paused = false;                              ///< see `QueueSettings`
+  bool external_ticker = false;                     ///< see `QueueSettings`
+  bool inserts_disabled = false;                    ///< sends are refused
   /// Empty: PgQue's default, 5.
   std::optional<std::int32_t> max_retries;
-  /// The latest tick and its age. Empty for a queue without ticks.
-  std::optional<TickId> last_tick;
-  std::optional<std::chrono::microseconds> ticker_lag;
-  /// Events since the latest tick, and events per second over the last ticks. Empty when not known: see `note`.
-  std::optional<std::int64_t> new_events;
-  std::optional<double> events_per_second;
+  std::optional<TickId> last_tick;                      ///< the latest tick; empty for a queue without ticks
+  std::optional<std::chrono::microseconds> ticker_lag;  ///< its age
+  std::optional<std::int64_t> new_events;               ///< events since then; empty when not known: see `note`
+  std::optional<double> events_per_second;              ///< over the last ticks; empty when not known: see `note`
   /// Why something is not known; empty when all is. PgQue 0.2.0 denies `get_queue_info()` to `pgque_reader`.
   std::string note;
 };
@@ -105,11 +103,11 @@ PGQUE_EXPORT std::string_view to_string(ConsumerRole role) noexcept;
 
 /// A subscription.
 struct ConsumerInfo {
-  std::string queue;
+  std::string queue;  ///< the queue it reads
   /// The name as subscribed; of a subconsumer `<group>.<subconsumer>`.
   std::string consumer;
-  ConsumerRole role = ConsumerRole::normal;
-  std::string group;  ///< for a subconsumer, the cooperative consumer it belongs to
+  ConsumerRole role = ConsumerRole::normal;  ///< what kind of subscription it is
+  std::string group;                         ///< for a subconsumer, the cooperative consumer it belongs to
   /// Age of the last tick it has finished; grows while the queue has nothing for it, too. Empty for an idle
   /// subconsumer.
   std::optional<std::chrono::microseconds> lag;
@@ -126,52 +124,55 @@ struct ConsumerInfo {
 
 /// An open batch.
 struct BatchInfo {
-  std::string queue;
-  std::string consumer;
-  Timestamp begin{};  ///< when the tick was made that it begins after
-  Timestamp end{};    ///< when the tick was made that it ends with
-  TickId first_tick{};
-  TickId last_tick{};
+  std::string queue;                 ///< the queue it is from
+  std::string consumer;              ///< who holds it, as in `ConsumerInfo`
+  Timestamp begin{};                 ///< when the tick was made that it begins after
+  Timestamp end{};                   ///< when the tick was made that it ends with
+  TickId first_tick{};               ///< the tick that it begins after
+  TickId last_tick{};                ///< the tick that it ends with
   std::chrono::microseconds lag{0};  ///< age of the tick that it ends with
   std::int64_t events = 0;           ///< an estimate from above, see `QueueInfo`
 };
 
 /// A message that was given up: its retries were exhausted.
 struct DeadLetter {
-  DeadLetterId id{};
-  std::string queue;
-  std::string consumer;  ///< whose retries were exhausted; for a subconsumer, the group
-  Timestamp time{};      ///< when it was given up
-  std::optional<std::string> reason;
-  EventId event_id{};
-  Timestamp created_at{};  ///< when it was sent
-  std::optional<std::int32_t> retry_count;
-  std::optional<std::string> type;
-  std::optional<std::string> payload;
-  std::optional<std::string> extra1, extra2, extra3, extra4;
+  DeadLetterId id{};                        ///< unique within the database
+  std::string queue;                        ///< where the message was
+  std::string consumer;                     ///< whose retries were exhausted; for a subconsumer, the group
+  Timestamp time{};                         ///< when it was given up
+  std::optional<std::string> reason;        ///< of the last nack; empty for SQL NULL
+  EventId event_id{};                       ///< the id that it had as a message
+  Timestamp created_at{};                   ///< when it was sent
+  std::optional<std::int32_t> retry_count;  ///< how often it had been retried
+  std::optional<std::string> type;          ///< as sent
+  std::optional<std::string> payload;       ///< as sent
+  std::optional<std::string> extra1;        ///< as sent
+  std::optional<std::string> extra2;        ///< as sent
+  std::optional<std::string> extra3;        ///< as sent
+  std::optional<std::string> extra4;        ///< as sent
 };
 
 /// How many dead letters a consumer has in a queue.
 struct DeadLetterCount {
-  std::string queue;
-  std::string consumer;
-  std::int64_t count = 0;
-  Timestamp oldest{};
-  Timestamp newest{};
+  std::string queue;       ///< the queue
+  std::string consumer;    ///< whose retries were exhausted
+  std::int64_t count = 0;  ///< at least 1
+  Timestamp oldest{};      ///< when the first of them was given up
+  Timestamp newest{};      ///< when the last of them was given up
 };
 
 /// What `replay_dead_letters` did.
 struct ReplayResult {
-  std::int64_t replayed = 0;
-  std::int64_t failed = 0;
-  std::optional<std::string> first_error;
+  std::int64_t replayed = 0;               ///< sent again, and dead letters no longer
+  std::int64_t failed = 0;                 ///< could not be sent, and stay
+  std::optional<std::string> first_error;  ///< why the first of those could not
 };
 
 /// A line of `Admin::status`.
 struct StatusLine {
-  std::string component;
-  std::string status;
-  std::string detail;
+  std::string component;  ///< such as "postgresql" or "ticker"
+  std::string status;     ///< its version or state
+  std::string detail;     ///< more about it, in PgQue's words
 };
 
 /// Everything PgQue has beside sending and consuming. Most of it needs `pgque_admin`, which includes the other roles;
@@ -187,8 +188,11 @@ class PGQUE_EXPORT Admin {
   /// @throws ConnectionError
   explicit Admin(std::string_view dsn, const ClientOptions& options = {});
 
+  /// As with `Client`.
   Admin(Admin&&) noexcept;
+  /// As with `Client`.
   Admin& operator=(Admin&&) noexcept;
+  /// As with `Client`.
   ~Admin();
 
   /// @name Queues. Need `pgque_admin`.
@@ -330,6 +334,7 @@ class PGQUE_EXPORT Admin {
 
   /// As with `Client`.
   void close() noexcept;
+  /// As with `Client`.
   bool is_open() const noexcept;
 
  private:

@@ -24,13 +24,13 @@ PGQUE_EXPORT std::string_view to_string(Severity severity) noexcept;
 
 /// One thing that was found, in words for a person and a code for a program.
 struct Finding {
-  Severity severity = Severity::notice;
+  Severity severity = Severity::notice;  ///< how bad it is
   /// Stays the same between versions; `diagnose` lists them.
   std::string code;
-  std::string queue;     ///< empty if it is not about one queue
-  std::string consumer;  ///< empty if it is not about one consumer
-  std::string fact;
-  std::string consequence;
+  std::string queue;        ///< empty if it is not about one queue
+  std::string consumer;     ///< empty if it is not about one consumer
+  std::string fact;         ///< what was found
+  std::string consequence;  ///< what that means for messages
   /// What mends it: the SQL statement, where there is one.
   std::string remedy;
 };
