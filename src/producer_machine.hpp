@@ -44,7 +44,7 @@ class ProducerMachine {
 
   // Begins with a connection.
   ProducerMachine(Backoff backoff, std::chrono::milliseconds delivery_timeout)
-      : backoff_{std::move(backoff)}, delivery_timeout_{delivery_timeout} {}
+      : backoff_{backoff}, delivery_timeout_{delivery_timeout} {}
 
   Step next(const View& view) const;
 
