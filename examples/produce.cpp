@@ -20,7 +20,9 @@ struct Order {
   int order_id;
   double amount;
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(Order, order_id, amount)
+void to_json(json& out, const Order& order) {
+  out = {{"order_id", order.order_id}, {"amount", order.amount}};
+}
 
 void run(const std::string& queue) {
   example::create_queue(queue);  // does nothing if it exists

@@ -22,9 +22,7 @@ namespace pgque::test {
 namespace {
 
 using testing::HasSubstr;
-using testing::IsEmpty;
 using testing::Not;
-using testing::SizeIs;
 
 // A port of this machine where somebody listens and never says a word, or where nobody listens at all.
 class Port {

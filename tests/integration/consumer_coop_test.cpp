@@ -12,7 +12,6 @@ namespace {
 using testing::ElementsAre;
 using testing::ElementsAreArray;
 using testing::HasSubstr;
-using testing::IsEmpty;
 using testing::UnorderedElementsAreArray;
 
 class ConsumerCoopTest : public ConsumerTest {

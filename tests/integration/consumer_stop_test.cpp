@@ -18,7 +18,6 @@ namespace {
 
 using testing::ElementsAre;
 using testing::ElementsAreArray;
-using testing::HasSubstr;
 using testing::IsEmpty;
 
 // Without it, these tests would wait for the poll interval of 30 s, a handler or a lock.

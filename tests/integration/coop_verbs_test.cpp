@@ -19,7 +19,6 @@ using std::chrono::milliseconds;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
-using testing::SizeIs;
 
 class CoopVerbsTest : public WayTest {
  protected:

@@ -11,10 +11,8 @@
 namespace pgque::test {
 namespace {
 
-using testing::AllOf;
 using testing::HasSubstr;
 using testing::IsEmpty;
-using testing::Not;
 using testing::SizeIs;
 
 class NotFoundTest : public WayTest {

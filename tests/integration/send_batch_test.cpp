@@ -14,7 +14,6 @@ namespace pgque::test {
 namespace {
 
 using testing::ElementsAre;
-using testing::Eq;
 using testing::IsEmpty;
 
 using SendBatchTest = WayTest;

@@ -19,10 +19,8 @@ namespace pgque::test {
 namespace {
 
 using testing::AllOf;
-using testing::Each;
 using testing::ElementsAre;
 using testing::HasSubstr;
-using testing::IsEmpty;
 using testing::UnorderedElementsAreArray;
 
 constexpr auto promptly = 2s;

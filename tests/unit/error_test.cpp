@@ -100,7 +100,7 @@ template <class E>
 class DerivedError : public testing::Test {};
 using DerivedErrors =
     testing::Types<ConnectionError, QueueNotFound, ConsumerNotFound, BatchNotFound, BatchOverflow, PayloadError>;
-TYPED_TEST_SUITE(DerivedError, DerivedErrors);
+TYPED_TEST_SUITE(DerivedError, DerivedErrors, );
 
 TYPED_TEST(DerivedError, CanBeCaughtAsItselfAsErrorAndAsRuntimeError) {
   EXPECT_THROW(throw Make<TypeParam>::error(), TypeParam);

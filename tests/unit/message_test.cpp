@@ -13,7 +13,7 @@ namespace {
 template <class Id>
 class Ids : public testing::Test {};
 using IdTypes = testing::Types<EventId, BatchId, TickId>;
-TYPED_TEST_SUITE(Ids, IdTypes);
+TYPED_TEST_SUITE(Ids, IdTypes, );
 
 TYPED_TEST(Ids, AreWrittenInDecimal) {
   for (const auto& [value, text] : {std::pair{std::int64_t{0}, "0"},
