@@ -429,7 +429,7 @@ std::optional<EventId> Admin::replay_dead_letter(DeadLetterId id) {
   try {
     const auto event = detail::read_int64(impl().executor().run(
         detail::sql::replay_dead_letter, {static_cast<std::int64_t>(id)}, {"replay_dead_letter"}));
-    return EventId{event.value_or(0)};
+    return event ? std::optional{EventId{*event}} : std::nullopt;
   } catch (const Error& error) {
     // Its SQLSTATE is that of everything.
     if (error.server_message().find("dead letter entry not found") == std::string::npos) throw;

@@ -170,7 +170,9 @@ class LineSender {
     try {
       while (auto line = input_.next()) take(std::move(*line));
       flush();
-      if (transaction_ && signalled == 0) transaction_->commit();
+      // What is committed is sent, whatever signal comes meanwhile.
+      stopped_ = signalled != 0;
+      if (transaction_ && !stopped_) transaction_->commit();
     } catch (const std::invalid_argument& error) {
       if (!transaction_) flush();
       progress_.show(sent_, input_.bytes(), true);
@@ -179,11 +181,11 @@ class LineSender {
     } catch (const Error& error) {
       progress_.show(sent_, input_.bytes(), true);
       complain("lines " + std::to_string(first_pending_) + " to " + std::to_string(input_.lines()) + ": " +
-               error.what() + so_far());
+               error.what() + so_far(error.outcome_unknown()));
       throw;
     }
     progress_.show(sent_, input_.bytes(), true);
-    if (signalled != 0) {
+    if (stopped_) {
       complain("interrupted after line " + std::to_string(input_.lines()) + so_far());
       return interrupted;
     }
@@ -219,9 +221,11 @@ class LineSender {
     progress_.show(sent_, input_.bytes());
   }
 
-  std::string so_far() const {
-    if (transaction_) return "; nothing was sent";
-    return "; " + std::to_string(sent_) + (sent_ == 1 ? " event was sent" : " events were sent");
+  std::string so_far(bool outcome_unknown = false) const {
+    // The commit of a transaction is the only thing in it whose outcome can be unknown.
+    if (transaction_) return outcome_unknown ? "; all was sent or nothing" : "; nothing was sent";
+    return "; " + std::to_string(sent_) + (sent_ == 1 ? " event was sent" : " events were sent") +
+           (outcome_unknown ? " for certain" : "");
   }
 
   void report() const {
@@ -246,6 +250,7 @@ class LineSender {
   std::size_t pending_bytes_ = 0;
   std::uint64_t first_pending_ = 1;
   std::uint64_t sent_ = 0;
+  bool stopped_ = false;  // by a signal, before the end
   std::optional<EventId> first_id_, last_id_;
 };
 
