@@ -94,7 +94,10 @@ TEST_P(Processes, TwoWithOneConsumerName) {
     }
   }
   EXPECT_EQ(first.count("batch_acked") + second.count("batch_acked"), 1 + batches);
-  EXPECT_EQ(first.count("batch_abandoned") + second.count("batch_abandoned"), 0);
+  // In split mode one may be told to stop while it has a second copy of a batch that the other has just finished.
+  if (mode() == TransactionMode::per_batch) {
+    EXPECT_EQ(first.count("batch_abandoned") + second.count("batch_abandoned"), 0);
+  }
 }
 
 // While one process has the subscription's row locked, the other can still be stopped.
