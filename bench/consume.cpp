@@ -117,9 +117,10 @@ Comparison dispatch(const Setting& setting, Shape shape, const Variant& variant)
       if (!failed.empty()) consumer.nack(messages.front().batch_id, failed, "handler error: no");
       consumer.ack(messages.front().batch_id);
       if (transaction) consumer("commit");
+      // On both sides before the last messages are destroyed.
       if (i == 0) meter.start();
+      if (i == shape.batches) meter.stop(total);
     }
-    meter.stop(total);
   };
   auto result = compare(pairs, pgque, raw);
   if (variant.insert) {

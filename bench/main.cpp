@@ -3,6 +3,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <filesystem>
+#include <fstream>
 #include <iterator>
 #include <regex>
 #include <stdexcept>
@@ -108,6 +110,11 @@ int main(int argc, char** argv) try {
   }
   if (!dsn) throw std::invalid_argument{"PGQUE_TEST_DSN is not set; scripts/with-postgres COMMAND sets it"};
 
+  // What cannot be written is to be found now, not after some minutes.
+  if (!arguments.points.empty()) std::filesystem::create_directories(arguments.points);
+  if (!arguments.markdown.empty() && !std::ofstream{arguments.markdown, std::ios::app}) {
+    throw std::runtime_error{"cannot write " + arguments.markdown};
+  }
   arguments.setting.dsn = dsn;
   pgque::bench::Report report;
   {

@@ -75,18 +75,19 @@ BufferedProducerImpl::BufferedProducerImpl(std::string_view dsn, BufferedProduce
       options_{checked(std::move(options))},
       session_options_{session_options(options_)},
       log_{options_.log, {}, {}},
-      session_{connect()},
+      session_{Session::connect(dsn_, session_options_)},
       client_{Access::make_client(session_)},
       buffer_{send_limits(options_)},
       machine_{Backoff{options_.reconnect}, options_.delivery_timeout} {
-  log_(LogLevel::info, LogEvent::started, "producer started");
-  log_(LogLevel::info, LogEvent::connected, "producer connected");
-  sender_ = std::thread{[this] { run(); }};
+  watcher_ = std::thread{[this] { watch(); }};
   try {
-    watcher_ = std::thread{[this] { watch(); }};
+    configure();
+    log_(LogLevel::info, LogEvent::started, "producer started");
+    log_(LogLevel::info, LogEvent::connected, "producer connected");
+    sender_ = std::thread{[this] { run(); }};
   } catch (...) {
-    close();
-    sender_.join();
+    end();
+    watcher_.join();
     throw;
   }
 }
@@ -97,12 +98,25 @@ BufferedProducerImpl::~BufferedProducerImpl() {
   watcher_.join();
 }
 
-std::shared_ptr<Session> BufferedProducerImpl::connect() const {
-  auto session = Session::connect(dsn_, session_options_);
-  if (options_.prepared_statements) {
-    AutocommitExecutor{session}.run_plain(sql::last_as_long_as_wanted, {"configure the session"});
+void BufferedProducerImpl::configure() {
+  if (!options_.prepared_statements) return;
+  const milliseconds connect_timeout{options_.connect_timeout};
+  const auto most =
+      connect_timeout.count() == 0 ? options_.delivery_timeout : std::min(connect_timeout, options_.delivery_timeout);
+  const auto call = [&](Session* session) {
+    const Lock lock{mutex_};
+    calling_ = session;
+    call_limit_ = Clock::now() + most;
+    watched_.notify_one();
+  };
+  call(session_.get());
+  try {
+    AutocommitExecutor{session_}.run_plain(sql::last_as_long_as_wanted, {"configure the session"});
+  } catch (...) {
+    call(nullptr);
+    throw;
   }
-  return session;
+  call(nullptr);
 }
 
 std::future<EventId> BufferedProducerImpl::send(std::string_view queue, Payload&& payload, std::string_view type) {
@@ -121,23 +135,29 @@ std::future<EventId> BufferedProducerImpl::send(std::string_view queue, Payload&
   Lock lock{mutex_};
   if (drain_end_ != SendBuffer::never) throw_closed();
   if (!room_.empty() || !buffer_.has_room(bytes)) wait_for_room(lock, queue, bytes);
-  const auto due = buffer_.due();
   buffer_.add(queue, type, std::move(payload), std::move(promise), Clock::now());
   // Later events of a batch that is not full change nothing for the thread that sends.
-  if (buffer_.due() < due) wake_sender(lock);
+  if (idle_ && due() < idle_due_) {
+    idle_ = false;
+    lock.unlock();
+    work_.notify_one();
+  }
   return future;
 }
 
 void BufferedProducerImpl::wait_for_room(Lock& lock, std::string_view queue, std::size_t bytes) {
-  const auto me = room_.emplace(room_.end());
+  const auto me = room_.emplace(room_.end(), bytes);
+  if (idle_ && due() < idle_due_) wake_sender();
   const auto closed = [&] { return drain_end_ != SendBuffer::never; };
   const auto my_turn = [&] { return me == room_.begin() && buffer_.has_room(bytes); };
   const bool in_time =
-      me->wait_until(lock, Clock::now() + options_.block_timeout, [&] { return closed() || my_turn(); });
+      me->woken.wait_until(lock, Clock::now() + options_.block_timeout, [&] { return closed() || my_turn(); });
   room_.erase(me);
   wake_waiter();  // there may be room for more, or the one behind waits for less
   if (closed()) throw_closed();
   if (in_time) return;
+  buffer_.flush();  // so that there is room when the caller comes again
+  wake_sender();
   Error::Facts facts;
   facts.operation = Operation{"send", queue}.describe();
   facts.advice =
@@ -149,13 +169,16 @@ void BufferedProducerImpl::wait_for_room(Lock& lock, std::string_view queue, std
 
 // With the lock, because who is woken may go away with the condition variable.
 void BufferedProducerImpl::wake_waiter() {
-  if (!room_.empty()) room_.front().notify_one();
+  if (!room_.empty()) room_.front().woken.notify_one();
 }
 
-void BufferedProducerImpl::wake_sender(Lock& lock) {
-  if (!std::exchange(idle_, false)) return;
-  lock.unlock();
-  work_.notify_one();
+void BufferedProducerImpl::wake_sender() {
+  if (std::exchange(idle_, false)) work_.notify_one();
+}
+
+BufferedProducerImpl::Clock::time_point BufferedProducerImpl::due() const noexcept {
+  const bool in_the_way = !room_.empty() && !buffer_.empty() && !buffer_.has_room(room_.front().bytes);
+  return in_the_way ? SendBuffer::at_once : buffer_.due();
 }
 
 bool BufferedProducerImpl::flush(milliseconds timeout) {
@@ -164,7 +187,7 @@ bool BufferedProducerImpl::flush(milliseconds timeout) {
   Lock lock{mutex_};
   buffer_.flush();
   const auto end = buffer_.next_number();
-  if (std::exchange(idle_, false)) work_.notify_one();
+  wake_sender();
   return progress_.wait_until(lock, deadline, [&] { return std::min(buffer_.first_number(), sending_) >= end; });
 }
 
@@ -173,9 +196,8 @@ bool BufferedProducerImpl::close() noexcept {
   if (drain_end_ == SendBuffer::never) {
     drain_end_ = Clock::now() + options_.drain_timeout;
     buffer_.flush();
-    for (auto& waiter : room_) waiter.notify_one();
-    idle_ = false;
-    work_.notify_one();
+    for (auto& waiter : room_) waiter.woken.notify_one();
+    wake_sender();
     watched_.notify_one();
   }
   if (sender_.get_id() == std::this_thread::get_id()) return false;
@@ -195,7 +217,7 @@ void BufferedProducerImpl::run() noexcept {
   Lock lock{mutex_};
   for (;;) {
     const auto now = Clock::now();
-    const auto step = machine_.next({now, buffer_.due(), buffer_.oldest(), drain_end_});
+    const auto step = machine_.next({now, due(), buffer_.oldest(), drain_end_});
     switch (step.action) {
       case ProducerAction::wait:
       case ProducerAction::pause:
@@ -221,17 +243,24 @@ void BufferedProducerImpl::run() noexcept {
         log_(LogLevel::info, LogEvent::stopped, "producer closed");
         lock.lock();
         stats_.state = ProducerState::closed;
-        ended_ = true;
-        progress_.notify_all();
-        watched_.notify_one();
+        lock.unlock();
+        end();
         return;
     }
   }
 }
 
+void BufferedProducerImpl::end() noexcept {
+  const Lock lock{mutex_};
+  ended_ = true;
+  progress_.notify_all();
+  watched_.notify_one();
+}
+
 void BufferedProducerImpl::wait(Lock& lock, ProducerMachine::Step step) {
   stats_.state = step.action == ProducerAction::pause ? ProducerState::backing_off : ProducerState::waiting;
   idle_ = true;
+  idle_due_ = due();
   const auto woken = [&] { return !idle_; };
   if (step.until == ProducerMachine::never) {
     work_.wait(lock, woken);
@@ -247,7 +276,8 @@ void BufferedProducerImpl::reconnect(Lock& lock) {
   std::string text;
   std::string sqlstate;
   try {
-    session_ = connect();
+    session_ = Session::connect(dsn_, session_options_);
+    configure();
     client_ = Access::make_client(session_);
     log_(LogLevel::info, LogEvent::connected, "producer connected");
   } catch (const Error& error) {
@@ -280,7 +310,7 @@ void BufferedProducerImpl::send_batch(Lock& lock) {
   auto batch = buffer_.take(Clock::now());
   sending_ = batch.waiting.front().number;
   calling_ = session_.get();
-  called_ = Clock::now();
+  call_limit_ = Clock::now() + options_.delivery_timeout;
   lock.unlock();
   auto result = deliver(batch);
   lock.lock();
@@ -428,11 +458,11 @@ void BufferedProducerImpl::write(LogLevel level, LogEvent event, const SendBatch
 }
 
 BufferedProducerImpl::Clock::time_point BufferedProducerImpl::call_end() const {
-  return calling_ ? std::min(called_ + options_.delivery_timeout, drain_end_) : drain_end_;
+  return calling_ ? std::min(call_limit_, drain_end_) : drain_end_;
 }
 
 void BufferedProducerImpl::watch() noexcept {
-  // It need not be told of each call: none ends sooner than after this time, except by close().
+  // It need not be told of each batch: none ends sooner than after this time, except by close().
   Lock lock{mutex_};
   while (!ended_) {
     const auto now = Clock::now();

@@ -63,10 +63,20 @@ class BufferedProducerImpl {
     std::string sqlstate{};
   };
 
-  std::shared_ptr<Session> connect() const;
+  // A thread that waits for room.
+  struct Waiter {
+    explicit Waiter(std::size_t needed) : bytes{needed} {}
+    const std::size_t bytes;
+    std::condition_variable woken{};
+  };
+
+  void configure();  // the new session; without the lock
+  // With the lock.
   void wait_for_room(Lock& lock, std::string_view queue, std::size_t bytes);
-  void wake_sender(Lock& lock);
+  void wake_sender();
   void wake_waiter();
+  // When a batch is to be sent: as the buffer says, but at once if somebody waits for its room.
+  Clock::time_point due() const noexcept;
 
   // On the thread that sends. They are called, and return, with the lock held.
   void run() noexcept;
@@ -76,6 +86,7 @@ class BufferedProducerImpl {
   void drop(Lock& lock, Clock::time_point since, const char* why);
   void count_out(const SendBatch& batch);
   void lost(Lock& lock, const std::string& text, const std::string& sqlstate);
+  void end() noexcept;  // without the lock
 
   Result deliver(const SendBatch& batch);
   void write(LogLevel level, LogEvent event, const SendBatch& batch, const std::string& text,
@@ -98,16 +109,17 @@ class BufferedProducerImpl {
   SendBuffer buffer_;
   ProducerMachine machine_;
   BufferedProducerStats stats_;
-  std::uint64_t sending_ = nothing;          // the number of the first event of the batch that is being sent
-  std::list<std::condition_variable> room_;  // those who wait for room, first come, first served
+  std::uint64_t sending_ = nothing;  // the number of the first event of the batch that is being sent
+  std::list<Waiter> room_;           // first come, first served
   std::condition_variable work_;
   bool idle_ = false;                 // the thread that sends waits for work_
+  Clock::time_point idle_due_{};      // and knows that this is due
   std::condition_variable progress_;  // a batch is done with, or everything is
   Clock::time_point drain_end_ = SendBuffer::never;
   bool complete_ = true;  // close() has had nothing to give up so far
   bool ended_ = false;
-  Session* calling_ = nullptr;  // while a batch is being sent
-  Clock::time_point called_{};
+  Session* calling_ = nullptr;  // while it is waited for
+  Clock::time_point call_limit_{};
   std::condition_variable watched_;
 
   std::thread sender_;

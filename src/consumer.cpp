@@ -129,7 +129,10 @@ Outcome ConsumerImpl::Run::connect() {
   disconnect();  // after an error halfway through
   session_ = Session::connect(owner_.dsn_, owner_.session_options_);
   const auto settings = options_.pooled ? std::string{} : session_settings(options_);
-  if (!settings.empty()) AutocommitExecutor{session_}.run_plain(settings, {"configure the session"});
+  if (!settings.empty()) {
+    const ReceiveCanceller::Scope scope{canceller_, session_};
+    AutocommitExecutor{session_}.run_plain(settings, {"configure the session"});
+  }
   listen();
   if (std::exchange(ever_connected_, true)) {
     owner_.count([](ConsumerStats& stats) { ++stats.reconnects; });
@@ -142,6 +145,7 @@ void ConsumerImpl::Run::listen() {
   const Operation operation{"listen", options_.queue, options_.name};
   if (!options_.listen_dsn.empty()) {
     listen_session_ = Session::connect(options_.listen_dsn, owner_.listen_session_options_);
+    const ReceiveCanceller::Scope scope{canceller_, listen_session_};
     AutocommitExecutor{listen_session_}.run_plain(sql::last_as_long_as_wanted, {"configure the session for listening"});
   } else if (options_.pooled) {
     log_(LogLevel::warning, LogEvent::listen_unavailable,
@@ -151,6 +155,7 @@ void ConsumerImpl::Run::listen() {
     listen_session_ = session_;
   }
   auto& connection = listen_session_->idle_connection(operation);
+  const ReceiveCanceller::Scope scope{canceller_, listen_session_};
   try {
     listener_.emplace(connection, "pgque_" + options_.queue, [this] { notified_ = true; });
   } catch (const std::exception& error) {

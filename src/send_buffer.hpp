@@ -81,7 +81,7 @@ class SendBuffer {
   // Everything that is here now is due at once.
   void flush() noexcept { flush_before_ = next_number_; }
 
-  // The batch with the oldest event among those that are due. Only if due() has been reached.
+  // The batch with the oldest event among those that are due, or of all if none is. Not from an empty buffer.
   SendBatch take(Clock::time_point now);
   // Returns a batch that was not sent to its place before all others of its queue and type.
   void put_back(SendBatch&& batch);

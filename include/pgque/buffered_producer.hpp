@@ -30,7 +30,7 @@ struct BufferedProducerOptions {
   /// Most bytes of payload in one batch; a single larger payload is a batch by itself. Default 1 MiB; at least 1.
   std::size_t batch_bytes = std::size_t{1} << 20;
   /// How long an event waits for others before its batch is sent although it is not full. Default 5 ms; 0 sends as
-  /// soon as the connection is free. At most 30 days.
+  /// soon as the connection is free. At most 30 days. Nothing waits for others while the buffer is full.
   std::chrono::milliseconds linger{5};
   /// Most events in the buffer, those being sent included. Default 100,000; at least 1.
   std::size_t buffer_messages = 100'000;
@@ -40,7 +40,7 @@ struct BufferedProducerOptions {
   std::chrono::milliseconds block_timeout{60'000};
   /// How long an event may wait to be sent, from `send()` on; then it fails, and is certainly not stored. The same
   /// time is granted to each batch once it is being sent; then the connection is given up, and the batch fails.
-  /// Default 2 min; 1 ms to 30 days. Futures may get ready later by a tenth of it, and by `connect_timeout`.
+  /// Default 2 min; 1 ms to 30 days. Futures may get ready later by a tenth of it, and by twice `connect_timeout`.
   std::chrono::milliseconds delivery_timeout{120'000};
   /// How long `close()` and the destructor go on sending what is in the buffer. Default 25 s; 0 gives it up at once.
   /// At most 30 days.
@@ -50,8 +50,8 @@ struct BufferedProducerOptions {
   /// Log lines and events. Default: warnings and errors to standard error. It is called by the thread that sends, so
   /// it must not wait for this producer: neither for `send()` with a full buffer nor in `flush()`.
   LogSink log{};
-  /// How long connecting to one host may take, as in `ClientOptions`. Default 10 s; 0 waits as long as the operating
-  /// system does; at most 30 days.
+  /// How long connecting to one host may take, as in `ClientOptions`, and then the first statement. Default 10 s; 0
+  /// waits as long as the operating system does, and for the statement `delivery_timeout`; at most 30 days.
   std::chrono::seconds connect_timeout{10};
   /// Prepare each statement once per connection, as in `ClientOptions`. Default true.
   bool prepared_statements = true;
@@ -91,9 +91,9 @@ struct BufferedProducerStats {
 /// ```
 ///
 /// **Batches.** Events of one queue and type are gathered into a batch, one call of `send_batch` in a transaction of
-/// its own, until there are `batch_messages` or `batch_bytes` of them or the first has waited for `linger`. The batches
-/// of one queue and type are stored one after another, so these events keep the order in which they were sent, as far
-/// as one thread sent them. Between different queues or types there is no order.
+/// its own, until there are `batch_messages` or `batch_bytes` of them, the first has waited for `linger`, or the buffer
+/// is full. The batches of one queue and type are stored one after another, so these events keep the order in which
+/// they were sent, as far as one thread sent them. Between different queues or types there is no order.
 ///
 /// **What is known at once is thrown, what is found out later is in the future.** `send()` throws what `Client::send`
 /// would throw before sending anything, and when the buffer is full. The future becomes ready exactly once, also when
@@ -122,7 +122,7 @@ class PGQUE_EXPORT BufferedProducer {
  public:
   /// Connects, as `Client` does, and starts to work. Needs `pgque_writer`.
   /// @throws std::invalid_argument naming the option
-  /// @throws ConnectionError if the DSN is malformed or the server does not take the connection
+  /// @throws ConnectionError if the DSN is malformed, or the server does not take the connection or falls silent
   explicit BufferedProducer(std::string_view dsn, BufferedProducerOptions options = {});
 
   /// A moved-from producer can be destroyed and closed; every other use throws `std::logic_error`.

@@ -345,6 +345,51 @@ TEST_F(BufferedProducerNetwork, DestructionWhileFrozenFailsEveryFutureInTime) {
   }
 }
 
+// A new connection is made, and then the server falls silent.
+TEST_F(BufferedProducerNetwork, ANewConnectionThatIsSilentFromTheBeginningIsGivenUpInTime) {
+  auto settings = options();
+  settings.connect_timeout = 1s;
+  start(settings);
+  proxy->hold_answers_after("idle_session_timeout");
+  proxy->cut();
+  ids.push_back(producer->send(queue(), "1"));
+  EXPECT_FALSE(producer->flush(0ms));
+  ASSERT_TRUE(proxy->wait_held());
+  EXPECT_TRUE(producer->flush(20s));
+  EXPECT_FALSE(error_of(ids[0]));
+  EXPECT_EQ(producer->stats().reconnects, 1U);
+  EXPECT_EQ(stored_payloads(), std::vector<std::string>{"1"});
+}
+
+TEST_F(BufferedProducerNetwork, DestructionWhileANewConnectionIsSilentFailsEveryFutureInTime) {
+  auto settings = options();
+  settings.drain_timeout = 200ms;
+  start(settings);
+  proxy->hold_answers_after("idle_session_timeout");
+  proxy->cut();
+  send_six();
+  EXPECT_FALSE(producer->flush(0ms));
+  ASSERT_TRUE(proxy->wait_held());
+  destroy();
+  for (auto& id : ids) {
+    ASSERT_EQ(id.wait_for(0s), std::future_status::ready);
+    const auto error = error_of(id);
+    ASSERT_TRUE(error);
+    EXPECT_FALSE(error->outcome_unknown());
+  }
+}
+
+TEST_F(BufferedProducerNetwork, AFirstConnectionThatIsSilentFromTheBeginningIsAnError) {
+  auto settings = options();
+  settings.connect_timeout = 1s;
+  proxy->hold_answers_after("idle_session_timeout");
+  auto made = std::async(std::launch::async, [&] { BufferedProducer{watched_dsn(*proxy), settings}; });
+  const bool in_time = made.wait_for(10s) == std::future_status::ready;
+  EXPECT_TRUE(in_time) << "the constructor does not return";
+  if (!in_time) proxy.reset();
+  EXPECT_THROW(made.get(), ConnectionError);
+}
+
 TEST_F(BufferedProducerNetwork, DestructionWhileTheCommitIsFrozenSaysThatItsOutcomeIsUnknown) {
   auto settings = options();
   settings.drain_timeout = 200ms;

@@ -244,6 +244,21 @@ TEST_P(Network, StopWhileConnectingWaitsForConnectTimeoutAtMost) {
   EXPECT_FALSE(running->error());
 }
 
+// The connection is made, and then the server falls silent.
+TEST_P(Network, StopWhileTheFirstStatementsGetNoAnswer) {
+  for (const char* statement : {"idle_session_timeout", "listen"}) {
+    proxy->hold_answers_after(statement);
+    start();
+    ASSERT_TRUE(proxy->wait_held()) << statement;
+    ASSERT_EQ(consumer->stats().state, ConsumerState::connecting);
+    consumer->stop();
+    EXPECT_TRUE(running->wait_ended(5s)) << "start() does not return: " << statement;
+    proxy->cut();
+    running->stop_and_join();
+    EXPECT_FALSE(running->error()) << statement;
+  }
+}
+
 // stop() on a connection that answers nothing any more.
 TEST_P(Network, StopWhileFrozenAndIdleInListen) {
   start();

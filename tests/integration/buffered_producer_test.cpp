@@ -291,12 +291,14 @@ TEST_F(BufferedProducerTest, AFullBufferFailsAtOnceIfItMayNotBlock) {
   settings.buffer_messages = 3;
   settings.block_timeout = 0ms;
   BufferedProducer producer{dsn(), settings};
+  std::optional<SendLock> lock{std::in_place};
   for (int i = 0; i < 3; ++i) producer.send(queue(), "1");
   const auto error = thrown<Error>([&] { producer.send(queue(), "too many"); });
   EXPECT_TRUE(error.retryable());
   EXPECT_FALSE(error.outcome_unknown());
   EXPECT_THAT(error.what(), AllOf(HasSubstr(queue().name()), HasSubstr("the buffer is full: 3 events, 3 bytes")));
-  ASSERT_TRUE(producer.flush(20s));
+  lock.reset();
+  EXPECT_TRUE(wait_until([&] { return producer.stats().sent == 3; })) << "a full buffer does not linger";
   EXPECT_NO_THROW(producer.send(queue(), "1"));
   ASSERT_TRUE(producer.flush(20s));
   EXPECT_THAT(stored(), SizeIs(4));
@@ -307,6 +309,7 @@ TEST_F(BufferedProducerTest, AFullBufferFailsAfterTheBlockTimeout) {
   settings.buffer_bytes = 10;
   settings.block_timeout = 30ms;
   BufferedProducer producer{dsn(), settings};
+  const SendLock lock;
   producer.send(queue(), text("1234567"));
   const auto begin = Clock::now();
   EXPECT_TRUE(thrown<Error>([&] { producer.send(queue(), text("1234")); }).retryable());
@@ -337,10 +340,33 @@ TEST_F(BufferedProducerTest, AFullBufferBlocksUntilThereIsRoom) {
   EXPECT_THAT(payloads_of(stored()), ElementsAre("1", "2", "3"));
 }
 
+// Nobody else could join those that linger.
+TEST_F(BufferedProducerTest, AFullBufferDoesNotLinger) {
+  auto settings = options();
+  settings.buffer_messages = 4;
+  settings.buffer_bytes = 10;
+  BufferedProducer producer{dsn(), settings};
+  std::vector<std::future<void>> sending;
+  for (int thread = 0; thread < 4; ++thread) {
+    sending.push_back(std::async(std::launch::async, [&, thread] {
+      for (std::size_t i = 0; i < 50; ++i) {
+        producer.send(queue(), text(std::string(1 + i * 7 % 10, 'x')), "type " + std::to_string(thread));
+      }
+    }));
+  }
+  for (auto& thread : sending) {
+    EXPECT_EQ(thread.wait_for(20s), std::future_status::ready) << "it waits for room that nobody makes";
+  }
+  EXPECT_TRUE(producer.close());  // ends those that wait, should the test fail
+  for (auto& thread : sending) EXPECT_NO_THROW(thread.get());
+  EXPECT_EQ(producer.stats().sent, 200U);
+}
+
 TEST_F(BufferedProducerTest, ClosingWakesThoseWhoWaitForRoom) {
   auto settings = options();
   settings.buffer_messages = 1;
-  BufferedProducer producer{dsn(), settings};
+  BufferedProducer producer{watched_dsn(), settings};
+  std::optional<SendLock> lock{std::in_place};
   auto taken = producer.send(queue(), "1");
   std::vector<std::future<std::string>> blocked;
   for (int i = 0; i < 4; ++i) {
@@ -348,11 +374,15 @@ TEST_F(BufferedProducerTest, ClosingWakesThoseWhoWaitForRoom) {
       return std::string{thrown<std::logic_error>([&] { producer.send(queue(), "2"); }).what()};
     }));
   }
-  EXPECT_TRUE(producer.close());
+  // One of them has made the one event go, so that it is full for all of them.
+  EXPECT_TRUE(wait_until([&] { return waits_for_lock(); }));
+  auto closed = std::async(std::launch::async, [&] { return producer.close(); });
   for (auto& one : blocked) {
     ASSERT_EQ(one.wait_for(20s), std::future_status::ready);
     EXPECT_THAT(one.get(), HasSubstr("closed"));
   }
+  lock.reset();
+  EXPECT_TRUE(closed.get());
   EXPECT_NO_THROW(taken.get());
   EXPECT_THAT(payloads_of(stored()), ElementsAre("1"));
 }
