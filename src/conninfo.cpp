@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <map>
 #include <memory>
+#include <sstream>
 
 #include <libpq-fe.h>
 #include <pgque/error.hpp>
@@ -17,7 +18,7 @@ namespace {
 // libpq's message quotes parts of the DSN, and with them perhaps the password; how it quotes depends on the language.
 // So only what is known to be no secret is taken from it.
 [[noreturn]] void throw_malformed(std::string_view libpq_text) {
-  static constexpr std::array<std::string_view, 12> harmless{"it contains a NUL byte",
+  static constexpr std::array<std::string_view, 13> harmless{"it contains a NUL byte",
                                                              "IPv6 host address may not be empty",
                                                              "missing \"=\"",
                                                              "unterminated quoted string",
@@ -28,7 +29,8 @@ namespace {
                                                              "unexpected character",
                                                              "missing key/value separator",
                                                              "extra key/value separator",
-                                                             "invalid URI query parameter"};
+                                                             "invalid URI query parameter",
+                                                             "wrong host or port"};
   Error::Facts facts;
   facts.operation = "connect";
   facts.advice = "dsn: neither a postgresql:// URI nor key=value settings";
@@ -36,6 +38,22 @@ namespace {
     if (libpq_text.substr(0, reason.size()) == reason) facts.advice += " (" + std::string{reason} + ')';
   }
   throw ConnectionError{std::move(facts)};
+}
+
+// A password with a '/' or '@' in it, written as it is, makes libpq take parts of it for a port or a host, and show
+// them when they turn out to be none.
+void check_place(const std::map<std::string, std::string>& settings) {
+  const auto text_of = [&](const char* keyword) {
+    const auto found = settings.find(keyword);
+    return found == settings.end() ? std::string{} : found->second;
+  };
+  std::istringstream hosts{text_of("host")};
+  bool wrong = text_of("port").find_first_not_of("0123456789, ") != std::string::npos;
+  for (std::string host; std::getline(hosts, host, ',');) {
+    const bool socket = !host.empty() && (host[0] == '/' || host[0] == '@');
+    wrong = wrong || (!socket && host.find('@') != std::string::npos);
+  }
+  if (wrong) throw_malformed("wrong host or port");
 }
 
 std::map<std::string, std::string> parse(std::string_view dsn) {
@@ -49,6 +67,7 @@ std::map<std::string, std::string> parse(std::string_view dsn) {
   for (const auto* option = options.get(); option->keyword; ++option) {
     if (option->val) settings.emplace(option->keyword, option->val);
   }
+  check_place(settings);
   return settings;
 }
 

@@ -143,7 +143,8 @@ class Judge {
   }
 
   void ticker() {
-    scheduled_ = seen_.ticker || !seen_.scheduler.empty();
+    // The lock by which an active Ticker is known is not replicated.
+    scheduled_ = seen_.ticker || !seen_.scheduler.empty() || seen_.standby;
     const bool ticks = std::any_of(seen_.queues.begin(), seen_.queues.end(), ticked_lately);
     nobody_ticks_ = !scheduled_ && !ticks;
     if (nobody_ticks_) {
@@ -193,7 +194,9 @@ class Judge {
                 "what is sent now is never delivered: a consumer starts at the latest tick",
                 "select pgque.subscribe(" + name + ", 'my_consumer');"));
     }
-    if (!nobody_ticks_ && (queue.due_retries > 10 || queue.retries_overdue > retry_slack)) {
+    // A Ticker brings any number of them back within its period.
+    const bool too_many = queue.due_retries > 10 && !seen_.ticker;
+    if (!nobody_ticks_ && (too_many || queue.retries_overdue > retry_slack)) {
       about(add(
           Severity::warning, "retries_waiting",
           std::to_string(queue.due_retries) + (queue.due_retries == 1 ? " retry" : " retries") + " of queue " + name +
@@ -288,7 +291,7 @@ class Judge {
                   "it receives nothing after that batch; " + blocked_rotation(queue),
                   "start it again, or see what its handler waits for; or " + unsubscribe);
     }
-    if (!consumer.batch && consumer.role != ConsumerRole::subconsumer && consumer.behind > options_.stuck_after) {
+    if (consumer.role != ConsumerRole::subconsumer && consumer.behind > options_.stuck_after) {
       return &add(Severity::warning, "consumer_behind",
                   "consumer " + on_queue + " is " + in_words(consumer.behind) +
                       " behind the latest tick, and was seen " + in_words(consumer.silent) + " ago",

@@ -104,6 +104,8 @@ void TickerImpl::run() {
 void TickerImpl::serve(const std::shared_ptr<Session>& session, const std::function<void()>& succeeded) {
   auto& stopper = run_state_.stopper();
   AutocommitExecutor executor{session};
+  // Or the lead stays with a machine that vanished for as long as the server takes it to be there.
+  executor.run_plain(sql::last_as_long_as_wanted, {"configure the session"});
   for (bool announced = false; !try_lead(executor); announced = true) {
     if (!announced) logger_(LogLevel::info, LogEvent::standby, "another ticker is active, this one stands by");
     succeeded();

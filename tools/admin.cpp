@@ -90,7 +90,7 @@ std::string cut(std::string text, std::size_t longest) {
 }  // namespace
 
 int list_queues(const Common& common, const std::string& queue) {
-  Admin admin{common.dsn};
+  Admin admin{common.dsn, unprepared()};
   const auto infos = queue.empty() ? admin.queues() : std::vector<QueueInfo>{admin.queue(queue)};
   if (common.json) {
     auto json = Json::array();
@@ -112,25 +112,25 @@ int list_queues(const Common& common, const std::string& queue) {
 }
 
 int create_queue(const Common& common, const std::string& queue, const QueueSettings& settings) {
-  const bool created = Admin{common.dsn}.create_queue(queue, settings);
+  const bool created = Admin{common.dsn, unprepared()}.create_queue(queue, settings);
   return done(common,
               "queue " + printable(queue) + (created ? " created" : " exists already; its settings were applied"),
               {{"queue", queue}, {"created", created}});
 }
 
 int drop_queue(const Common& common, const std::string& queue, bool force) {
-  Admin{common.dsn}.drop_queue(queue, force);
+  Admin{common.dsn, unprepared()}.drop_queue(queue, force);
   return done(common, "queue " + printable(queue) + " dropped", {{"queue", queue}, {"dropped", true}});
 }
 
 int set_queue(const Common& common, const std::string& queue, const QueueSettings& settings) {
-  Admin admin{common.dsn};
+  Admin admin{common.dsn, unprepared()};
   admin.configure_queue(queue, settings);
   return done(common, "queue " + printable(queue) + " configured", {{"queue", queue}, {"configured", true}});
 }
 
 int list_consumers(const Common& common, const std::string& queue) {
-  Admin admin{common.dsn};
+  Admin admin{common.dsn, unprepared()};
   const auto infos = queue.empty() ? admin.consumers() : admin.consumers(queue);
   if (common.json) {
     auto json = Json::array();
@@ -151,15 +151,16 @@ int list_consumers(const Common& common, const std::string& queue) {
 int subscribe(const Common& common, const SubscribeOptions& options) {
   bool created = false;
   if (options.at) {
-    created = Admin{common.dsn}.subscribe_at(options.queue, options.consumer, TickId{*options.at});
+    created = Admin{common.dsn, unprepared()}.subscribe_at(options.queue, options.consumer, TickId{*options.at});
   } else if (!options.subconsumer.empty()) {
-    created = Client{common.dsn}.subscribe_subconsumer(options.queue, options.consumer, options.subconsumer);
+    created =
+        Client{common.dsn, unprepared()}.subscribe_subconsumer(options.queue, options.consumer, options.subconsumer);
   } else {
-    created = Client{common.dsn}.subscribe(options.queue, options.consumer);
+    created = Client{common.dsn, unprepared()}.subscribe(options.queue, options.consumer);
   }
-  const auto who = printable(options.consumer + (options.subconsumer.empty() ? "" : '.' + options.subconsumer));
+  const auto who = options.consumer + (options.subconsumer.empty() ? "" : '.' + options.subconsumer);
   return done(common,
-              who +
+              printable(who) +
                   (created      ? " subscribed to "
                    : options.at ? " was subscribed already, and was moved, on "
                                 : " was subscribed already to ") +
@@ -168,20 +169,20 @@ int subscribe(const Common& common, const SubscribeOptions& options) {
 }
 
 int unsubscribe(const Common& common, const SubscribeOptions& options) {
-  Client client{common.dsn};
+  Client client{common.dsn, unprepared()};
   const bool removed =
       options.subconsumer.empty()
           ? client.unsubscribe(options.queue, options.consumer)
           : client.unsubscribe_subconsumer(options.queue, options.consumer, options.subconsumer,
                                            options.retry_batch ? BatchHandling::retry : BatchHandling::refuse);
-  const auto who = printable(options.consumer + (options.subconsumer.empty() ? "" : '.' + options.subconsumer));
-  done(common, who + (removed ? " unsubscribed from " : " is not subscribed to ") + printable(options.queue),
+  const auto who = options.consumer + (options.subconsumer.empty() ? "" : '.' + options.subconsumer);
+  done(common, printable(who) + (removed ? " unsubscribed from " : " is not subscribed to ") + printable(options.queue),
        {{"queue", options.queue}, {"consumer", who}, {"removed", removed}});
   return removed ? success : failure;
 }
 
 int count_dead_letters(const Common& common) {
-  const auto counts = Admin{common.dsn}.count_dead_letters();
+  const auto counts = Admin{common.dsn, unprepared()}.count_dead_letters();
   if (common.json) {
     auto json = Json::array();
     for (const auto& count : counts) {
@@ -204,17 +205,20 @@ int count_dead_letters(const Common& common) {
 }
 
 int list_dead_letters(const Common& common, const std::string& queue, std::int32_t limit) {
-  Admin admin{common.dsn};
-  std::int32_t seen = 0;
+  Admin admin{common.dsn, unprepared()};
   const auto visit = [&](const auto& show) {
+    if (limit > 0) {
+      for (const auto& letter : admin.dead_letters(queue, limit)) show(letter);
+      return;
+    }
     admin.for_each_dead_letter(queue, [&](const DeadLetter& letter) {
       show(letter);
-      return ++seen != limit;
+      return true;
     });
   };
   if (common.json) {
-    // One per line, because there may be more than fit into memory.
-    visit([](const DeadLetter& letter) { print_line(to_json(letter).dump()); });
+    // One per line, because all of them may be more than fit into memory.
+    visit([](const DeadLetter& letter) { print_line(dumped(to_json(letter))); });
     return success;
   }
   Table table{{">ID", "TIME (UTC)", "CONSUMER", "TYPE", ">RETRIES", "REASON", "PAYLOAD"}};
@@ -240,7 +244,7 @@ int replay_dead_letters(const Common& common, const ReplayOptions& options) {
     std::getline(std::cin, answer);
     if (answer != "y" && answer != "yes") return failure;
   }
-  Admin admin{common.dsn};
+  Admin admin{common.dsn, unprepared()};
   if (!options.queue.empty()) {
     const auto result = admin.replay_dead_letters(options.queue);
     done(common, std::to_string(result.replayed) + " replayed, " + std::to_string(result.failed) + " failed",
@@ -249,21 +253,29 @@ int replay_dead_letters(const Common& common, const ReplayOptions& options) {
     return result.failed == 0 ? success : failure;
   }
   auto json = Json::array();
-  bool all = true;
+  int status = success;
   for (const auto id : options.ids) {
-    const auto event = admin.replay_dead_letter(DeadLetterId{id});
-    all = all && event;
-    json.push_back({{"dead_letter_id", id}, {"msg_id", number_or_null(event)}});
-    if (!event) complain("there is no dead letter " + std::to_string(id));
-    if (event && !common.json) print_line(std::to_string(id) + " replayed as message " + to_string(*event));
+    try {
+      const auto event = admin.replay_dead_letter(DeadLetterId{id});
+      json.push_back({{"dead_letter_id", id}, {"msg_id", number_or_null(event)}});
+      if (event && !common.json) print_line(std::to_string(id) + " replayed as message " + to_string(*event));
+      if (event) continue;
+      complain("there is no dead letter " + std::to_string(id));
+      status = failure;
+    } catch (const Error& error) {
+      // What went before is told all the same.
+      complain("dead letter " + std::to_string(id) + ": " + error.what());
+      status = status_of(error);
+      break;
+    }
   }
   if (common.json) print_json(json);
-  return all ? success : failure;
+  return status;
 }
 
 int purge_dead_letters(const Common& common, const std::string& queue, std::chrono::milliseconds older_than) {
   const auto seconds = std::chrono::ceil<std::chrono::seconds>(older_than);
-  const auto purged = Admin{common.dsn}.purge_dead_letters(queue, seconds);
+  const auto purged = Admin{common.dsn, unprepared()}.purge_dead_letters(queue, seconds);
   return done(common, std::to_string(purged) + " dead letters deleted", {{"queue", queue}, {"deleted", purged}});
 }
 
@@ -300,7 +312,7 @@ int doctor(const Common& common, std::optional<std::chrono::milliseconds> stuck_
 }
 
 int status(const Common& common) {
-  const auto lines = Admin{common.dsn}.status();
+  const auto lines = Admin{common.dsn, unprepared()}.status();
   if (common.json) {
     auto json = Json::array();
     for (const auto& line : lines) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include <pgque/admin.hpp>
+#include <pgque/error.hpp>
 
 namespace pgque::tool {
 
@@ -24,10 +25,19 @@ enum ExitStatus : int {
   interrupted = 130,
 };
 
+int status_of(const Error& error);
+
 struct Common {
   std::string dsn;
   bool json = false;
 };
+
+// There may be a pooler in transaction mode in between, and hardly a statement is run twice.
+inline ClientOptions unprepared() {
+  ClientOptions options;
+  options.prepared_statements = false;
+  return options;
+}
 
 int list_queues(const Common& common, const std::string& queue);
 int create_queue(const Common& common, const std::string& queue, const QueueSettings& settings);
@@ -84,6 +94,7 @@ struct TailOptions {
   std::optional<std::int64_t> limit;  // peek only
   bool subscribe = false;
   bool raw = false;
+  bool pooled = false;
 };
 int tail(const Common& common, const TailOptions& options);
 

@@ -14,8 +14,18 @@ namespace pgque::tool {
 // Keys stay in the order in which they are written.
 using Json = nlohmann::ordered_json;
 
+// A database without an encoding may hold what is no UTF-8.
+inline std::string dumped(const Json& json, int indent = -1) {
+  return json.dump(indent, ' ', false, Json::error_handler_t::replace);
+}
+
 inline void print_json(const Json& json) {
-  print_line(json.dump(2));
+  print_line(dumped(json, 2));
+}
+
+// nlohmann_json passes over a byte order mark, which PostgreSQL and others do not.
+inline bool is_json(const std::string& text) {
+  return text.substr(0, 3) != "\xEF\xBB\xBF" && nlohmann::json::accept(text);
 }
 
 inline Json seconds_or_null(std::optional<std::chrono::microseconds> duration) {

@@ -1,6 +1,7 @@
 // The pgque command: how its arguments are written, and what its exit status says.
 
 #include <algorithm>
+#include <charconv>
 #include <cstdlib>
 #include <exception>
 #include <functional>
@@ -9,9 +10,12 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
+#include <fcntl.h>
+#include <unistd.h>
 #include <CLI/CLI.hpp>
 #include <pgque/error.hpp>
 #include <pgque/version.hpp>
@@ -53,6 +57,19 @@ CLI::Option* add_duration(CLI::App& app, const std::string& name, std::optional<
       app, name, [&value](milliseconds given) { value = given; }, help);
 }
 
+std::string why_not_decimal(const std::string& text) {
+  std::int64_t number = 0;
+  const auto* const end = text.data() + text.size();
+  const auto [stop, error] = std::from_chars(text.data(), end, number);
+  const bool whole = error == std::errc{} && stop == end;
+  return whole && std::to_string(number) == text ? "" : '\'' + text + "' is no decimal number";
+}
+
+// Left to itself, CLI11 takes 010 for eight, what is too large for the largest number there is, and an empty text, such
+// as that of a variable which is not set, for an option that was not given.
+const CLI::Validator decimal{why_not_decimal, ""};
+const CLI::Validator not_empty{[](const std::string& text) { return text.empty() ? "must not be empty" : ""; }, ""};
+
 // What all subcommands read, and the one that was chosen.
 struct CommandLine {
   Common common;
@@ -72,11 +89,14 @@ struct CommandLine {
 };
 
 void add_settings(CLI::App& app, QueueSettings& settings) {
-  app.add_option("--max-count", settings.ticker_max_count, "Tick once so many events have come")->type_name("NUMBER");
+  app.add_option("--max-count", settings.ticker_max_count, "Tick once so many events have come")
+      ->check(decimal)
+      ->type_name("NUMBER");
   add_duration(app, "--max-lag", settings.ticker_max_lag, "Tick so long after the last tick if events have come");
   add_duration(app, "--idle-period", settings.ticker_idle_period, "Tick so often if no events come");
   add_duration(app, "--rotation-period", settings.rotation_period, "Change to the next event table so often");
   app.add_option("--max-retries", settings.max_retries, "Retries before a message becomes a dead letter")
+      ->check(decimal)
       ->type_name("NUMBER");
   app.add_flag_function(
       "--pause,!--resume", [&settings](std::int64_t count) { settings.paused = count > 0; },
@@ -146,8 +166,10 @@ void declare_consumers(CLI::App& app, CommandLine& line) {
   subscribe->add_option("QUEUE", subscription.queue, "The queue")->required();
   subscribe->add_option("CONSUMER", subscription.consumer, "The consumer's name")->required();
   auto* at = subscribe->add_option("--at", subscription.at, "Start after this tick of the past, or go back there")
+                 ->check(decimal)
                  ->type_name("TICK");
   subscribe->add_option("--subconsumer", subscription.subconsumer, "A worker of a cooperative consumer")
+      ->check(not_empty)
       ->type_name("NAME")
       ->excludes(at);
   subscribe->callback([&line] { line.run = [&line] { return tool::subscribe(line.common, line.subscription); }; });
@@ -158,6 +180,7 @@ void declare_consumers(CLI::App& app, CommandLine& line) {
   unsubscribe->add_option("CONSUMER", subscription.consumer, "The consumer's name")->required();
   auto* worker =
       unsubscribe->add_option("--subconsumer", subscription.subconsumer, "A worker of a cooperative consumer")
+          ->check(not_empty)
           ->type_name("NAME");
   unsubscribe->add_flag("--retry-batch", subscription.retry_batch, "Put the messages of its open batch up for retry")
       ->needs(worker);
@@ -175,12 +198,13 @@ void declare_dead_letters(CLI::App& app, CommandLine& line) {
   list->add_option("QUEUE", line.queue, "The queue")->required();
   list->add_option("--limit", line.limit, "At most so many; 0 for all")
       ->capture_default_str()
+      ->check(decimal)
       ->check(CLI::Range(0, std::numeric_limits<int>::max()))
       ->type_name("NUMBER");
   list->callback([&line] { line.run = [&line] { return list_dead_letters(line.common, line.queue, line.limit); }; });
 
   auto* replay = dlq->add_subcommand("replay", "Send dead letters again, TO EVERY CONSUMER of their queue");
-  auto* ids = replay->add_option("ID", line.replay.ids, "Dead letters, as dlq list shows them");
+  auto* ids = replay->add_option("ID", line.replay.ids, "Dead letters, as dlq list shows them")->check(decimal);
   auto* all = replay->add_option("--all", line.replay.queue, "All dead letters of this queue")->type_name("QUEUE");
   ids->excludes(all);
   replay->add_flag("--yes", line.replay.yes, "Do not ask; needed without a terminal");
@@ -218,8 +242,10 @@ void declare_messages(CLI::App& app, CommandLine& line) {
   auto& send = line.send;
   auto* sub = app.add_subcommand("send", "Send one event, or each line of standard input as one");
   sub->add_option("QUEUE", send.queue, "The queue")->required();
-  auto* payload =
-      sub->add_option("PAYLOAD", send.payload, "The payload; without it, and without --file, lines are read");
+  // Which may be empty.
+  auto* payload = sub->add_option_function<std::string>(
+      "PAYLOAD", [&send](const std::string& text) { send.payload = text; },
+      "The payload; without it, and without --file, lines are read");
   auto* file = sub->add_option("-f,--file", send.file, "One event with this file's contents")
                    ->check(CLI::ExistingFile)
                    ->type_name("FILE");
@@ -229,6 +255,7 @@ void declare_messages(CLI::App& app, CommandLine& line) {
   auto* batch = sub->add_flag("--batch", send.batch, "Send many lines at a time: about as fast as it gets");
   sub->add_option("--batch-size", send.batch_size, "How many")
       ->capture_default_str()
+      ->check(decimal)
       ->check(CLI::Range(1, 1'000'000))
       ->needs(batch)
       ->type_name("NUMBER");
@@ -246,12 +273,15 @@ void declare_messages(CLI::App& app, CommandLine& line) {
   auto* once = sub->add_flag("--once", tail.once, "End when there are no more messages");
   auto* peek = sub->add_flag("--peek", tail.peek, "Acknowledge nothing: show what waits, and end")->excludes(once);
   sub->add_option("--limit", tail.limit, "Show at most so many (default: 1000); 0 for all")
+      ->check(decimal)
       ->check(CLI::Range(0, std::numeric_limits<int>::max()))
       ->needs(peek)
       ->type_name("NUMBER");
-  sub->add_flag("--subscribe", tail.subscribe, "Subscribe the consumer first, if it is not");
+  sub->add_flag("--subscribe", tail.subscribe, "Subscribe the consumer first, if it is not")->excludes(peek);
   sub->add_flag("--raw", tail.raw, "Print payloads only");
+  sub->add_flag("--pooled", tail.pooled, "Through a pooler in transaction mode: ask again, without notifications");
   auto* worker = sub->add_option("--subconsumer", tail.subconsumer, "Work as this worker of a cooperative consumer")
+                     ->check(not_empty)
                      ->type_name("NAME");
   add_duration(*sub, "--dead-interval", tail.dead_interval, "Take over from workers that are silent for so long")
       ->needs(worker);
@@ -274,9 +304,12 @@ void declare_messages(CLI::App& app, CommandLine& line) {
       "Example:\n  pgque tick --max-lag 100ms");
 }
 
-int status_of(const Error& error) {
-  if (dynamic_cast<const ConnectionError*>(&error)) return no_connection;
-  return error.sqlstate() == "42501" ? no_permission : failure;
+// A standard stream that is closed would be the number of the next file or connection that is opened. What takes its
+// place here fails, as a closed one does.
+void occupy_standard_streams() {
+  for (const int descriptor : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (::fcntl(descriptor, F_GETFD) < 0) ::open("/dev/null", descriptor == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+  }
 }
 
 int run(int argc, char** argv) {
@@ -315,10 +348,16 @@ int run(int argc, char** argv) {
 
 }  // namespace
 
+int status_of(const Error& error) {
+  if (dynamic_cast<const ConnectionError*>(&error)) return no_connection;
+  return error.sqlstate() == "42501" ? no_permission : failure;
+}
+
 }  // namespace pgque::tool
 
 int main(int argc, char** argv) {
   using namespace pgque::tool;
+  occupy_standard_streams();
   try {
     return run(argc, argv);
   } catch (const pgque::Error& error) {

@@ -83,7 +83,7 @@ int metrics(const Common& common) {
   out.describe("pgque_consumer_open_batch_seconds", "How long the consumer has had its batch open; 0 without one.");
   out.describe("pgque_dead_letters", "Dead letters of the consumer in the queue.");
 
-  Admin admin{common.dsn};
+  Admin admin{common.dsn, unprepared()};
   out.add("pgque_info", {{"version", admin.server_version()}}, 1);
   const auto now = std::chrono::time_point_cast<std::chrono::microseconds>(std::chrono::system_clock::now());
   for (const auto& info : admin.queues()) {

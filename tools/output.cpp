@@ -38,6 +38,11 @@ void print(std::string_view text) {
   while (!text.empty()) {
     const auto written = ::write(STDOUT_FILENO, text.data(), text.size());
     if (written < 0 && errno == EINTR) continue;
+    // Others who have the same terminal may have set it so that it does not block.
+    if (written < 0 && errno == EAGAIN) {
+      output_writable(std::chrono::milliseconds{-1});
+      continue;
+    }
     if (written < 0) {
       const int error = errno;
       // Whoever closed the pipe does not want to hear about it; by default SIGPIPE has ended the process already.
@@ -54,8 +59,9 @@ void print_line(const std::string& text) {
 
 bool output_writable(std::chrono::milliseconds patience) {
   pollfd descriptor{STDOUT_FILENO, POLLOUT, 0};
-  // A failure is left to write() to find and to report.
-  return ::poll(&descriptor, 1, static_cast<int>(patience.count())) != 0;
+  const int ready = ::poll(&descriptor, 1, static_cast<int>(patience.count()));
+  // A failure is left to write() to find and to report; a signal is none, and says nothing of the output.
+  return ready > 0 || (ready < 0 && errno != EINTR);
 }
 
 void complain(std::string_view text) {
@@ -125,9 +131,16 @@ std::string in_words(std::optional<std::chrono::microseconds> duration) {
 
 std::string printable(std::string_view text) {
   std::string out;
-  for (const char c : text) {
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
     const auto byte = static_cast<unsigned char>(c);
-    if (c == '\n') {
+    const auto next = i + 1 < text.size() ? static_cast<unsigned char>(text[i + 1]) : 0U;
+    if (byte == 0xC2 && next >= 0x80 && next < 0xA0) {  // some terminals take U+009B for ESC [
+      std::array<char, 8> escape{};
+      std::snprintf(escape.data(), escape.size(), "\\u%04x", next);
+      out += escape.data();
+      ++i;
+    } else if (c == '\n') {
       out += "\\n";
     } else if (c == '\t') {
       out += "\\t";

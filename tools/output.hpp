@@ -18,7 +18,7 @@ namespace pgque::tool {
 void print(std::string_view text);
 // The same, with a line feed.
 void print_line(const std::string& text);
-// Whether standard output would take something now, or within the time.
+// Whether standard output would take something now, or within the time; a negative one is for ever.
 bool output_writable(std::chrono::milliseconds patience);
 
 // A line to standard error, beginning with the program's name.

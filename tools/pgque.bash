@@ -26,7 +26,7 @@ _pgque() {
       case $path in
         '') words='send tail tick queues queue consumers subscribe unsubscribe dlq doctor metrics status --version' ;;
         send) words='--file --type --text --batch --batch-size --atomic --no-progress' ;;
-        tail) words='--once --peek --limit --subscribe --raw --subconsumer --dead-interval --poll-interval' ;;
+        tail) words='--once --peek --limit --subscribe --raw --pooled --subconsumer --dead-interval --poll-interval' ;;
         tick) words='--period --retry-period --maintenance-period --rotation-period --standby-period --max-lag --quiet' ;;
         queue) words='create drop set' ;;
         'queue create') words=$settings ;;

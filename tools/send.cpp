@@ -13,7 +13,8 @@
 #include <string>
 #include <system_error>
 
-#include <fcntl.h>
+#include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <pgque/client.hpp>
@@ -23,6 +24,7 @@
 #include "command.hpp"
 #include "json.hpp"
 #include "output.hpp"
+#include "text.hpp"
 
 namespace pgque::tool {
 
@@ -34,10 +36,12 @@ extern "C" void remember_signal(int) {
   signalled = 1;
 }
 
-// Without SA_RESTART, so that a read returns. A signal that is ignored, as under nohup, stays ignored.
+// Without SA_RESTART, so that a read returns. A second signal ends the process at once, should the server not answer. A
+// signal that is ignored, as under nohup, stays ignored.
 void stop_at_signals() {
   struct sigaction action {};
   action.sa_handler = remember_signal;
+  action.sa_flags = static_cast<int>(SA_RESETHAND);
   sigemptyset(&action.sa_mask);
   for (const int number : {SIGINT, SIGTERM}) {
     struct sigaction previous {};
@@ -52,7 +56,7 @@ class LineReader {
   // The next line without its line feed; empty at the end of input and when a signal came.
   std::optional<std::string> next() {
     std::string line;
-    for (;;) {
+    while (signalled == 0) {
       const auto begin = buffer_.data() + position_;
       const auto end = buffer_.data() + filled_;
       const auto newline = std::find(begin, end, '\n');
@@ -64,20 +68,28 @@ class LineReader {
         return line;
       }
       if (!fill()) {
-        if (line.empty() || signalled != 0) return std::nullopt;
+        if (line.empty() || signalled != 0) break;
         ++lines_;
         return line;
       }
     }
+    return std::nullopt;
   }
   std::uint64_t lines() const noexcept { return lines_; }
   std::uint64_t bytes() const noexcept { return bytes_; }
 
  private:
   bool fill() {
-    if (signalled != 0) return false;
-    const auto count = ::read(STDIN_FILENO, buffer_.data(), buffer_.size());
-    if (count < 0 && errno != EINTR) throw std::system_error{errno, std::generic_category(), "standard input"};
+    ssize_t count = -1;
+    while (count < 0 && signalled == 0) {
+      count = ::read(STDIN_FILENO, buffer_.data(), buffer_.size());
+      pollfd descriptor{STDIN_FILENO, POLLIN, 0};
+      // Others who have the same terminal may have set it so that it does not block.
+      if (count < 0 && errno == EAGAIN)
+        ::poll(&descriptor, 1, -1);
+      else if (count < 0 && errno != EINTR)
+        throw std::system_error{errno, std::generic_category(), "standard input"};
+    }
     position_ = 0;
     filled_ = count > 0 ? static_cast<std::size_t>(count) : 0;
     bytes_ += filled_;
@@ -91,7 +103,7 @@ class LineReader {
   std::uint64_t bytes_ = 0;
 };
 
-// A line on the terminal that says how far it is: a bar if the end is known.
+// A line on the terminal that says how far it is: a bar if the end is known and the terminal wide enough.
 class Progress {
  public:
   explicit Progress(bool wanted) : shown_{wanted && is_terminal(STDERR_FILENO)} {
@@ -104,34 +116,45 @@ class Progress {
     const auto now = std::chrono::steady_clock::now();
     if (!shown_ || (!last && now < next_)) return;
     next_ = now + std::chrono::milliseconds{100};
-    constexpr std::size_t width = 40;
-    std::string line = "\r";
+    auto line = std::to_string(sent) + " sent";
     if (total_ > 0) {
       const auto share = std::min(1.0, static_cast<double>(bytes) / static_cast<double>(total_));
-      const auto filled = static_cast<std::size_t>(share * width);
       const auto percent = std::to_string(static_cast<int>(share * 100));
-      line += '[' + std::string(filled, '#') + std::string(width - filled, '.') + "] " +
-              std::string(3 - std::min<std::size_t>(percent.size(), 3), ' ') + percent + "%  ";
+      line = std::string(3 - percent.size(), ' ') + percent + "%  " + line;
+      constexpr std::size_t shortest = 10, longest = 40;
+      const auto others =
+          line.size() + 4;  // brackets, a space, and the last column, where some terminals begin a new line
+      if (const auto columns = terminal_width(); columns >= others + shortest) {
+        const auto width = std::min(columns - others, longest);
+        const auto filled = static_cast<std::size_t>(share * static_cast<double>(width));
+        line = '[' + std::string(filled, '#') + std::string(width - filled, '.') + "] " + line;
+      }
     }
-    line += std::to_string(sent) + " sent\033[K" + (last ? "\n" : "");
+    line = '\r' + line + "\033[K" + (last ? "\n" : "");
     [[maybe_unused]] const auto written = ::write(STDERR_FILENO, line.data(), line.size());
   }
 
  private:
+  // Asked each time, because it may change.
+  static std::size_t terminal_width() {
+    winsize size{};
+    return ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+  }
+
   bool shown_;
   std::uint64_t total_ = 0;
   std::chrono::steady_clock::time_point next_{};
 };
 
 // What is checked here is stored as it is; the line of a mistake can be named, which the server could not.
-Payload checked(std::string text, bool verbatim) {
+void check(const std::string& text, bool verbatim) {
   if (!verbatim) {
-    if (!nlohmann::json::accept(text)) throw std::invalid_argument{"the payload is not JSON; --text sends it as it is"};
+    if (!is_json(text)) throw std::invalid_argument{"the payload is not JSON; --text sends it as it is"};
     if (detail::has_escaped_nul(text)) {
       throw std::invalid_argument{"a string in the payload contains a NUL character, which PostgreSQL cannot store"};
     }
   }
-  return Payload::verbatim(std::move(text));
+  detail::check_text("the payload", text);
 }
 
 std::string file_text(const std::string& path) {
@@ -147,8 +170,8 @@ std::string file_text(const std::string& path) {
 }
 
 int send_one(const Common& common, const SendOptions& options, const std::string& text) {
-  const auto payload = checked(text, options.text);
-  const auto id = Client{common.dsn}.send(options.queue, payload, options.type);
+  check(text, options.text);
+  const auto id = Client{common.dsn, unprepared()}.send(options.queue, Payload::verbatim(text), options.type);
   if (common.json) {
     print_json({{"queue", options.queue}, {"msg_id", static_cast<std::int64_t>(id)}});
   } else {
@@ -160,7 +183,8 @@ int send_one(const Common& common, const SendOptions& options, const std::string
 class LineSender {
  public:
   LineSender(const Common& common, const SendOptions& options)
-      : common_{common}, options_{options}, client_{common.dsn}, progress_{options.progress} {
+      : common_{common}, options_{options}, client_{common.dsn, unprepared()}, progress_{options.progress} {
+    client_.send_batch(options_.queue, options_.type, {});  // a wrong name is found before anything is read
     if (options_.atomic) transaction_.emplace(client_.begin());
   }
 
@@ -168,23 +192,23 @@ class LineSender {
     stop_at_signals();
     if (is_terminal(STDIN_FILENO)) complain("reading lines from the terminal; end with Ctrl-D");
     try {
-      while (auto line = input_.next()) take(std::move(*line));
-      flush();
+      while (auto line = next()) add(std::move(*line));
+      // What came before a mistake is sent, unless all or nothing is wanted.
+      if (mistake_.empty() || !transaction_) flush();
       // What is committed is sent, whatever signal comes meanwhile.
       stopped_ = signalled != 0;
-      if (transaction_ && !stopped_) transaction_->commit();
-    } catch (const std::invalid_argument& error) {
-      if (!transaction_) flush();
-      progress_.show(sent_, input_.bytes(), true);
-      complain("line " + std::to_string(input_.lines()) + ": " + error.what() + so_far());
-      return failure;
+      if (transaction_ && mistake_.empty() && !stopped_) transaction_->commit();
     } catch (const Error& error) {
       progress_.show(sent_, input_.bytes(), true);
-      complain("lines " + std::to_string(first_pending_) + " to " + std::to_string(input_.lines()) + ": " +
-               error.what() + so_far(error.outcome_unknown()));
-      throw;
+      const auto lines = "lines " + std::to_string(first_pending_) + " to " + std::to_string(input_.lines()) + ": ";
+      complain((pending_.empty() ? "" : lines) + error.what() + so_far(error.outcome_unknown()));
+      return status_of(error);
     }
     progress_.show(sent_, input_.bytes(), true);
+    if (!mistake_.empty()) {
+      complain(mistake_ + so_far());
+      return failure;
+    }
     if (stopped_) {
       complain("interrupted after line " + std::to_string(input_.lines()) + so_far());
       return interrupted;
@@ -194,16 +218,29 @@ class LineSender {
   }
 
  private:
-  void take(std::string line) {
-    if (!options_.text) {
-      if (line.find_first_not_of(" \t\r") == std::string::npos) return;
-      if (line.back() == '\r') line.pop_back();
+  // The next line that is not blank; empty at the end and at a mistake, which it takes down.
+  std::optional<std::string> next() {
+    try {
+      while (auto line = input_.next()) {
+        if (!options_.text) {
+          if (line->find_first_not_of(" \t\r") == std::string::npos) continue;
+          if (line->back() == '\r') line->pop_back();
+        }
+        check(*line, options_.text);
+        return line;
+      }
+    } catch (const std::invalid_argument& error) {
+      mistake_ = "line " + std::to_string(input_.lines()) + ": " + error.what();
+    } catch (const std::exception& error) {
+      mistake_ = "after line " + std::to_string(input_.lines()) + ": " + error.what();
     }
-    const auto size = line.size();
-    auto payload = checked(std::move(line), options_.text);
+    return std::nullopt;
+  }
+
+  void add(std::string payload) {
     if (pending_.empty()) first_pending_ = input_.lines();
-    pending_.push_back(std::move(payload));
-    pending_bytes_ += size;
+    pending_bytes_ += payload.size();
+    pending_.push_back(Payload::verbatim(std::move(payload)));
     // Bounded in memory however long the lines are.
     constexpr std::size_t enough_bytes = 4 << 20;
     if (!options_.batch || pending_.size() >= options_.batch_size || pending_bytes_ >= enough_bytes) flush();
@@ -251,6 +288,7 @@ class LineSender {
   std::uint64_t first_pending_ = 1;
   std::uint64_t sent_ = 0;
   bool stopped_ = false;  // by a signal, before the end
+  std::string mistake_;   // what ended it before the end, in the input
   std::optional<EventId> first_id_, last_id_;
 };
 

@@ -1,15 +1,19 @@
 // pgque tail: a consumer's messages as lines of JSON.
 
 #include <algorithm>
-#include <cstdlib>
+#include <climits>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <unistd.h>
 #include <pgque/admin.hpp>
 #include <pgque/client.hpp>
 #include <pgque/consumer.hpp>
+#include <pgque/pqxx.hpp>
 #include <pgque/signals.hpp>
+#include <pgque/transaction.hpp>
+#include <pqxx/pqxx>
 
 #include "command.hpp"
 #include "json.hpp"
@@ -20,13 +24,12 @@ namespace pgque::tool {
 namespace {
 
 std::string quoted(const std::optional<std::string>& text) {
-  // A database without an encoding may hold what is no UTF-8.
-  return text ? Json(*text).dump(-1, ' ', false, Json::error_handler_t::replace) : "null";
+  return dumped(text_or_null(text));
 }
 
 // JSON is passed on as it is, so that no number loses a digit.
 std::string line_of(const Message& message) {
-  const bool is_json = message.payload && nlohmann::json::accept(*message.payload);
+  const bool is_json = message.payload && tool::is_json(*message.payload);
   std::string line = "{\"msg_id\":" + to_string(message.msg_id) + ",\"batch_id\":" + to_string(message.batch_id) +
                      ",\"type\":" + quoted(message.type) +
                      ",\"payload\":" + (is_json ? compact_json(*message.payload) : quoted(message.payload));
@@ -47,10 +50,7 @@ std::string text_of(const Message& message, bool raw) {
 
 // Everything that waits for the consumer, in a transaction that is rolled back: it leaves no trace.
 std::vector<Message> peek(const Common& common, const TailOptions& options) {
-  // The real consumer may hold its row for as long as its handlers run; it is not to be waited for.
-  const char* const others = std::getenv("PGOPTIONS");
-  ::setenv("PGOPTIONS", (std::string{others ? others : ""} + " -c lock_timeout=5000").c_str(), 1);
-  Admin admin{common.dsn};
+  Admin admin{common.dsn, unprepared()};
   const auto consumer = admin.consumer(options.queue, options.consumer);
   const auto last_tick = admin.queue(options.queue).last_tick;
   // receive() returns nothing both for an empty window and at the end, but there are no more windows than ticks.
@@ -59,8 +59,11 @@ std::vector<Message> peek(const Common& common, const TailOptions& options) {
                      : 0;
   const auto limit = static_cast<std::size_t>(options.limit.value_or(1000));
   std::vector<Message> seen;
-  Client client{common.dsn};
-  auto transaction = client.begin();
+  Client client{common.dsn, unprepared()};
+  pqxx::work work{native(client)};
+  // The real consumer may hold its row for as long as its handlers run; it is not to be waited for.
+  work.exec("set local lock_timeout = '5s'");
+  Transaction transaction{work};
   // A worker's own batch ends where the group is already.
   if (!options.subconsumer.empty()) ++windows;
   for (; windows > 0 && (limit == 0 || seen.size() < limit); --windows) {
@@ -71,7 +74,7 @@ std::vector<Message> peek(const Common& common, const TailOptions& options) {
     transaction.ack(messages.front().batch_id);
     std::move(messages.begin(), messages.end(), std::back_inserter(seen));
   }
-  transaction.rollback();
+  work.abort();
   if (limit != 0 && seen.size() > limit) seen.resize(limit);
   return seen;
 }
@@ -85,7 +88,8 @@ void follow(const Common& common, const TailOptions& options) {
   if (options.poll_interval) consumer_options.poll_interval = *options.poll_interval;
   // No transaction is open while a reader takes its time, and little is in memory.
   consumer_options.transaction = TransactionMode::split;
-  consumer_options.max_messages = 1000;
+  if (!options.pooled) consumer_options.max_messages = 1000;
+  consumer_options.pooled = options.pooled;
   consumer_options.until_drained = options.once;
   consumer_options.log = [](const LogRecord& record) {
     if (record.level >= LogLevel::warning) complain(std::string{record.message});
@@ -93,12 +97,14 @@ void follow(const Common& common, const TailOptions& options) {
   Consumer consumer{common.dsn, consumer_options};
   // print() ends the process rather than return without having printed, so nothing is acknowledged that was not.
   consumer.on("*", [&](const Message& message, Context& context) {
-    const auto text = text_of(message, options.raw);
-    // A reader that takes nothing must not keep the command from being interrupted.
-    while (!output_writable(std::chrono::milliseconds{100})) {
-      if (context.stop_requested()) ::_exit(interrupted);
+    const auto text = text_of(message, options.raw) + '\n';
+    // A reader that takes nothing must not keep the command from being interrupted. So much a pipe takes at once.
+    for (std::string_view rest{text}; !rest.empty(); rest.remove_prefix(std::min<std::size_t>(rest.size(), PIPE_BUF))) {
+      while (!output_writable(std::chrono::milliseconds{100})) {
+        if (context.stop_requested()) ::_exit(interrupted);
+      }
+      print(rest.substr(0, PIPE_BUF));
     }
-    print_line(text);
   });
   stop_on_signals(consumer);
   consumer.start();
@@ -108,7 +114,7 @@ void follow(const Common& common, const TailOptions& options) {
 
 int tail(const Common& common, const TailOptions& options) {
   if (options.subscribe && options.subconsumer.empty()) {
-    Client{common.dsn}.subscribe(options.queue, options.consumer);
+    Client{common.dsn, unprepared()}.subscribe(options.queue, options.consumer);
   }
   if (options.peek) {
     for (const auto& message : peek(common, options)) print_line(text_of(message, options.raw));

@@ -92,10 +92,7 @@ PrivateServer& FaultTest::server() {
 }
 
 void FaultTest::SetUp() {
-  if (const auto why = PrivateServer::missing(); !why.empty()) {
-    if (std::getenv("CI")) FAIL() << why;
-    GTEST_SKIP() << why;
-  }
+  if (const auto why = PrivateServer::missing(); !why.empty()) return skip_outside_ci(why);
   if (!server().running()) server().start();
   ::setenv("PGQUE_TEST_DSN", server().dsn().c_str(), 1);
   ConsumerTest::SetUp();

@@ -172,6 +172,35 @@ TEST_F(FaultTest, TheServerIsToldToLookForAConsumerThatVanished) {
   EXPECT_EQ(settings["tcp_user_timeout"], "60000");
 }
 
+// What a vanished ticker leaves is the lead. Nobody ticks until the server notices.
+TEST_F(FaultTest, TheServerIsToldToLookForATickerThatVanished) {
+  sql()("create table public.faults_ticker as select name, setting from pg_settings where false");
+  sql()(
+      "create function public.faults_look() returns trigger language plpgsql as $$ begin "
+      "insert into public.faults_ticker select name, setting from pg_settings where name like 'tcp_%'; return new; "
+      "end $$");
+  sql()("create trigger faults_look before insert on pgque.tick for each row execute function public.faults_look()");
+  {
+    TickerOptions options;
+    options.log = log.sink();
+    Ticker ticker{dsn(), options};
+    const Running running{ticker};
+    client().force_next_tick(queue());
+    EXPECT_TRUE(wait_until([&] { return ticker.stats().ticks > 0; }));
+  }
+  const auto setting = [&](const std::string& name) {
+    return sql().value("select string_agg(distinct setting, ' ') from public.faults_ticker where name = '" + name +
+                       "'");
+  };
+  EXPECT_EQ(setting("tcp_keepalives_idle"), "30");
+  EXPECT_EQ(setting("tcp_keepalives_interval"), "10");
+  EXPECT_EQ(setting("tcp_keepalives_count"), "3");
+  EXPECT_EQ(setting("tcp_user_timeout"), "60000");
+  sql()("drop trigger faults_look on pgque.tick");
+  sql()("drop function public.faults_look");
+  sql()("drop table public.faults_ticker");
+}
+
 // Neither end's operating system notices, and for a time the consumer does not either. Then all goes on.
 TEST_P(Network, FrozenWhileIdleInListenThenThawed) {
   start();

@@ -2,8 +2,6 @@
 
 #include <pgque/doctor.hpp>
 
-#include <cstdlib>
-
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <pgque/admin.hpp>
@@ -24,10 +22,7 @@ using testing::Not;
 class DoctorTest : public testing::Test {
  protected:
   void SetUp() override {
-    if (dsn().empty()) {
-      if (std::getenv("CI")) FAIL() << "PGQUE_TEST_DSN is not set";
-      GTEST_SKIP() << "PGQUE_TEST_DSN is not set; scripts/with-postgres COMMAND sets it";
-    }
+    if (const auto why = missing_database(); !why.empty()) return skip_outside_ci(why);
     maintenance_.emplace(dsn_with({{"dbname", "postgres"}}));
     const auto source = Sql{}.value("select quote_ident(current_database())").value();
     (*maintenance_)("create database " + name_ + " template " + source);

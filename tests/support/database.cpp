@@ -175,11 +175,12 @@ std::vector<std::optional<std::string>> TestQueue::dead_letter_reasons() {
   return reasons;
 }
 
+std::string missing_database() {
+  return dsn().empty() ? "PGQUE_TEST_DSN is not set; scripts/with-postgres COMMAND sets it" : "";
+}
+
 void DatabaseTest::SetUp() {
-  if (dsn().empty()) {
-    if (std::getenv("CI")) FAIL() << "PGQUE_TEST_DSN is not set";
-    GTEST_SKIP() << "PGQUE_TEST_DSN is not set; scripts/with-postgres COMMAND sets it";
-  }
+  if (const auto why = missing_database(); !why.empty()) return skip_outside_ci(why);
   sql_.emplace();
   queue_.emplace(*sql_);
 }

@@ -80,6 +80,9 @@ class TestQueue {
   std::string name_;
 };
 
+// Why there is no database to test with; empty if there is one.
+std::string missing_database();
+
 // A test with a database and one queue. Without PGQUE_TEST_DSN it is skipped, but fails in CI.
 class DatabaseTest : public testing::Test {
  protected:

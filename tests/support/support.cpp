@@ -1,5 +1,7 @@
 #include "support.hpp"
 
+#include <cstdlib>
+
 #include <gtest/gtest.h>
 
 namespace pgque::test {
@@ -11,6 +13,11 @@ bool wait_until(const std::function<bool()>& condition, std::chrono::millisecond
     std::this_thread::sleep_for(2ms);
   }
   return true;
+}
+
+void skip_outside_ci(const std::string& why) {
+  if (std::getenv("CI")) FAIL() << why;
+  GTEST_SKIP() << why;
 }
 
 LogSink LogCapture::sink() {

@@ -89,6 +89,9 @@ class Running {
   std::thread thread_;
 };
 
+// Called in SetUp(), skips the test; but fails it in CI, where everything has to be there.
+void skip_outside_ci(const std::string& why);
+
 // The text of the exception; fails the test if there is none.
 std::string what(const std::exception_ptr& error);
 

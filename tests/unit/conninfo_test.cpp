@@ -105,6 +105,10 @@ TEST_F(Conninfo, KeepsSeveralHosts) {
             with_defaults({{"host", "a,b"}, {"port", "1,2"}, {"dbname", "x"}, {"target_session_attrs", "read-write"}}));
 }
 
+TEST_F(Conninfo, KeepsSocketsWithoutAPath) {
+  EXPECT_EQ(completed("host=@abstract,/run/a@b").at("host"), "@abstract,/run/a@b");
+}
+
 TEST_F(Conninfo, QuotesValuesSoThatLibpqReadsThemBack) {
   for (const auto& [dsn, password] :
        std::vector<std::pair<std::string, std::string>>{{R"(password='two words')", "two words"},
@@ -175,6 +179,9 @@ const std::vector<std::string> malformed{
     "postgresql://app@h/db?hunter2=x",
     "postgresql://app@h/db?password=hunter2%zz",
     "mysql://app:hunter2@h/db",
+    "postgresql://app:hunter2/x@h/db",
+    "postgresql://app:x@hunter2@h/db",
+    "postgresql://app:x@hunter2@h,i/db",
 };
 
 TEST_F(Conninfo, RefusesAMalformedDsnWithoutShowingIt) {

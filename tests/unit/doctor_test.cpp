@@ -170,10 +170,12 @@ TEST(Diagnosis, FindsRetriesThatDoNotComeBack) {
   seen.queues[0].retries_overdue = 61s;
   seen.queues[0].due_retries = 1;
   EXPECT_EQ(only(seen).fact, "1 retry of queue 'orders' is due, the oldest for 1 min 1 s");
-  seen.ticker = false;
-  seen.scheduler = "pg_cron";
+  // A Ticker is about to bring them back.
   seen.queues[0].due_retries = 11;
   seen.queues[0].retries_overdue = 0s;
+  EXPECT_THAT(codes(seen), IsEmpty());
+  seen.ticker = false;
+  seen.scheduler = "pg_cron";
   EXPECT_EQ(only(seen).code, "retries_waiting");
   EXPECT_EQ(only(seen).severity, Severity::warning);
   EXPECT_THAT(only(seen).consequence, HasSubstr("moves ten"));
@@ -216,6 +218,9 @@ TEST(Diagnosis, FindsAConsumerThatDoesNotRun) {
   EXPECT_EQ(only(seen).code, "consumer_behind");
   EXPECT_EQ(only(seen).severity, Severity::warning);
   EXPECT_THAT(only(seen).remedy, HasSubstr("select pgque.unsubscribe('orders', 'worker');"));
+  // It runs, but does not catch up.
+  seen.consumers[0].batch = 7;
+  EXPECT_EQ(only(seen).code, "consumer_behind");
 }
 
 TEST(Diagnosis, FindsDeadLetters) {
@@ -246,6 +251,9 @@ TEST(Diagnosis, FindsServersAndPoolersThatDoNotNotify) {
   seen.notified = false;
   EXPECT_EQ(only(seen).code, "read_only_server");
   EXPECT_EQ(only(seen).fact, "the server is a standby");
+  seen.ticker = false;  // that of the primary cannot be seen from there
+  EXPECT_EQ(only(seen).code, "read_only_server");
+  seen.ticker = true;
   seen.standby = false;
   seen.notified = true;
   EXPECT_THAT(only(seen).fact, HasSubstr("transaction_read_only"));
