@@ -240,16 +240,19 @@ class PGQUE_EXPORT Admin {
   std::vector<QueueInfo> queues();
   /// One queue.
   /// @throws QueueNotFound
+  /// SQL: `pgque.get_queue_info()`
   QueueInfo queue(std::string_view queue);
 
   /// All subscriptions, by queue and name.
-  /// SQL: `pgque.get_consumer_info()`
+  /// SQL: `pgque.get_consumer_info()`, and the tables `subscription` and `consumer` for roles and groups
   std::vector<ConsumerInfo> consumers();
   /// Those of one queue.
   /// @throws QueueNotFound
+  /// SQL: `pgque.get_consumer_info()`
   std::vector<ConsumerInfo> consumers(std::string_view queue);
   /// One subscription.
   /// @throws ConsumerNotFound also if the queue does not exist
+  /// SQL: `pgque.get_consumer_info()`
   ConsumerInfo consumer(std::string_view queue, std::string_view consumer);
 
   /// An open batch; empty if it is not open.
@@ -271,6 +274,7 @@ class PGQUE_EXPORT Admin {
   /// The newest dead letters of a queue, the newest first. Needs `pgque_reader`.
   /// @param limit at least 1
   /// @throws QueueNotFound
+  /// @throws std::invalid_argument if `limit` is less
   /// SQL: `pgque.dlq_inspect(text, int4)`
   std::vector<DeadLetter> dead_letters(std::string_view queue, std::int32_t limit = 100);
 
@@ -282,6 +286,7 @@ class PGQUE_EXPORT Admin {
   void for_each_dead_letter(std::string_view queue, const std::function<bool(const DeadLetter&)>& visit);
 
   /// Counts them per queue and consumer. Needs `pgque_reader`.
+  /// SQL: reads the table `pgque.dead_letter`
   std::vector<DeadLetterCount> count_dead_letters();
 
   /// Sends the message anew, with a new id and no retry count, and removes the dead letter. Needs `pgque_writer`.
@@ -303,6 +308,7 @@ class PGQUE_EXPORT Admin {
   /// @param older_than at least 0, at most 100 years
   /// @return how many
   /// @throws QueueNotFound
+  /// @throws std::invalid_argument if `older_than` is out of range
   /// SQL: `pgque.dlq_purge(text, interval)`
   std::int64_t purge_dead_letters(std::string_view queue, std::chrono::seconds older_than);
 
@@ -325,9 +331,11 @@ class PGQUE_EXPORT Admin {
 
   /// How often PgQue's own scheduler ticks (pg_cron and pg_timetable; a `Ticker` has its own period).
   /// @param period a divisor of 1000 ms
+  /// @throws std::invalid_argument if it is none
   /// SQL: `pgque.set_tick_period_ms(int4)`
   void set_tick_period(std::chrono::milliseconds period);
   /// What it is. Needs `pgque_reader`.
+  /// SQL: reads the table `pgque.config`
   std::chrono::milliseconds tick_period();
 
   /// @}

@@ -24,8 +24,8 @@ struct ClientOptions {
   /// transaction mode, where the next statement may reach another server session.
   bool prepared_statements = true;
   /// How long connecting to one host may take. Default 10 s; 0 waits as long as the operating system does; at most
-  /// 30 days. The DSN's own `connect_timeout` and the environment's PGCONNECT_TIMEOUT come first. PostgreSQL's client
-  /// counts in whole seconds and takes 1 for 2.
+  /// 30 days. The DSN's own `connect_timeout`, its service file and the environment's PGCONNECT_TIMEOUT come first.
+  /// PostgreSQL's client counts in whole seconds and takes 1 for 2.
   std::chrono::seconds connect_timeout{10};
 };
 
@@ -41,7 +41,8 @@ struct ClientOptions {
 class PGQUE_EXPORT Client : public Operations {
  public:
   /// Connects. The connection speaks UTF-8 whatever the DSN says, calls itself `pgque` unless the DSN or PGAPPNAME
-  /// gives an `application_name`, and has TCP keepalives of 30 s + 3 x 10 s unless the DSN sets them.
+  /// gives an `application_name`, and has TCP keepalives of 30 s + 3 x 10 s unless the DSN sets them or names a
+  /// service, whose file then has to.
   /// @param dsn a `postgresql://` URI or `key=value` settings, as libpq takes them
   /// @param options see `ClientOptions`
   /// @throws ConnectionError if the DSN is malformed or the server does not take the connection, within

@@ -66,7 +66,7 @@ struct ConsumerOptions {
   RetryDelay retry_delay{};
   /// What happens to messages whose type has no handler. Default: nack.
   UnknownHandlerPolicy unknown_handler_policy = UnknownHandlerPolicy::nack;
-  /// This worker's name within the cooperative consumer `name`; empty for a normal consumer. Workers register
+  /// This worker's name within the cooperative consumer `name`. Default: empty, a normal consumer. Workers register
   /// themselves. No dots in either name. Experimental in PgQue 0.2.
   std::string subconsumer{};
   /// Take over the batch of a sibling that has shown no sign of life for this long. Needs `subconsumer`. Default:

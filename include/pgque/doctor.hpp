@@ -44,7 +44,8 @@ struct DiagnoseOptions {
   std::chrono::seconds recent{3600};
   /// Expect messages to wait when a queue's `ticker_max_lag` is above this. Default 1 s; 1 ms to 30 days.
   std::chrono::milliseconds slow_tick{1000};
-  /// See `ClientOptions`.
+  /// How long connecting to one host may take, as in `ClientOptions`. Default 10 s; 0 waits as long as the operating
+  /// system does; at most 30 days.
   std::chrono::seconds connect_timeout{10};
 };
 
@@ -81,6 +82,7 @@ struct DiagnoseOptions {
 /// Thread safety: any thread; it has a connection of its own.
 /// @throws ConnectionError if it cannot connect
 /// @throws Error if looking failed
+/// @throws std::invalid_argument naming the option
 /// SQL: reads PgQue's tables `queue`, `tick`, `subscription`, `consumer`, `retry_queue`, `dead_letter` and `config`
 PGQUE_EXPORT std::vector<Finding> diagnose(std::string_view dsn, const DiagnoseOptions& options = {});
 

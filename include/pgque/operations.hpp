@@ -26,8 +26,8 @@ struct NackOptions {
   /// Earliest time until the next delivery. Default 60 s; 0 means as soon as maintenance runs. PgQue counts in whole
   /// seconds; range 0 to 2147483647 s.
   std::chrono::seconds retry_after{60};
-  /// Stored with the dead letter if this was the last attempt. Empty optional: the server's own text,
-  /// "max retries exceeded".
+  /// Stored with the dead letter if this was the last attempt. Default: the server's own text, "max retries
+  /// exceeded".
   std::optional<std::string> reason{};
 };
 
@@ -35,7 +35,8 @@ struct NackOptions {
 struct ReceiveCoopOptions {
   /// Throw `BatchOverflow` if the batch is larger. Default: no limit. At least 1.
   std::optional<std::int32_t> max_messages{};
-  /// Take over the batch of a sibling that has shown no sign of life for this long. Default: never. At least 1 ms.
+  /// Take over the batch of a sibling that has shown no sign of life for this long. Default: never;
+  /// 1 ms to 30 days.
   std::optional<std::chrono::milliseconds> dead_interval{};
 };
 
