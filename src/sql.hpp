@@ -173,17 +173,18 @@ inline constexpr Statement count_dead_letters{
     "select queue_name, co_name, count(*), " PGQUE_MICROSECONDS("min(dl_time)") ", " PGQUE_MICROSECONDS("max(dl_time)")
     " from pgque.dead_letter join pgque.queue on queue_id = dl_queue_id join pgque.consumer on co_id = dl_consumer_id "
     "group by 1, 2 order by 1, 2"};
-// In PgQue 0.2.0 two replays of one dead letter at the same time both send it. Behind the lock the second finds it
-// gone.
-#define PGQUE_REPLAY_LOCK "(select pg_advisory_xact_lock(1885827445, 1919250540) offset 0) as lock"
+// In PgQue 0.2.0 two replays of one dead letter at the same time both send it, and one that is purged meanwhile counts
+// as both. Behind the lock whoever comes second finds it gone.
+#define PGQUE_DEAD_LETTER_LOCK "(select pg_advisory_xact_lock(1885827445, 1919250540) offset 0) as lock"
 inline constexpr Statement replay_dead_letter{"pgque_replay_dead_letter", Role::writer,
-                                              "select pgque.dlq_replay($1::int8) from " PGQUE_REPLAY_LOCK};
+                                              "select pgque.dlq_replay($1::int8) from " PGQUE_DEAD_LETTER_LOCK};
 inline constexpr Statement replay_dead_letters{"pgque_replay_dead_letters", Role::writer,
                                                "select (r).replayed, (r).failed, (r).first_error from (select "
-                                               "pgque.dlq_replay_all($1::text) as r from " PGQUE_REPLAY_LOCK
+                                               "pgque.dlq_replay_all($1::text) as r from " PGQUE_DEAD_LETTER_LOCK
                                                " offset 0) as done"};
-inline constexpr Statement purge_dead_letters{"pgque_purge_dead_letters", Role::admin,
-                                              "select pgque.dlq_purge($1::text, $2::int8 * interval '1 second')"};
+inline constexpr Statement purge_dead_letters{
+    "pgque_purge_dead_letters", Role::admin,
+    "select pgque.dlq_purge($1::text, $2::int8 * interval '1 second') from " PGQUE_DEAD_LETTER_LOCK};
 
 inline constexpr Statement set_tick_period{"pgque_set_tick_period", Role::admin,
                                            "select pgque.set_tick_period_ms($1::int4)"};

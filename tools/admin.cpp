@@ -276,7 +276,8 @@ int replay_dead_letters(const Common& common, const ReplayOptions& options) {
 int purge_dead_letters(const Common& common, const std::string& queue, std::chrono::milliseconds older_than) {
   const auto seconds = std::chrono::ceil<std::chrono::seconds>(older_than);
   const auto purged = Admin{common.dsn, unprepared()}.purge_dead_letters(queue, seconds);
-  return done(common, std::to_string(purged) + " dead letters deleted", {{"queue", queue}, {"deleted", purged}});
+  return done(common, std::to_string(purged) + (purged == 1 ? " dead letter deleted" : " dead letters deleted"),
+              {{"queue", queue}, {"deleted", purged}});
 }
 
 int doctor(const Common& common, std::optional<std::chrono::milliseconds> stuck_after) {

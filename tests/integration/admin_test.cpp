@@ -318,29 +318,33 @@ TEST_F(AdminTest, ReplaysOneDeadLetterToEveryConsumer) {
   }
 }
 
-TEST_F(AdminTest, ReplaysADeadLetterOnceWhenAskedTwiceAtTheSameTime) {
+TEST_F(AdminTest, ReplaysOrPurgesADeadLetterOnceWhenAskedThriceAtTheSameTime) {
   bury({text("a")});
   const auto id = admin().dead_letters(queue()).at(0).id;
   Sql blocker;
   std::optional<pqxx::work> holding{std::in_place, blocker.connection()};
-  // Both have begun when the row becomes free.
+  // All have begun when the row becomes free.
   holding->exec("select from pgque.dead_letter where dl_id = " + to_string(id) + " for update");
-  std::atomic<int> sent{0};
+  std::atomic<std::int64_t> gone{0};
   std::vector<std::thread> threads;
-  for (int i = 0; i < 2; ++i) {
-    threads.emplace_back([&] {
+  for (int i = 0; i < 3; ++i) {
+    threads.emplace_back([&, i] {
       Admin own{dsn_with({{"application_name", "pgque_replay_test"}}), client_options()};
-      if (own.replay_dead_letter(id)) ++sent;
+      if (i == 2) {
+        gone += own.purge_dead_letters(queue(), 0s);
+      } else if (own.replay_dead_letter(id)) {
+        ++gone;
+      }
     });
   }
   EXPECT_TRUE(wait_until([&] {
     return sql().number(
                "select count(*) from pg_stat_activity where application_name = 'pgque_replay_test' and "
-               "wait_event_type = 'Lock'") == 2;
+               "wait_event_type = 'Lock'") == 3;
   }));
   holding.reset();
   for (auto& thread : threads) thread.join();
-  EXPECT_EQ(sent, 1);
+  EXPECT_EQ(gone, 1);
 }
 
 TEST_F(AdminTest, ReplaysAllDeadLetters) {
