@@ -244,6 +244,21 @@ TEST_P(Network, StopWhileConnectingWaitsForConnectTimeoutAtMost) {
   EXPECT_FALSE(running->error());
 }
 
+// Connected, but connect_timeout has nothing to say about the statements that make the session ready.
+TEST_P(Network, StopWhileTheFirstStatementsGetNoAnswer) {
+  for (const char* statement : {"pg_settings", "listen \""}) {
+    running.reset();
+    proxy->hold_answers_after(statement);
+    start("");
+    ASSERT_TRUE(proxy->wait_held()) << statement;
+    consumer->stop();
+    EXPECT_TRUE(running->wait_ended(5s)) << "start() does not return";
+    EXPECT_FALSE(running->error());
+    EXPECT_EQ(log.count(LogEvent::listen_unavailable), 0U);
+    proxy->release();
+  }
+}
+
 // stop() on a connection that answers nothing any more.
 TEST_P(Network, StopWhileFrozenAndIdleInListen) {
   start();
