@@ -18,6 +18,8 @@ Batch::Batch(std::shared_ptr<Session> session, const ConsumerOptions& options)
 Batch::~Batch() {
   transaction_.reset();
   close_cursor();
+  // It would be in the way of the next one for as long as the session lasts.
+  if (cursor_open_ && session_->is_open()) session_->shut_down();
 }
 
 std::vector<Message> Batch::open() {
@@ -93,36 +95,40 @@ bool Batch::more_windows() {
   return next.has_value();
 }
 
+std::optional<Finish> Batch::nack(const std::vector<Retry>& retries) {
+  if (retries.empty()) return std::nullopt;
+  if (!transaction_) begin();
+  std::string ids = "{";
+  std::string delays = "{";
+  std::size_t bytes = 0;
+  for (const auto& retry : retries) bytes += retry.reason.size();
+  TextArray reasons{retries.size(), bytes};
+  for (const auto& retry : retries) {
+    ids += to_string(retry.msg_id) + ',';
+    delays += std::to_string(retry.delay.count()) + ',';
+    reasons.add(retry.reason);
+  }
+  ids.back() = delays.back() = '}';
+  try {
+    transaction_->run(sql::nack_many, {static_cast<std::int64_t>(id_), ids, delays, Param::binary(reasons.bytes())},
+                      operation("nack"));
+  } catch (const ConnectionError&) {
+    throw;
+  } catch (const BatchNotFound& error) {
+    transaction_.reset();
+    return Finish{coop_ ? Finish::Kind::lost : Finish::Kind::nack_failed, error};
+  } catch (const Error& error) {
+    transaction_.reset();
+    return Finish{Finish::Kind::nack_failed, error};
+  }
+  return std::nullopt;
+}
+
 Finish Batch::finish(const std::vector<Retry>& retries) {
   close_cursor();
-  const auto id = static_cast<std::int64_t>(id_);
-  if (!retries.empty()) {
-    if (!transaction_) begin();
-    std::string ids = "{";
-    std::string delays = "{";
-    std::size_t bytes = 0;
-    for (const auto& retry : retries) bytes += retry.reason.size();
-    TextArray reasons{retries.size(), bytes};
-    for (const auto& retry : retries) {
-      ids += to_string(retry.msg_id) + ',';
-      delays += std::to_string(retry.delay.count()) + ',';
-      reasons.add(retry.reason);
-    }
-    ids.back() = delays.back() = '}';
-    try {
-      transaction_->run(sql::nack_many, {id, ids, delays, Param::binary(reasons.bytes())}, operation("nack"));
-    } catch (const ConnectionError&) {
-      throw;
-    } catch (const BatchNotFound& error) {
-      transaction_.reset();
-      return {coop_ ? Finish::Kind::lost : Finish::Kind::nack_failed, error};
-    } catch (const Error& error) {
-      transaction_.reset();
-      return {Finish::Kind::nack_failed, error};
-    }
-  }
+  if (auto refused = nack(retries)) return std::move(*refused);
   const auto ack = operation("ack");
-  const bool acked = read_int64(executor().run(sql::ack, {id}, ack)).value_or(0) != 0;
+  const bool acked = read_int64(executor().run(sql::ack, {static_cast<std::int64_t>(id_)}, ack)).value_or(0) != 0;
   // The nacks of a batch that is somebody else's by now go with the ack. In per_batch nobody but a handler can have
   // finished it, in this very transaction.
   if (transaction_ && (acked || per_batch_)) transaction_->commit(ack);
@@ -142,10 +148,10 @@ void Batch::require_connection() {
 }
 
 void Batch::close_cursor() noexcept {
-  if (!cursor_open_) return;
-  cursor_open_ = false;
+  if (!cursor_open_ || !session_->is_open()) return;
   try {
-    if (session_->is_open()) autocommit_.run_plain("close pgque_batch", operation("close"));
+    autocommit_.run_plain("close pgque_batch", operation("close"));
+    cursor_open_ = false;
   } catch (...) {
     // A connection that is lost takes its cursors with it, and the next statement finds out.
   }

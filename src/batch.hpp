@@ -51,6 +51,8 @@ class Batch {
   std::vector<Message> next_page();
   // After open() gave nothing: whether there is another window to receive. Ends the transaction.
   bool more_windows();
+  // Nacks in the transaction that is going to ack; nothing if that worked.
+  std::optional<Finish> nack(const std::vector<Retry>& retries);
   // Nacks, acks and commits.
   Finish finish(const std::vector<Retry>& retries);
 

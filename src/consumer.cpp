@@ -159,7 +159,9 @@ void ConsumerImpl::Run::listen() {
   try {
     listener_.emplace(connection, "pgque_" + options_.queue, [this] { notified_ = true; });
   } catch (const std::exception& error) {
-    if (!connection.is_open()) throw_mapped(error, {operation, Role::none, false});
+    if (!connection.is_open() || stopper_.requested()) {
+      throw_mapped(error, {operation, Role::none, connection.is_open()});
+    }
     log_(LogLevel::warning, LogEvent::listen_unavailable,
          "no notifications, polling alone: " + primary_message(error.what()));
   }
@@ -187,11 +189,13 @@ void ConsumerImpl::Run::disconnect() {
 
 Outcome ConsumerImpl::Run::receive() {
   set_state(ConsumerState::receiving);
-  result_ = {};
+  retries_.clear();
+  nacked_ = 0;
   // What was notified until here is covered by this receive; what comes from now on is not.
   take_notifications();
   notified_ = false;
   batch_.emplace(session_, options_);
+  asked_at_ = Stopper::Clock::now();
   {
     const ReceiveCanceller::Scope scope{canceller_, session_};
     page_ = batch_->open();
@@ -214,20 +218,30 @@ Outcome ConsumerImpl::Run::look_ahead() {
 
 Outcome ConsumerImpl::Run::handle() {
   set_state(ConsumerState::handling);
-  if (heartbeat_ && !alive_) alive_.emplace(&*heartbeat_);  // until the batch is gone
+  if (heartbeat_ && !alive_) alive_.emplace(*heartbeat_, asked_at_);  // until the batch is gone
   auto page = dispatcher_.handle(page_, *batch_);
   owner_.count([&](ConsumerStats& stats) {
     stats.messages += page.handled;
     stats.failures += page.failed;
     stats.unknown += page.unknown;
   });
-  result_.retries.insert(result_.retries.end(), std::make_move_iterator(page.retries.begin()),
-                         std::make_move_iterator(page.retries.end()));
+  retries_.insert(retries_.end(), std::make_move_iterator(page.retries.begin()),
+                  std::make_move_iterator(page.retries.end()));
   if (page.error) std::rethrow_exception(page.error);
   return page.interrupted ? Outcome::page_interrupted : Outcome::page_handled;
 }
 
 Outcome ConsumerImpl::Run::next_page() {
+  // Where the transaction of the ack is open they are nacked in it page by page, lest they pile up here.
+  if (batch_->transaction()) {
+    const auto failed = [&] {
+      const ReceiveCanceller::Scope scope{canceller_, session_, options_.drain_timeout};
+      return batch_->nack(retries_);
+    }();
+    if (failed) return refused(*failed->error);
+    nacked_ += retries_.size();
+    retries_.clear();
+  }
   auto next = [&] {
     const ReceiveCanceller::Scope scope{canceller_, session_, options_.drain_timeout};
     return batch_->next_page();
@@ -240,13 +254,13 @@ Outcome ConsumerImpl::Run::next_page() {
 Outcome ConsumerImpl::Run::finish() {
   const auto finish = [&] {
     const ReceiveCanceller::Scope scope{canceller_, session_, options_.drain_timeout};
-    return batch_->finish(result_.retries);
+    return batch_->finish(retries_);
   }();
   switch (finish.kind) {
     case Finish::Kind::acked:
       owner_.count([&](ConsumerStats& stats) {
         ++stats.batches;
-        stats.retries += result_.retries.size();
+        stats.retries += nacked_ + retries_.size();
       });
       log_.write(batch_record(LogLevel::debug, LogEvent::batch_acked, "batch acknowledged"));
       break;
@@ -262,17 +276,20 @@ Outcome ConsumerImpl::Run::finish() {
                               "another worker took the batch over; its messages are handled again there"));
       drop_batch();
       return Outcome::lost;
-    case Finish::Kind::nack_failed: {
-      auto record = batch_record(LogLevel::error, LogEvent::nack_failed, finish.error->what());
-      record.sqlstate = finish.error->sqlstate();
-      log_.write(record);
-      owner_.count([&](ConsumerStats& stats) { stats.last_error = finish.error->what(); });
-      abandon("its nacks failed");
-      return Outcome::abandoned;
-    }
+    case Finish::Kind::nack_failed:
+      return refused(*finish.error);
   }
   drop_batch();
   return Outcome::finished;
+}
+
+Outcome ConsumerImpl::Run::refused(const Error& error) {
+  auto record = batch_record(LogLevel::error, LogEvent::nack_failed, error.what());
+  record.sqlstate = error.sqlstate();
+  log_.write(record);
+  owner_.count([&](ConsumerStats& stats) { stats.last_error = error.what(); });
+  abandon("its nacks failed");
+  return Outcome::abandoned;
 }
 
 Outcome ConsumerImpl::Run::wait() {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -72,6 +73,7 @@ class ConsumerImpl::Run {
   Outcome handle();
   Outcome next_page();
   Outcome finish();
+  Outcome refused(const Error& error);
   Outcome wait();
   Outcome after_error(const Error& error);
   void listen();
@@ -99,8 +101,10 @@ class ConsumerImpl::Run {
   bool ever_connected_ = false;
 
   std::optional<Batch> batch_;
+  Stopper::Clock::time_point asked_at_{};  // for the batch
   std::vector<Message> page_;
-  PageResult result_;  // of the batch so far
+  std::vector<Retry> retries_;  // of the batch, yet to be nacked
+  std::uint64_t nacked_ = 0;
   std::exception_ptr error_;
 };
 

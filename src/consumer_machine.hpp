@@ -39,12 +39,12 @@ enum class Action {
   receive,     // open the next batch
   look_ahead,  // ask whether there is another window
   handle,      // call the handlers for a page
-  next_page,
-  finish,  // nack what failed, ack, commit
-  wait,    // for a notification, for at most poll_interval
-  pause,   // for Step::pause, whatever is notified
-  stop,    // give up an unfinished batch and return
-  fail,    // the same, and throw the last error
+  next_page,   // in per_batch mode after nacking what failed on the last one
+  finish,      // nack what failed, ack, commit
+  wait,        // for a notification, for at most poll_interval
+  pause,       // for Step::pause, whatever is notified
+  stop,        // give up an unfinished batch and return
+  fail,        // the same, and throw the last error
 };
 
 std::string_view to_string(Outcome outcome) noexcept;

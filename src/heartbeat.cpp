@@ -1,5 +1,7 @@
 #include "heartbeat.hpp"
 
+#include <algorithm>
+
 #include "consumer_options.hpp"
 #include "executor.hpp"
 #include "row.hpp"
@@ -26,10 +28,11 @@ Heartbeat::~Heartbeat() {
   thread_.join();
 }
 
-void Heartbeat::set_active(bool active) {
+void Heartbeat::set_active(bool active, Clock::time_point sign_of_life) {
   {
     const std::lock_guard lock{mutex_};
     active_ = active;
+    due_ = sign_of_life + interval_;
   }
   changed_.notify_all();
 }
@@ -38,11 +41,14 @@ void Heartbeat::run() {
   std::unique_lock lock{mutex_};
   while (!quit_) {
     changed_.wait(lock, [&] { return active_ || quit_; });
-    // The receive was a sign of life, so the first beat is due an interval later.
-    if (changed_.wait_for(lock, interval_, [&] { return !active_ || quit_; })) continue;
+    const auto due = due_;
+    if (changed_.wait_until(lock, due, [&] { return !active_ || quit_; })) continue;
+    // The server dates a sign of life by when it was asked, however long it takes; so it is with the receive.
+    const auto asked = Clock::now();
     lock.unlock();
     beat();
     lock.lock();
+    due_ = std::max(due_, asked + interval_);
   }
 }
 

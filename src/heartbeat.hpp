@@ -17,6 +17,8 @@ namespace pgque::detail {
 
 class Heartbeat {
  public:
+  using Clock = std::chrono::steady_clock;
+
   // All arguments must outlive the heartbeat. It connects when it is first needed.
   Heartbeat(const std::string& dsn, const ConsumerOptions& options, const SessionOptions& session_options,
             Logger& logger);
@@ -27,17 +29,16 @@ class Heartbeat {
   // While it lives, the worker counts as alive.
   class Scope {
    public:
-    explicit Scope(Heartbeat* heartbeat) : heartbeat_{heartbeat} {
-      if (heartbeat_) heartbeat_->set_active(true);
+    // `sign_of_life`: when it gave the last one, by asking for its batch.
+    Scope(Heartbeat& heartbeat, Clock::time_point sign_of_life) : heartbeat_{heartbeat} {
+      heartbeat_.set_active(true, sign_of_life);
     }
     Scope(const Scope&) = delete;
     Scope& operator=(const Scope&) = delete;
-    ~Scope() {
-      if (heartbeat_) heartbeat_->set_active(false);
-    }
+    ~Scope() { heartbeat_.set_active(false, {}); }
 
    private:
-    Heartbeat* heartbeat_;
+    Heartbeat& heartbeat_;
   };
 
  private:
@@ -54,7 +55,7 @@ class Heartbeat {
     Heartbeat& heartbeat_;
   };
 
-  void set_active(bool active);
+  void set_active(bool active, Clock::time_point sign_of_life);
   void run();
   void beat();
 
@@ -69,6 +70,7 @@ class Heartbeat {
   std::condition_variable changed_;
   Session* beating_ = nullptr;
   bool active_ = false;
+  Clock::time_point due_{};  // the next beat, while active
   bool quit_ = false;
   std::thread thread_;
 };

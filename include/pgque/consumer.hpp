@@ -58,7 +58,8 @@ struct ConsumerOptions {
   /// How long to wait for a notification before asking anyway. Default 30 s; 1 ms to 30 days.
   std::chrono::milliseconds poll_interval{30'000};
   /// How many messages to hold in memory at once. Larger batches are read page by page, and acknowledged after their
-  /// last message. Default: the whole batch. At least 1. Not in `split` mode with `pooled`.
+  /// last message. In `split` mode the reasons of failures, at most 4000 bytes each, are held until then as well.
+  /// Default: the whole batch. At least 1. Not in `split` mode with `pooled`.
   std::optional<std::int32_t> max_messages{};
   /// Delay before a failed or unknown message is delivered again. Default 60 s; 0 to 2147483647 s.
   std::chrono::seconds retry_after{60};

@@ -273,7 +273,7 @@ TEST_P(Network, StopWhileConnectingWaitsForConnectTimeoutAtMost) {
   EXPECT_FALSE(running->error());
 }
 
-// The connection is made, and then the server falls silent.
+// Connected, but connect_timeout has nothing to say about the statements that make the session ready.
 TEST_P(Network, StopWhileTheFirstStatementsGetNoAnswer) {
   for (const char* statement : {"idle_session_timeout", "listen"}) {
     proxy->hold_answers_after(statement);
@@ -282,6 +282,7 @@ TEST_P(Network, StopWhileTheFirstStatementsGetNoAnswer) {
     ASSERT_EQ(consumer->stats().state, ConsumerState::connecting);
     consumer->stop();
     EXPECT_TRUE(running->wait_ended(5s)) << "start() does not return: " << statement;
+    EXPECT_EQ(log.count(LogEvent::listen_unavailable), 0U) << statement;
     proxy->cut();
     running->stop_and_join();
     EXPECT_FALSE(running->error()) << statement;

@@ -337,6 +337,26 @@ TEST_F(ImpatientServer, IdleInTransactionTimeoutOfTheServerDoesNotEndAHandler) {
   sql()("alter role current_user reset idle_in_transaction_session_timeout");
 }
 
+// A cursor that outlives its transaction and cannot be closed must not be in the way of the next batch.
+TEST_F(FaultTest, ClosingOfACursorRefused) {
+  TcpProxy proxy{server().port()};
+  proxy.replace_in_requests("close pgque_batch", "close pgque_other");
+  Work work{queue(), TransactionMode::split};
+  auto paged = options(TransactionMode::split);
+  paged.max_messages = 3;
+  Consumer consumer{watched_dsn(proxy), paged};
+  work.handle_with(consumer);
+  const Running running{consumer};
+  publish_numbers(count);
+  expect_nothing_lost(work, TransactionMode::split);
+  EXPECT_EQ(work.total(), count);
+  publish("\"next\"");
+  EXPECT_TRUE(wait_until([&] { return consumer.stats().batches == 2; }));
+  EXPECT_EQ(work.total(), count + 1);
+  EXPECT_EQ(consumer.stats().abandoned, 0U);
+  EXPECT_FALSE(running.ended());
+}
+
 // Workers register themselves, so a group does not mind.
 TEST_F(FaultTest, CooperativeWorkerUnsubscribed) {
   client().subscribe_subconsumer(queue(), group_name(), "a");

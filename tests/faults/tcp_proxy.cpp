@@ -175,6 +175,13 @@ void TcpProxy::release() {
   });
 }
 
+void TcpProxy::replace_in_requests(const std::string& text, const std::string& replacement) {
+  change([&] {
+    replaced_ = text;
+    replacement_ = replacement;
+  });
+}
+
 void TcpProxy::count_requests(const std::string& text) {
   change([&] {
     counted_ = lower(text);
@@ -201,6 +208,11 @@ void TcpProxy::accept() {
 
 // Looks at what has come from the client, of which `before` bytes are known.
 void TcpProxy::take_requests(Link& link, std::size_t before) {
+  if (!replaced_.empty()) {
+    if (const auto found = link.to_server.find(replaced_, before); found != std::string::npos) {
+      link.to_server.replace(found, replaced_.size(), replacement_);
+    }
+  }
   const auto fresh = lower(link.to_server.substr(before));
   if (!counted_.empty() && fresh.find(counted_) != std::string::npos) ++requests_;
   if (!hold_from_.empty() && fresh.find(hold_from_) != std::string::npos) {

@@ -46,6 +46,9 @@ class TcpProxy {
   }
   void release();
 
+  // From now on puts another text of the same length in its place, wherever a request contains it.
+  void replace_in_requests(const std::string& text, const std::string& replacement);
+
   // From now on counts the requests that contain the text.
   void count_requests(const std::string& text);
   int requests() const noexcept { return requests_; }
@@ -81,6 +84,8 @@ class TcpProxy {
   std::string hold_from_;
   std::string hold_after_;
   std::string counted_;
+  std::string replaced_;
+  std::string replacement_;
   std::atomic<bool> held_{false};
   std::atomic<int> requests_{0};
   std::thread thread_;

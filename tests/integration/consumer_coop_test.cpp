@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <pgque/consumer.hpp>
+#include <pqxx/pqxx>
 
 #include "consumer_fixture.hpp"
 
@@ -219,6 +220,39 @@ TEST_F(ConsumerCoopTest, HeartbeatsKeepABatchOfManyShortPages) {
   EXPECT_EQ(stolen, 0U);
   EXPECT_EQ(consumer.stats().takeovers, 0U);
   EXPECT_EQ(consumer.stats().batches, 1U);
+}
+
+// The server dates the worker's sign of life at the beginning of its receive. By the time that a long one has ended the
+// next is overdue.
+TEST_F(ConsumerCoopTest, AHeartbeatFollowsASlowReceiveAtOnce) {
+  subscribe("w1");
+  publish("1");
+  auto lively = worker("w1");
+  lively.dead_interval = 6s;  // so there is a sign of life every 2 s
+  std::atomic<bool> handled{false};
+  Clock::duration silence{};
+  Consumer consumer{watched_dsn(), lively};
+  consumer.on("t", [&](const Message&) {
+    Sql other;
+    const auto begin = Clock::now();
+    const auto received = other.value(of_worker("sub_active", "w1"));
+    EXPECT_TRUE(wait_until([&] { return other.value(of_worker("sub_active", "w1")) != received; }));
+    silence = Clock::now() - begin;
+    handled = true;
+  });
+  Sql other;
+  std::optional<pqxx::work> holding{std::in_place, other.connection()};
+  holding->exec("select 1 from pgque.subscription join pgque.queue on queue_id = sub_queue where queue_name = " +
+                sql().quote(queue().name()) + " for update of subscription");
+  Running running{consumer};
+  EXPECT_TRUE(wait_until([&] {
+    return sql().number("select count(*)" + watched() +
+                        "and wait_event_type = 'Lock' and clock_timestamp() - query_start > interval '2.1 s'") == 1;
+  }));
+  holding.reset();
+  EXPECT_TRUE(wait_until([&] { return handled.load(); }));
+  EXPECT_LT(silence, 1s);
+  EXPECT_TRUE(wait_batches(consumer, 1));
 }
 
 TEST_F(ConsumerCoopTest, ABatchTakenOverIsReportedAndNotAcked) {

@@ -374,6 +374,32 @@ class FailingStatements {
   const std::string name_ = unique_name("pgque_test_fail");
 };
 
+// What PgQue tells two processes of one name, for a moment, when they receive at the same time.
+TEST_F(ConsumerErrorsTest, ACorruptionThatIsNoneIsSurvived) {
+  publish("1");
+  std::optional<FailingStatements> failing;
+  failing.emplace("update", "pgque.subscription",
+                  "old.sub_batch is null and new.sub_batch is not null and new.sub_queue = " + queue_id(),
+                  "raise exception 'PgQ corruption: Consumer c on queue q does not see tick <NULL>';");
+  auto quick = options();
+  quick.reconnect = {1ms, 10ms};
+  std::atomic<int> asked{0};
+  quick.on_error = [&](const Error&) {
+    ++asked;
+    return ErrorAction::stop;
+  };
+  Seen seen;
+  Consumer consumer{dsn(), quick};
+  consumer.on("t", seen.handler());
+  Running running{consumer};
+  ASSERT_TRUE(wait_until([&] { return log.count(LogEvent::failed) >= 2; }));
+  EXPECT_EQ(log.lines(LogEvent::failed)[0].sqlstate, "P0001");
+  failing.reset();
+  EXPECT_TRUE(wait_batches(consumer, 1));
+  EXPECT_THAT(seen.payloads(), ElementsAre("1"));
+  EXPECT_EQ(asked, 0);
+}
+
 struct NackCase {
   const char* name;
   TransactionMode mode;
@@ -451,6 +477,32 @@ TEST_P(FailingNackTest, NeverLeadsToAnAckAndBacksOffUntilItWorks) {
   EXPECT_EQ(consumer.stats().retries, 1U);
   EXPECT_GE(consumer.stats().abandoned, deliveries - 1);
   EXPECT_EQ(consumer.stats().reconnects, 0U);
+}
+
+TEST_F(ConsumerErrorsTest, AFailingNackLeavesTheBatchAtItsPageInPerBatchMode) {
+  publish_numbers(4);
+  std::optional<FailingStatements> failing;
+  failing.emplace("insert", "pgque.retry_queue", "new.ev_queue = " + queue_id(), "raise exception 'the disk is full';");
+  auto paged = options();
+  paged.max_messages = 2;
+  paged.reconnect = {200ms, 200ms};
+  std::atomic<bool> fail{true};
+  Seen seen;
+  Consumer consumer{dsn(), paged};
+  consumer.on("t", [&](const Message& message) {
+    seen(message);
+    if (fail && message.payload == "1") throw std::runtime_error{"no"};
+  });
+  Running running{consumer};
+  EXPECT_TRUE(wait_state(consumer, ConsumerState::backing_off));
+  EXPECT_THAT(seen.payloads(), ElementsAre("0", "1"));
+  EXPECT_EQ(consumer.stats().abandoned, 1U);
+  EXPECT_EQ(log.count(LogEvent::nack_failed), 1U);
+  fail = false;
+  EXPECT_TRUE(wait_batches(consumer, 1));
+  EXPECT_THAT(seen.payloads(), ElementsAre("0", "1", "0", "1", "2", "3"));
+  EXPECT_EQ(queue().retries(), 0);
+  EXPECT_EQ(consumer.stats().retries, 0U);
 }
 
 TEST_F(ConsumerErrorsTest, AFailingNackTakesTheOtherNacksAndWritesOfItsBatchBack) {

@@ -147,6 +147,26 @@ TEST_F(ConsumerTest, WritesOnSeveralPagesCommitTogether) {
   sql()("drop table " + table);
 }
 
+TEST_F(ConsumerTest, FailuresAreNackedPageByPageInTheOpenTransaction) {
+  publish_numbers(6);
+  auto paged = options();
+  paged.max_messages = 2;
+  std::vector<std::string> nacked;  // so far, as each handler sees it
+  Consumer consumer{dsn(), paged};
+  consumer.on("t", [&](const Message&, Context& context) {
+    const auto rows = context.transaction().exec(
+        "select count(*) from pgque.retry_queue join pgque.queue on queue_id = ev_queue where queue_name = " +
+        context.transaction().quote(queue().name()));
+    nacked.emplace_back(rows[0][0].c_str());
+    EXPECT_EQ(queue().retries(), 0);  // for all others
+    throw std::runtime_error{"no"};
+  });
+  finish_batches(consumer);
+  EXPECT_THAT(nacked, ElementsAre("0", "0", "2", "2", "4", "4"));
+  EXPECT_EQ(queue().retries(), 6);
+  EXPECT_EQ(consumer.stats().retries, 6U);
+}
+
 TEST(ConsumerOptionsTest, APageOfNothingIsRefusedAtOnce) {
   ConsumerOptions options;
   options.queue = "q";
