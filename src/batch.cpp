@@ -116,7 +116,8 @@ std::optional<Finish> Batch::nack(const std::vector<Retry>& retries) {
     throw;
   } catch (const BatchNotFound& error) {
     transaction_.reset();
-    return Finish{coop_ ? Finish::Kind::lost : Finish::Kind::nack_failed, error};
+    // In per_batch it was a handler that finished it, and that was undone just now.
+    return Finish{coop_ ? Finish::Kind::lost : per_batch_ ? Finish::Kind::nack_failed : Finish::Kind::stale, error};
   } catch (const Error& error) {
     transaction_.reset();
     return Finish{Finish::Kind::nack_failed, error};

@@ -43,6 +43,7 @@ SessionOptions session_options(const BufferedProducerOptions& options) {
   out.prepared_statements = options.prepared_statements;
   out.connect_timeout = options.connect_timeout;
   out.application_name = "pgque producer";
+  out.stoppable = true;
   return out;
 }
 

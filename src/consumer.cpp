@@ -33,6 +33,7 @@ ConsumerImpl::ConsumerImpl(std::string_view dsn, ConsumerOptions options)
   session_options_.connect_timeout = options_.connect_timeout;
   session_options_.application_name = "pgque consumer";
   session_options_.prepared_statements = !options_.pooled;
+  session_options_.stoppable = true;
   listen_session_options_ = session_options_;
   listen_session_options_.application_name = "pgque listener";
   // A malformed DSN is found here and now.
@@ -264,12 +265,14 @@ Outcome ConsumerImpl::Run::finish() {
       });
       log_.write(batch_record(LogLevel::debug, LogEvent::batch_acked, "batch acknowledged"));
       break;
-    case Finish::Kind::stale:
+    case Finish::Kind::stale: {
       owner_.count([](ConsumerStats& stats) { ++stats.stale_acks; });
-      log_.write(batch_record(LogLevel::warning, LogEvent::stale_ack,
-                              "stale or double ack: the batch was finished already, so its messages may have been "
-                              "handled twice"));
+      std::string text =
+          "stale or double ack: the batch was finished already, so its messages may have been handled twice";
+      if (!retries_.empty()) text += "; those that failed here are not delivered again";
+      log_.write(batch_record(LogLevel::warning, LogEvent::stale_ack, text));
       break;
+    }
     case Finish::Kind::lost:
       owner_.count([](ConsumerStats& stats) { ++stats.takeovers; });
       log_.write(batch_record(LogLevel::warning, LogEvent::batch_lost,

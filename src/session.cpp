@@ -1,9 +1,13 @@
 #include "session.hpp"
 
+#include <cerrno>
 #include <stdexcept>
+#include <system_error>
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <pgque/error.hpp>
 
@@ -29,6 +33,16 @@ std::string connect_message(std::string_view text) {
   std::string out;
   for (const char c : text) out += c == '\n' ? std::string_view{"; "} : std::string_view{&c, 1};
   return out;
+}
+
+int duplicate(int socket) {
+  const int copy = ::fcntl(socket, F_DUPFD_CLOEXEC, 0);
+  if (copy >= 0) return copy;
+  Error::Facts facts;
+  facts.operation = "connect";
+  facts.server_message = "no descriptor for the socket: " + std::generic_category().message(errno);
+  facts.retryable = true;
+  throw ConnectionError{std::move(facts)};
 }
 
 }  // namespace
@@ -59,12 +73,16 @@ std::shared_ptr<Session> Session::borrow(Connection& connection) {
 }
 
 Session::Session(std::unique_ptr<OwnedConnection> owned, const SessionOptions& options)
-    : owned_{std::move(owned)}, connection_{owned_.get()}, prepare_{options.prepared_statements} {}
+    : owned_{std::move(owned)},
+      connection_{owned_.get()},
+      prepare_{options.prepared_statements},
+      socket_{options.stoppable ? duplicate(owned_->sock()) : -1} {}
 
 Session::Session(Connection& borrowed) : connection_{&borrowed}, prepare_{false} {}
 
 Session::~Session() {
   close();
+  if (socket_ >= 0) ::close(socket_);
 }
 
 Connection& Session::idle_connection(const Operation& operation) {
@@ -110,7 +128,7 @@ bool Session::is_open() const noexcept {
 }
 
 void Session::shut_down() noexcept {
-  ::shutdown(connection_->sock(), SHUT_RDWR);
+  ::shutdown(socket_, SHUT_RDWR);
 }
 
 bool Session::peer_closed() noexcept {

@@ -23,6 +23,7 @@ struct SessionOptions {
   bool prepared_statements = true;
   std::chrono::seconds connect_timeout{10};
   const char* application_name = "pgque";
+  bool stoppable = false;  // shut_down() will be called
 };
 
 // Checks them.
@@ -62,7 +63,7 @@ class Session {
   // Asks the server to cancel what the connection is executing. May be called from another thread.
   void cancel() noexcept;
   // Ends all traffic on the socket at once, so that nothing waits for an answer any more. May be called from another
-  // thread while the session lives. For our own connections only.
+  // thread while the session lives. Does nothing unless the session was made for it.
   void shut_down() noexcept;
   // Whether the server is known to have closed the connection, without asking it. Costs one system call.
   bool peer_closed() noexcept;
@@ -79,6 +80,9 @@ class Session {
   bool closed_ = false;
   bool transaction_open_ = false;
   std::mutex cancel_mutex_;  // cancel() must not meet close()
+  // libpq closes its descriptor when the connection is lost, and the number may be another file's a moment later, so
+  // shut_down() has one of its own.
+  const int socket_ = -1;
 };
 
 }  // namespace pgque::detail

@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <system_error>
+#include <thread>
 
 #include <fcntl.h>
 #include <poll.h>
@@ -45,14 +46,18 @@ void Wakeup::reset() noexcept {
   }
 }
 
-Wakeup::Woken Wakeup::wait(int socket, std::chrono::steady_clock::time_point deadline) const {
+Wakeup::Woken Wakeup::wait(int socket, std::chrono::steady_clock::time_point deadline) const noexcept {
   pollfd descriptors[2] = {{read_end_, POLLIN, 0}, {socket, POLLIN, 0}};
   for (;;) {
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now()).count();
     constexpr decltype(left) longest_poll = decltype(left){24} * 60 * 60 * 1000;
     const int timeout = static_cast<int>(left < 0 ? 0 : left < longest_poll ? left : longest_poll);
     const int ready = ::poll(descriptors, 2, timeout);
-    if (ready < 0 && errno != EINTR) throw std::system_error{errno, std::generic_category(), "poll"};
+    if (ready < 0 && errno != EINTR) {
+      // The kernel is out of memory, which passes; nothing that a thread should end for.
+      if (left <= 0) return Woken::timeout;
+      std::this_thread::sleep_for(std::chrono::milliseconds{10});
+    }
     if (ready > 0 && descriptors[0].revents != 0) return Woken::signalled;
     if (ready > 0 && descriptors[1].revents != 0) return Woken::socket;
     if (left <= timeout && ready == 0) return Woken::timeout;

@@ -22,7 +22,7 @@ class Wakeup {
 
   enum class Woken { signalled, socket, timeout };
   // Blocks until signalled, until `socket` (unless negative) can be read or has failed, or until the deadline.
-  Woken wait(int socket, std::chrono::steady_clock::time_point deadline) const;
+  Woken wait(int socket, std::chrono::steady_clock::time_point deadline) const noexcept;
 
  private:
   int read_end_ = -1;

@@ -308,8 +308,12 @@ TEST_F(ConsumerErrorsTest, FailuresInABatchFinishedElsewhereDoNotStopIt) {
   });
   finish_batches(consumer);
   EXPECT_THAT(seen.payloads(), ElementsAre("1", "2"));
-  EXPECT_EQ(log.count(LogEvent::nack_failed), 1U);
-  EXPECT_EQ(consumer.stats().abandoned, 1U);
+  EXPECT_EQ(log.count(LogEvent::nack_failed), 0U);
+  EXPECT_EQ(consumer.stats().abandoned, 0U);
+  EXPECT_EQ(consumer.stats().stale_acks, 1U);
+  const auto stale = log.lines(LogEvent::stale_ack);
+  ASSERT_EQ(stale.size(), 1U);
+  EXPECT_THAT(stale[0].message, HasSubstr("those that failed here are not delivered again"));
 }
 
 TEST_F(ConsumerErrorsTest, UnsubscribingWhileItWaitsStopsItWithConsumerNotFound) {

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <pthread.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -51,6 +52,24 @@ TEST(Wakeup, WaitsUntilTheDeadline) {
 TEST(Wakeup, DoesNotWaitForADeadlineThatIsPast) {
   const Wakeup wakeup;
   EXPECT_EQ(wakeup.wait(no_socket, Clock::now() - 1h), Woken::timeout);
+}
+
+// poll() refuses more descriptors than the process may have, just as it does for want of memory.
+TEST(Wakeup, SurvivesARefusedPoll) {
+  Wakeup wakeup;
+  wakeup.signal();
+  rlimit limit{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &limit), 0);
+  rlimit none = limit;
+  none.rlim_cur = 1;
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &none), 0);
+  const auto deadline = Clock::now() + 20ms;
+  const auto woken = wakeup.wait(no_socket, deadline);
+  const auto ended = Clock::now();
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &limit), 0);
+  EXPECT_EQ(woken, Woken::timeout);
+  EXPECT_GE(ended, deadline);
+  EXPECT_EQ(look(wakeup), Woken::signalled);
 }
 
 TEST(Wakeup, RemembersASignalFromBeforeTheWait) {
