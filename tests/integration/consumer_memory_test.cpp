@@ -26,7 +26,7 @@ bool reset_peak_memory() {
 }
 
 // A sanitizer keeps what was freed, so there is nothing to be measured, only something to be waited for.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef PGQUE_SANITIZED
 constexpr int messages = 20'000;
 constexpr bool measurable = false;
 #else

@@ -8,4 +8,10 @@ const char* __lsan_default_suppressions();  // NOLINT(bugprone-reserved-identifi
 const char* __lsan_default_suppressions() {
   return "leak:libpqxx-6.4.so\n";
 }
+
+// Otherwise a program would say on its standard error what was ignored.
+const char* __lsan_default_options();  // NOLINT(bugprone-reserved-identifier,cert-dcl37-c,cert-dcl51-cpp)
+const char* __lsan_default_options() {
+  return "print_suppressions=0";
+}
 }

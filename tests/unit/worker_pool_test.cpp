@@ -116,7 +116,7 @@ TEST(WorkerPool, CanBeUsedAfterAnException) {
   EXPECT_EQ(calls, 4);
 }
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifdef PGQUE_SANITIZED
 constexpr bool sanitized = true;  // its shadow memory needs more address space than a limit would leave
 #else
 constexpr bool sanitized = false;
