@@ -7,6 +7,7 @@
 // Workers are waiting for 20 ms per message, as if for another service.
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -99,6 +100,7 @@ double run_workers(int workers, bool processes) {
   std::vector<std::unique_ptr<pgque::Consumer>> consumers;
   std::vector<std::thread> threads;
   std::vector<pid_t> children;
+  std::atomic<bool> failed{false};
   for (int i = 0; i < workers; ++i) {
     const auto name = "worker-" + std::to_string(i + 1);
     if (processes) {
@@ -119,11 +121,12 @@ double run_workers(int workers, bool processes) {
     } else {
       auto& consumer =
           *consumers.emplace_back(std::make_unique<pgque::Consumer>(example::dsn(), options_of(queue.name(), name)));
-      threads.emplace_back([&consumer, name] {
+      threads.emplace_back([&consumer, &failed, name] {
         try {
           work(consumer, name);
         } catch (const std::exception& error) {
           std::cerr << name << ": " << error.what() << '\n';
+          failed = true;
         }
       });
     }
@@ -133,7 +136,10 @@ double run_workers(int workers, bool processes) {
   for (auto& consumer : consumers) consumer->stop();
   for (auto& thread : threads) thread.join();
   for (const auto child : children) ::kill(child, SIGTERM);
-  for (const auto child : children) ::waitpid(child, nullptr, 0);
+  for (const auto child : children) {
+    int status = 0;
+    if (::waitpid(child, &status, 0) != child || status != 0) failed = true;
+  }
 
   std::printf("  %-10s  messages\n", "worker");
   for (const auto& [worker, messages] : per_worker) std::printf("  %-10s  %8d\n", worker.c_str(), messages);
@@ -145,6 +151,7 @@ double run_workers(int workers, bool processes) {
     client.unsubscribe_subconsumer(queue.name(), "group", "worker-" + std::to_string(i + 1),
                                    pgque::BatchHandling::retry);
   }
+  if (failed) throw std::runtime_error{"a worker has failed"};
   return seconds;
 }
 

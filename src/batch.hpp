@@ -59,7 +59,7 @@ class Batch {
   // The transaction that is open while handlers run; null in split mode.
   pqxx::dbtransaction* transaction() noexcept { return transaction_ ? &transaction_->work() : nullptr; }
   BatchId id() const noexcept { return id_; }
-  bool connection_open() const noexcept { return session_->is_open(); }
+  const std::shared_ptr<Session>& session() const noexcept { return session_; }
   // Throws ConnectionError if a transaction is open and the server has ended it: what handlers do then is lost.
   void require_connection();
 

@@ -61,8 +61,8 @@ ConsumerImpl::Run::Run(ConsumerImpl& owner)
       options_{owner.options_},
       stopper_{owner.run_state_.stopper()},
       log_{owner.logger_},
-      dispatcher_{options_, owner.handlers_, stopper_, log_},
-      canceller_{stopper_} {
+      canceller_{stopper_, options_.drain_timeout},
+      dispatcher_{options_, owner.handlers_, stopper_, canceller_, log_} {
   if (!options_.subconsumer.empty()) {
     heartbeat_.emplace(owner.dsn_, options_, owner.session_options_, log_);
   }
@@ -131,7 +131,7 @@ Outcome ConsumerImpl::Run::connect() {
   session_ = Session::connect(owner_.dsn_, owner_.session_options_);
   const auto settings = options_.pooled ? std::string{} : session_settings(options_);
   if (!settings.empty()) {
-    const ReceiveCanceller::Scope scope{canceller_, session_};
+    const ReceiveCanceller::Scope scope{canceller_, session_, OnStop::cancel};
     AutocommitExecutor{session_}.run_plain(settings, {"configure the session"});
   }
   listen();
@@ -146,7 +146,7 @@ void ConsumerImpl::Run::listen() {
   const Operation operation{"listen", options_.queue, options_.name};
   if (!options_.listen_dsn.empty()) {
     listen_session_ = Session::connect(options_.listen_dsn, owner_.listen_session_options_);
-    const ReceiveCanceller::Scope scope{canceller_, listen_session_};
+    const ReceiveCanceller::Scope scope{canceller_, listen_session_, OnStop::cancel};
     AutocommitExecutor{listen_session_}.run_plain(sql::last_as_long_as_wanted, {"configure the session for listening"});
   } else if (options_.pooled) {
     log_(LogLevel::warning, LogEvent::listen_unavailable,
@@ -156,7 +156,7 @@ void ConsumerImpl::Run::listen() {
     listen_session_ = session_;
   }
   auto& connection = listen_session_->idle_connection(operation);
-  const ReceiveCanceller::Scope scope{canceller_, listen_session_};
+  const ReceiveCanceller::Scope scope{canceller_, listen_session_, OnStop::cancel};
   try {
     listener_.emplace(connection, "pgque_" + options_.queue, [this] { notified_ = true; });
   } catch (const std::exception& error) {
@@ -198,7 +198,7 @@ Outcome ConsumerImpl::Run::receive() {
   batch_.emplace(session_, options_);
   asked_at_ = Stopper::Clock::now();
   {
-    const ReceiveCanceller::Scope scope{canceller_, session_};
+    const ReceiveCanceller::Scope scope{canceller_, session_, OnStop::cancel};
     page_ = batch_->open();
   }
   if (page_.empty()) return Outcome::nothing;
@@ -210,7 +210,7 @@ Outcome ConsumerImpl::Run::receive() {
 Outcome ConsumerImpl::Run::look_ahead() {
   bool more = false;
   {
-    const ReceiveCanceller::Scope scope{canceller_, session_};
+    const ReceiveCanceller::Scope scope{canceller_, session_, OnStop::cancel};
     more = batch_->more_windows();
   }
   drop_batch();
@@ -236,7 +236,7 @@ Outcome ConsumerImpl::Run::next_page() {
   // Where the transaction of the ack is open they are nacked in it page by page, lest they pile up here.
   if (batch_->transaction()) {
     const auto failed = [&] {
-      const ReceiveCanceller::Scope scope{canceller_, session_, options_.drain_timeout};
+      const ReceiveCanceller::Scope scope{canceller_, session_, OnStop::drain};
       return batch_->nack(retries_);
     }();
     if (failed) return refused(*failed->error);
@@ -244,7 +244,7 @@ Outcome ConsumerImpl::Run::next_page() {
     retries_.clear();
   }
   auto next = [&] {
-    const ReceiveCanceller::Scope scope{canceller_, session_, options_.drain_timeout};
+    const ReceiveCanceller::Scope scope{canceller_, session_, OnStop::drain};
     return batch_->next_page();
   }();
   if (next.empty()) return Outcome::end_of_batch;
@@ -254,7 +254,7 @@ Outcome ConsumerImpl::Run::next_page() {
 
 Outcome ConsumerImpl::Run::finish() {
   const auto finish = [&] {
-    const ReceiveCanceller::Scope scope{canceller_, session_, options_.drain_timeout};
+    const ReceiveCanceller::Scope scope{canceller_, session_, OnStop::drain};
     return batch_->finish(retries_);
   }();
   switch (finish.kind) {
@@ -350,7 +350,7 @@ void ConsumerImpl::Run::abandon(const char* why) {
 void ConsumerImpl::Run::drop_batch() {
   alive_.reset();
   {
-    const ReceiveCanceller::Scope scope{canceller_, session_, options_.drain_timeout};  // it may be rolled back now
+    const ReceiveCanceller::Scope scope{canceller_, session_, OnStop::drain};  // it may be rolled back now
     batch_.reset();
   }
   page_.clear();

@@ -66,6 +66,8 @@ class ConsumerImpl::Run {
   void operator()();
 
  private:
+  using OnStop = ReceiveCanceller::OnStop;
+
   Outcome carry_out(const Step& step);
   Outcome connect();
   Outcome receive();
@@ -88,8 +90,8 @@ class ConsumerImpl::Run {
   const ConsumerOptions& options_;
   Stopper& stopper_;
   Logger& log_;
-  Dispatcher dispatcher_;
   ReceiveCanceller canceller_;
+  Dispatcher dispatcher_;
   std::optional<Heartbeat> heartbeat_;
   std::optional<Heartbeat::Scope> alive_;  // while there is a batch
 

@@ -17,19 +17,21 @@ pqxx::transaction_base& ContextState::transaction() {
         "Context::transaction(): no transaction is open in split mode, which cooperative and "
         "concurrent consumers always use"};
   }
+  const auto waiting = waiting_for_server();
   try {
     savepoint = std::make_unique<pqxx::subtransaction>(*outer, "pgque_handler");
     set_savepoint(*savepoint);
   } catch (const std::exception& error) {
     savepoint.reset();
     const Operation operation{"savepoint", {}, {}, batch.id()};
-    throw_mapped(error, {operation, Role::none, batch.connection_open()});
+    throw_mapped(error, {operation, Role::none, batch.session()->is_open()});
   }
   return *savepoint;
 }
 
 void ContextState::keep() {
   if (!savepoint) return;
+  const auto waiting = waiting_for_server();
   // Deferred constraints are checked now, while it is known whose writes violate them: at the batch's commit one bad
   // message would fail all, for ever. Going back to the inner savepoint leaves the constraints deferred.
   savepoint->exec(
@@ -40,6 +42,7 @@ void ContextState::keep() {
 
 void ContextState::discard() {
   if (!savepoint) return;
+  const auto waiting = waiting_for_server();
   const Operation operation{"roll back to the handler's savepoint", {}, {}, batch.id()};
   auto& outer = *batch.transaction();
   try {
@@ -50,7 +53,7 @@ void ContextState::discard() {
     outer.exec("rollback to savepoint " + name + "; release savepoint " + name);
   } catch (const std::exception& error) {
     savepoint.reset();
-    throw_mapped(error, {operation, Role::none, batch.connection_open()});
+    throw_mapped(error, {operation, Role::none, batch.session()->is_open()});
   }
 }
 

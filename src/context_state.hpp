@@ -8,6 +8,7 @@
 
 #include "batch.hpp"
 #include "pqxx_compat.hpp"
+#include "receive_canceller.hpp"
 #include "stopper.hpp"
 
 namespace pgque::detail {
@@ -16,6 +17,7 @@ struct ContextState {
   const Message& message;
   Batch& batch;
   const Stopper& stopper;
+  ReceiveCanceller& canceller;
   const std::int32_t attempt;
   std::unique_ptr<pqxx::subtransaction> savepoint{};
 
@@ -25,6 +27,10 @@ struct ContextState {
   void keep();
   // Undoes the handler's writes; throws Error if that is not possible, because then the batch must not be acked.
   void discard();
+
+ private:
+  // stop() does not wait for ever for a server that does not answer.
+  ReceiveCanceller::Scope waiting_for_server() { return {canceller, batch.session(), ReceiveCanceller::OnStop::drain}; }
 };
 
 }  // namespace pgque::detail

@@ -22,8 +22,9 @@ std::int32_t attempt_of(const Message& message) {
 
 }  // namespace
 
-Dispatcher::Dispatcher(const ConsumerOptions& options, Handlers& handlers, const Stopper& stopper, Logger& logger)
-    : options_{options}, handlers_{handlers}, stopper_{stopper}, logger_{logger} {
+Dispatcher::Dispatcher(const ConsumerOptions& options, Handlers& handlers, const Stopper& stopper,
+                       ReceiveCanceller& canceller, Logger& logger)
+    : options_{options}, handlers_{handlers}, stopper_{stopper}, canceller_{canceller}, logger_{logger} {
   if (options_.concurrency > 1) pool_ = std::make_unique<WorkerPool>(static_cast<std::size_t>(options_.concurrency));
 }
 
@@ -114,7 +115,7 @@ Dispatcher::Outcome Dispatcher::handle_one(const Message& message, Batch& batch)
   if (found == handlers_.end()) return unknown_type(message);
 
   const InsideHandler inside{stopper_};
-  ContextState state{message, batch, stopper_, attempt_of(message)};
+  ContextState state{message, batch, stopper_, canceller_, attempt_of(message)};
   std::optional<Outcome> failed;
   try {
     Context context{state};

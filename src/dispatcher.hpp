@@ -14,6 +14,7 @@
 
 #include "batch.hpp"
 #include "logger.hpp"
+#include "receive_canceller.hpp"
 #include "stopper.hpp"
 #include "worker_pool.hpp"
 
@@ -34,7 +35,8 @@ struct PageResult {
 class Dispatcher {
  public:
   // All arguments must outlive the dispatcher.
-  Dispatcher(const ConsumerOptions& options, Handlers& handlers, const Stopper& stopper, Logger& logger);
+  Dispatcher(const ConsumerOptions& options, Handlers& handlers, const Stopper& stopper, ReceiveCanceller& canceller,
+             Logger& logger);
 
   // Calls the handlers for one page, in order, or on several threads at once with order only within a key. Exceptions
   // of handlers become retries.
@@ -59,6 +61,7 @@ class Dispatcher {
   const ConsumerOptions& options_;
   Handlers& handlers_;
   const Stopper& stopper_;
+  ReceiveCanceller& canceller_;
   Logger& logger_;
   std::unique_ptr<WorkerPool> pool_;
 };

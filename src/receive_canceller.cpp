@@ -17,11 +17,11 @@ ReceiveCanceller::~ReceiveCanceller() {
   thread_.join();
 }
 
-void ReceiveCanceller::set(std::shared_ptr<Session> session, std::optional<std::chrono::milliseconds> drain_timeout) {
+void ReceiveCanceller::set(std::shared_ptr<Session> session, OnStop on_stop) {
   {
     const std::lock_guard lock{mutex_};
     session_ = std::move(session);
-    drain_timeout_ = drain_timeout;
+    on_stop_ = on_stop;
     ++scope_;
   }
   changed_.notify_all();
@@ -39,11 +39,11 @@ void ReceiveCanceller::run() {
     const auto session = session_;
     const auto ended = [&, scope = scope_] { return quit_ || scope_ != scope; };
     constexpr int patience = 5;  // times 200 ms
-    if (const auto drain_timeout = drain_timeout_) {
+    if (on_stop_ == OnStop::drain) {
       // A second stop() does not wake this thread, so it looks.
       for (int looks = 0; looks < patience && !ended();) {
         const auto now = Stopper::Clock::now();
-        if (!may_begin_handler(stopper_.level(), stopper_.requested_at(), *drain_timeout, now)) ++looks;
+        if (!may_begin_handler(stopper_.level(), stopper_.requested_at(), drain_timeout_, now)) ++looks;
         changed_.wait_for(lock, std::chrono::milliseconds{200}, ended);
       }
     } else {

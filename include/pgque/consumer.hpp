@@ -135,7 +135,7 @@ struct ConsumerStats {
   std::uint64_t unknown = 0;                  ///< messages without a handler
   std::uint64_t retries = 0;                  ///< messages put up for retry, in batches acknowledged
   std::uint64_t abandoned = 0;                ///< batches left for redelivery
-  std::uint64_t stale_acks = 0;               ///< acks that found the batch finished already
+  std::uint64_t stale_acks = 0;               ///< batches that somebody had finished by their ack
   std::uint64_t takeovers = 0;                ///< batches lost to another worker
   std::uint64_t reconnects = 0;               ///< connections made after the first
   ConsumerState state = ConsumerState::idle;  ///< what it is doing now

@@ -32,7 +32,7 @@ enum class LogEvent {
   batch_acked,         ///< the batch was finished
   batch_abandoned,     ///< the batch was left unacked and will be delivered again
   batch_lost,          ///< another subconsumer took the batch over; it was not acked here
-  stale_ack,           ///< the ack found the batch already finished: its work may have been done twice
+  stale_ack,           ///< the ack, or a nack before it, found the batch finished: its work may have been done twice
   handler_failed,      ///< a handler threw; the message is nacked
   unknown_type,        ///< no handler for the message's type and no "*" handler
   nack_failed,         ///< nacking failed, so the batch is not acked

@@ -356,6 +356,52 @@ TEST_P(Network, StopWhileFrozenInAckWaitsForDrainTimeoutAtMost) {
 
 INSTANTIATE_TEST_SUITE_P(Modes, Network, both_modes, mode_name);
 
+// Nothing is answered while the library sets, keeps or undoes the savepoint of a handler.
+class FrozenSavepoint : public FaultTest {
+ protected:
+  void expect_stop_ends(Gate& gate, const std::function<void(const Message&, Context&)>& handler) {
+    std::optional<TcpProxy> proxy{server().port()};
+    Consumer consumer{watched_dsn(*proxy), options(TransactionMode::per_batch)};
+    consumer.on("*", handler);
+    publish("1");
+    Running running{consumer};
+    ASSERT_TRUE(gate.wait_arrived());
+    proxy->freeze();
+    consumer.stop();
+    consumer.stop();
+    gate.open();
+    EXPECT_TRUE(running.wait_ended(5s)) << "start() does not return";
+    proxy.reset();
+    EXPECT_FALSE(running.error());
+    EXPECT_EQ(consumer.stats().batches, 0U);
+  }
+};
+
+TEST_F(FrozenSavepoint, StopTwiceAsItIsSet) {
+  Gate gate;
+  expect_stop_ends(gate, [&](const Message&, Context& context) {
+    gate.pass();
+    context.transaction();
+  });
+}
+
+TEST_F(FrozenSavepoint, StopTwiceAsItIsKept) {
+  Gate gate;
+  expect_stop_ends(gate, [&](const Message&, Context& context) {
+    context.transaction();
+    gate.pass();
+  });
+}
+
+TEST_F(FrozenSavepoint, StopTwiceAsItIsUndone) {
+  Gate gate;
+  expect_stop_ends(gate, [&](const Message&, Context& context) {
+    context.transaction();
+    gate.pass();
+    throw std::runtime_error{"refused by the handler"};
+  });
+}
+
 // The heartbeat's connection alone gets no answer any more. Nobody but the heartbeat waits for one.
 TEST_F(FaultTest, StopWhileTheHeartbeatGetsNoAnswer) {
   std::optional<TcpProxy> proxy{server().port()};

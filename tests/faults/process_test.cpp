@@ -120,7 +120,7 @@ INSTANTIATE_TEST_SUITE_P(Modes, Processes, both_modes, mode_name);
 
 class CooperativeProcesses : public FaultTest {
  protected:
-  static constexpr std::chrono::milliseconds dead_interval = 900ms;
+  static constexpr std::chrono::milliseconds dead_interval = 2000ms;
   static constexpr std::chrono::milliseconds poll = 100ms;
 
   void SetUp() override {
@@ -157,8 +157,10 @@ TEST_F(CooperativeProcesses, KilledOneIsTakenOverWithinDeadIntervalAndAPoll) {
   ASSERT_TRUE(wait_until([&] { return consumer.stats().batches == 1; }));
   const auto took = Clock::now() - begin;
   record("killed_worker_taken_over", took);
-  // The last sign of life may be as old as a third of it. What runs beside the test may slow it down.
+  // The last sign of life may be as old as a third of it. What runs beside the test may slow it down, but a second
+  // interval does not pass.
   EXPECT_GT(took, dead_interval / 2);
+  static_assert(1s < dead_interval);
   EXPECT_LT(took, dead_interval + poll + 1s);
   EXPECT_EQ(work.total(), count);
 }

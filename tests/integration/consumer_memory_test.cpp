@@ -41,6 +41,7 @@ TEST_F(ConsumerTest, ABatchOfAMillionMessagesIsHandledInAFewMebibytes) {
                          std::to_string(messages) + ") i"),
             messages);
   queue().tick();
+  bool measured = measurable;
   for (const auto mode : {TransactionMode::per_batch, TransactionMode::split}) {
     auto paged = options(mode);
     if (mode == TransactionMode::split) paged.name += "_split";
@@ -65,10 +66,12 @@ TEST_F(ConsumerTest, ABatchOfAMillionMessagesIsHandledInAFewMebibytes) {
     RecordProperty("growth_kib", std::to_string(growth));
     std::printf("  %s: grew by %lld KiB\n", mode == TransactionMode::per_batch ? "per_batch" : "split",
                 static_cast<long long>(growth));
-    if (measurable && can_reset && before > 0) {
+    measured = measured && can_reset && before > 0;
+    if (measured) {
       EXPECT_LT(growth, 32 * 1024);
     }
   }
+  if (measurable && !measured) skip_outside_ci("the system does not tell how much memory a process has taken");
 }
 
 }  // namespace

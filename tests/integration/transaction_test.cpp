@@ -239,21 +239,51 @@ TEST_F(TransactionTest, AReceiveThatIsRolledBackGivesTheMessagesAgainUnderAnothe
 }
 
 // The ways that put several calls into one transaction.
-class OneTransactionTest : public WayTest {};
+class OneTransactionTest : public WayTest {
+ protected:
+  // Rises when a transaction ends whose id is higher than those of all that ended before.
+  std::int64_t end_of_snapshots() {
+    return sql().number("select pg_snapshot_xmax(pg_current_snapshot())::text::bigint");
+  }
+};
 INSTANTIATE_TEST_SUITE_P(By, OneTransactionTest,
                          testing::Values(Way::transaction, Way::callers_work, Way::callers_subtransaction), way_name);
 
 TEST_P(OneTransactionTest, SendingTickingAndReceivingDeliversNothingButTheNextTickDoes) {
   subscribe();
   EventId id{};
+  bool alone = false;
   const auto collapsed = call([&](Operations& ops) {
+    const auto end = end_of_snapshots();
     id = ops.send(queue(), R"({"lost": false})");
     ops.force_next_tick(queue());
     EXPECT_TRUE(ops.ticker(queue()));
-    return ops.receive(queue(), consumer_name());
+    auto received = ops.receive(queue(), consumer_name());
+    alone = end_of_snapshots() == end;
+    return received;
   });
-  EXPECT_THAT(collapsed, IsEmpty());
+  // Otherwise, by autovacuum for example, it was as in the next test.
+  if (alone) {
+    EXPECT_THAT(collapsed, IsEmpty());
+  }
   EXPECT_THAT(ids_of(deliver()), ElementsAre(id));
+}
+
+// A snapshot does not list the transaction that takes it, which therefore counts as ended if a later one has.
+TEST_P(OneTransactionTest, IfALaterTransactionEndsMeanwhileWhatItSendsArrivesInItAndNotAgain) {
+  subscribe();
+  EventId id{};
+  const auto received = call([&](Operations& ops) {
+    id = ops.send(queue(), "1");
+    sql()("select pg_current_xact_id()");
+    ops.force_next_tick(queue());
+    EXPECT_TRUE(ops.ticker(queue()));
+    auto messages = ops.receive(queue(), consumer_name());
+    if (!messages.empty()) ops.ack(messages[0].batch_id);
+    return messages;
+  });
+  EXPECT_THAT(ids_of(received), ElementsAre(id));
+  EXPECT_THAT(deliver(), IsEmpty());
 }
 
 TEST_P(OneTransactionTest, TickingReceivingAndAckingWorksForWhatWasCommittedBefore) {
