@@ -1,5 +1,6 @@
-// The ledger: producers, consumers of every kind and a ticker on a private server, while sessions are terminated and
-// the server is stopped, crashed and restarted at random. In the end the books must balance.
+// The ledger: producers, consumers of every kind and a ticker on a private server, while sessions are terminated,
+// consumers are stopped and started again, and the server is stopped, crashed and restarted at random. In the end the
+// books must balance.
 //
 // What is proved, for each kind of consumer:
 //  1. nothing is lost: every message that was stored has been handled, and nothing else has;
@@ -55,8 +56,8 @@ void usage(const char* program) {
   std::printf(
       "Usage: %s [--messages N] [--seconds S] [--seed N] [--verbose]\n\n"
       "Sends N messages (default 100000) in about S seconds (default 60) to consumers of each kind, kills database\n"
-      "sessions and restarts the server meanwhile, and checks that each message was handled as promised. The seed\n"
-      "decides on whom the kills fall and when the server is restarted. It uses a PostgreSQL server of its own.\n"
+      "sessions and restarts consumers and the server meanwhile, and checks that each message was handled as\n"
+      "promised. The seed decides what happens to whom and when. It uses a PostgreSQL server of its own.\n"
       "PGQUE_SQL: a pgque.sql to test with. Exit status: 0 the books balance, 1 they do not, 2 it could not run.\n",
       program);
 }
@@ -315,10 +316,19 @@ class Participant {
       writer_.deliver(key, true);
     });
   }
-  void start() { running_.emplace(consumer_); }
+  // Also after stop().
+  void start() {
+    running_.reset();
+    connected_ = false;
+    running_.emplace(consumer_);
+  }
   void stop() { running_->stop_and_join(); }
   bool ended() const { return running_->ended(); }
-  std::string error() const { return running_->error() ? what(running_->error()) : ""; }
+  bool failed() const { return running_->error() != nullptr; }
+  bool connected() const { return connected_; }  // since it was started
+  // A first connection may fail, and start() with it: whoever starts it has to do so again.
+  bool could_not_connect() const { return ended() && failed() && !connected_; }
+  std::string error() const { return failed() ? what(running_->error()) : ""; }
   ConsumerStats stats() const { return consumer_.stats(); }
 
  private:
@@ -328,7 +338,10 @@ class Participant {
     options.retry_after = 0s;
     options.reconnect = {20ms, 500ms};
     options.poll_interval = 2s;
-    options.log = [this](const LogRecord& record) { writer_.log(record); };
+    options.log = [this](const LogRecord& record) {
+      if (record.event == LogEvent::connected) connected_ = true;
+      writer_.log(record);
+    };
     return options;
   }
   static std::string what(const std::exception_ptr& error) {
@@ -340,6 +353,7 @@ class Participant {
   }
 
   bool is_per_batch_ = false;
+  std::atomic<bool> connected_{false};
   Book::Writer writer_;
   Consumer consumer_;
   std::optional<Running<Consumer>> running_;
@@ -350,21 +364,35 @@ class Participant {
 
 struct Damage {
   int kills = 0;
+  int restarts = 0;
   int fast = 0;
   int immediate = 0;
 };
 
-Damage wreak_havoc(PrivateServer& server, std::uint32_t seed, bool verbose, const std::function<bool()>& enough) {
+Damage wreak_havoc(PrivateServer& server, std::vector<Participant*> participants, std::uint32_t seed, bool verbose,
+                   const std::function<bool()>& enough) {
   Damage damage;
+  std::multimap<Clock::time_point, Participant*> stopped;  // by when they start again
+  const auto start_again = [&] {
+    for (auto* const participant : participants) {
+      if (participant->could_not_connect()) participant->start();
+    }
+  };
   std::mt19937 random{seed};
   const auto draw = [&](int from, int to) {
     return from + static_cast<int>(random() % static_cast<unsigned>(to - from + 1));
   };
   const auto connect = [&] { return std::make_unique<Sql>(server.dsn() + " application_name=chaos"); };
   auto sql = connect();
-  while (!enough()) {
+  for (int rounds = 1; !enough(); ++rounds) {
     std::this_thread::sleep_for(std::chrono::milliseconds{draw(10, 120)});
-    const int choice = draw(1, 24);
+    while (!stopped.empty() && stopped.begin()->first <= Clock::now()) {
+      stopped.begin()->second->start();
+      stopped.erase(stopped.begin());
+    }
+    start_again();
+    // Each of them once at least.
+    const int choice = rounds <= 3 ? rounds : draw(1, 24);
     const int victim = draw(0, 1'000'000);
     if (choice == 1) {
       const auto how = victim % 2 == 0 ? PrivateServer::Stop::fast : PrivateServer::Stop::immediate;
@@ -374,6 +402,14 @@ Damage wreak_havoc(PrivateServer& server, std::uint32_t seed, bool verbose, cons
       std::this_thread::sleep_for(std::chrono::milliseconds{victim % 200});
       server.start();
       sql = connect();
+    } else if (choice == 2) {
+      auto& participant = *participants[static_cast<std::size_t>(victim) % participants.size()];
+      if (participant.ended()) continue;  // stopped already, or for the audit to find
+      if (verbose) std::printf("  chaos: consumer stopped\n");
+      participant.stop();
+      if (participant.failed()) continue;
+      ++damage.restarts;
+      stopped.emplace(Clock::now() + std::chrono::milliseconds{draw(0, 3000)}, &participant);
     } else {
       // Half of the time one that is at work, if there is any.
       const std::string sessions = "select pid from pg_stat_activity where application_name like 'pgque%'";
@@ -387,6 +423,12 @@ Damage wreak_havoc(PrivateServer& server, std::uint32_t seed, bool verbose, cons
       ++damage.kills;
     }
   }
+  for (const auto& [due, participant] : stopped) participant->start();
+  wait_until([&] {
+    start_again();
+    return std::all_of(participants.begin(), participants.end(),
+                       [](const Participant* participant) { return participant->connected(); });
+  });
   return damage;
 }
 
@@ -537,15 +579,18 @@ int keep_books(const Settings& settings) {
   options.transaction = TransactionMode::per_batch;
   add("per_batch", options);
   options.max_messages = 20;
+  options.drain_timeout = 0s;  // when they are stopped they leave the rest of a batch
   add("per_batch_paged", options);
   options.transaction = TransactionMode::split;
   add("split_paged", options);
   options.max_messages.reset();
+  options.drain_timeout = 25s;
   add("split", options);
   options.concurrency = 4;
   add("concurrent", options);
   options = {};
-  options.dead_interval = 2s;
+  options.drain_timeout = 0s;
+  options.dead_interval = 1s;  // less than some are stopped for
   for (const auto* worker : {"a", "b", "c"}) {
     options.subconsumer = worker;
     add("cooperative", options);
@@ -576,7 +621,9 @@ int keep_books(const Settings& settings) {
   for (int i = 1; i <= producer_count; ++i) {
     producers.emplace_back(server, i, settings.messages / producer_count, settings.duration);
   }
-  const auto damage = wreak_havoc(server, settings.seed, settings.verbose, [&] {
+  std::vector<Participant*> victims;
+  for (auto& participant : participants) victims.push_back(&participant);
+  const auto damage = wreak_havoc(server, victims, settings.seed, settings.verbose, [&] {
     return std::all_of(producers.begin(), producers.end(),
                        [](const Producer& producer) { return producer.finished(); });
   });
@@ -629,8 +676,8 @@ int keep_books(const Settings& settings) {
               outboxed);
   std::printf("  %d sends failed; of %zu messages the answer was lost, of which %zu had been stored\n", send_failures,
               unknown, unknown_stored);
-  std::printf("  damage: %d sessions terminated, server stopped %d times fast, %d times immediate\n", damage.kills,
-              damage.fast, damage.immediate);
+  std::printf("  damage: %d sessions terminated, %d consumers restarted, server stopped %d times fast, %d immediate\n",
+              damage.kills, damage.restarts, damage.fast, damage.immediate);
   std::printf("  %llu reconnects of consumers; all sent after %.1f s, all handled after %.1f s\n\n",
               static_cast<unsigned long long>(reconnects), sent_after, done_after);
   std::printf("  %-16s %8s %6s %10s %10s | batches: %7s %9s %8s %5s %5s | rows\n", "consumer", "handled", "lost",
@@ -653,6 +700,8 @@ int keep_books(const Settings& settings) {
                 column.abandoned, column.unknown, column.lost, column.stale, rows.c_str());
   }
   audit.expect(damage.kills > 0, "nothing was terminated");
+  audit.expect(damage.restarts > 0, "no consumer was restarted");
+  audit.expect(damage.fast + damage.immediate > 0, "the server was not restarted");
   std::printf("\n%s\n", audit.failures() == 0 ? "The books balance."
                                               : (std::to_string(audit.failures()) + " things are wrong.").c_str());
   return audit.failures() == 0 ? 0 : 1;
