@@ -234,6 +234,15 @@ class BufferedProducerNetwork : public BufferedProducerFaults {
     EXPECT_TRUE(in_time) << "the destructor does not return";
     if (!in_time) proxy.reset();
   }
+  // And none of the events may have been stored.
+  void expect_every_future_failed() {
+    for (auto& id : ids) {
+      ASSERT_EQ(id.wait_for(0s), std::future_status::ready);
+      const auto error = error_of(id);
+      ASSERT_TRUE(error);
+      EXPECT_FALSE(error->outcome_unknown());
+    }
+  }
   // Three batches of two: the first is the one that something happens to.
   void send_six() {
     for (int i = 0; i < 6; ++i) ids.push_back(producer->send(queue(), std::to_string(i)));
@@ -337,12 +346,7 @@ TEST_F(BufferedProducerNetwork, DestructionWhileFrozenFailsEveryFutureInTime) {
   send_six();
   ASSERT_TRUE(wait_until([&] { return producer->stats().state == ProducerState::sending; }));
   destroy();
-  for (auto& id : ids) {
-    ASSERT_EQ(id.wait_for(0s), std::future_status::ready);
-    const auto error = error_of(id);
-    ASSERT_TRUE(error);
-    EXPECT_FALSE(error->outcome_unknown());
-  }
+  expect_every_future_failed();
 }
 
 // A new connection is made, and then the server falls silent.
@@ -371,12 +375,7 @@ TEST_F(BufferedProducerNetwork, DestructionWhileANewConnectionIsSilentFailsEvery
   EXPECT_FALSE(producer->flush(0ms));
   ASSERT_TRUE(proxy->wait_held());
   destroy();
-  for (auto& id : ids) {
-    ASSERT_EQ(id.wait_for(0s), std::future_status::ready);
-    const auto error = error_of(id);
-    ASSERT_TRUE(error);
-    EXPECT_FALSE(error->outcome_unknown());
-  }
+  expect_every_future_failed();
 }
 
 TEST_F(BufferedProducerNetwork, AFirstConnectionThatIsSilentFromTheBeginningIsAnError) {
