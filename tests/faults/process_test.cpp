@@ -62,6 +62,7 @@ TEST_P(Processes, TwoWithOneConsumerName) {
     first.go_on();
     ASSERT_TRUE(wait_until([&] { return drained(); }));
     for (const auto& payload : numbers(count)) EXPECT_EQ(rows(payload), 1);
+    ASSERT_TRUE(first.wait_line("batch_acked"));  // and so has printed everything about it
     EXPECT_EQ(first.count("begin"), count);
     EXPECT_EQ(second.count("begin"), 0);
   } else {
