@@ -18,6 +18,12 @@ using Clock = std::chrono::steady_clock;
 // Longer than anything here takes: a test that waits this long has failed.
 inline constexpr auto patience = 20s;
 
+#ifdef PGQUE_SANITIZED
+inline constexpr bool sanitized = true;
+#else
+inline constexpr bool sanitized = false;
+#endif
+
 // A server that is certainly not there: nothing listens on port 1.
 inline constexpr const char* nowhere = "host=127.0.0.1 port=1 user=app password=geheim connect_timeout=5";
 

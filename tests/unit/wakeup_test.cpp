@@ -135,6 +135,8 @@ TEST(Wakeup, IsSignalledFromAHandlerThatInterruptsTheWait) {
 }
 
 TEST(Wakeup, WaitsOnWhenInterrupted) {
+  // ThreadSanitizer can leave a thread with every signal blocked that gets them this fast.
+  if (sanitized) GTEST_SKIP() << "not with a sanitizer";
   interruptions = 0;
   const SignalHandler handler{SIGUSR1, [](int) { ++interruptions; }};
   Wakeup wakeup;
@@ -146,8 +148,9 @@ TEST(Wakeup, WaitsOnWhenInterrupted) {
   const auto thread = waiter.get_future().get();
   for (int i = 1; i <= 50; ++i) {
     ::pthread_kill(thread, SIGUSR1);
-    while (interruptions < i) std::this_thread::yield();
-    ASSERT_EQ(woken.wait_for(0s), std::future_status::timeout);
+    do {
+      ASSERT_EQ(woken.wait_for(0s), std::future_status::timeout);
+    } while (interruptions < i);
   }
   wakeup.signal();
   EXPECT_EQ(woken.get(), Woken::signalled);

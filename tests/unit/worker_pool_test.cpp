@@ -116,12 +116,6 @@ TEST(WorkerPool, CanBeUsedAfterAnException) {
   EXPECT_EQ(calls, 4);
 }
 
-#ifdef PGQUE_SANITIZED
-constexpr bool sanitized = true;  // its shadow memory needs more address space than a limit would leave
-#else
-constexpr bool sanitized = false;
-#endif
-
 // In a child with little address space left. Exits with 0 if the pool could not be made and said so.
 [[noreturn]] void make_a_pool_that_is_too_large() {
   std::size_t pages = 0;
@@ -138,6 +132,7 @@ constexpr bool sanitized = false;
 }
 
 TEST(WorkerPool, ThrowsWhenTheSystemHasNoMoreThreads) {
+  // A sanitizer's shadow memory needs more address space than the limit would leave.
   if (sanitized) GTEST_SKIP() << "not with a sanitizer";
   const auto child = ::fork();
   ASSERT_GE(child, 0);
