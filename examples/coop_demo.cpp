@@ -12,6 +12,7 @@
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <functional>
 #include <iostream>
 #include <map>
 #include <memory>
@@ -74,10 +75,10 @@ void fill(const std::string& queue, int workers) {
   }
 }
 
-// Waits until every message was handled at least once. Returns messages per worker.
-std::map<std::string, int> wait_for_all() {
+// Waits until every message was handled at least once, or a worker has failed. Returns messages per worker.
+std::map<std::string, int> wait_for_all(const std::function<bool()>& has_failed) {
   pqxx::connection connection{example::dsn()};
-  for (;;) {
+  while (!has_failed()) {
     pqxx::nontransaction reading{connection};
     const auto rows = reading.exec("select count(distinct msg_id) from example_coop_report");
     if (rows[0][0].as<int>() >= batches * messages_per_batch) break;
@@ -117,7 +118,11 @@ double run_workers(int workers, bool processes) {
         }
         ::_exit(status);
       }
-      if (child > 0) children.push_back(child);
+      if (child > 0) {
+        children.push_back(child);
+      } else {
+        failed = true;
+      }
     } else {
       auto& consumer =
           *consumers.emplace_back(std::make_unique<pgque::Consumer>(example::dsn(), options_of(queue.name(), name)));
@@ -131,14 +136,22 @@ double run_workers(int workers, bool processes) {
       });
     }
   }
-  const auto per_worker = wait_for_all();
+  // A process should not end before it is told to.
+  const auto has_failed = [&] {
+    siginfo_t ended{};
+    return failed || (processes && ::waitid(P_ALL, 0, &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid != 0);
+  };
+  const auto per_worker = wait_for_all(has_failed);
   const auto seconds = std::chrono::duration<double>(Clock::now() - begin).count();
   for (auto& consumer : consumers) consumer->stop();
   for (auto& thread : threads) thread.join();
   for (const auto child : children) ::kill(child, SIGTERM);
   for (const auto child : children) {
     int status = 0;
-    if (::waitpid(child, &status, 0) != child || status != 0) failed = true;
+    const auto waited = ::waitpid(child, &status, 0);
+    // One that had not come to handle the signal yet, because the others had already done everything, was ended by it.
+    const bool stopped = status == 0 || (WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
+    if (waited != child || !stopped) failed = true;
   }
 
   std::printf("  %-10s  messages\n", "worker");
