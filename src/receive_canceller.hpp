@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -55,7 +56,7 @@ class ReceiveCanceller {
   std::condition_variable changed_;
   std::shared_ptr<Session> session_;
   OnStop on_stop_{};
-  int scope_ = 0;  // tells one from the next
+  std::uint64_t scope_ = 0;  // tells one from the next
   bool quit_ = false;
   std::thread thread_;
 };
