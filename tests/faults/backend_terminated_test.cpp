@@ -223,7 +223,7 @@ TEST_F(FaultTest, BackendTerminatedInTheHeartbeat) {
   const std::string heartbeats = "query like '%touch_subconsumer%'";
   client().subscribe_subconsumer(queue(), group_name(), "a");
   auto settings = worker("a");
-  settings.dead_interval = 3s;
+  settings.dead_interval = 6s;
   Work work{queue(), TransactionMode::split};
   Consumer consumer{watched_dsn(), settings};
   work.handle_with(consumer);
@@ -242,7 +242,7 @@ TEST_F(FaultTest, BackendTerminatedInTheHeartbeat) {
   ASSERT_TRUE(wait_until([&] { return beating() == 1; })) << "the heart stood still";
   // A sibling that may take over what has been silent for dead_interval finds the worker alive.
   EXPECT_EQ(sql().number("select count(*) from pgque.receive_coop(" + sql().quote(queue()) + ", " +
-                         sql().quote(group_name()) + ", 'b', null, interval '3 seconds')"),
+                         sql().quote(group_name()) + ", 'b', null, interval '6 seconds')"),
             0);
   gate.open();
   EXPECT_TRUE(wait_until([&] { return consumer.stats().batches == 1; }));

@@ -114,7 +114,7 @@ TEST_P(BufferedProducerStopped, WhatIsSentMeanwhileIsKeptInItsOrder) {
 
 TEST_F(BufferedProducerFaults, WhatTheServerDoesNotComeBackForFailsInTime) {
   auto settings = options();
-  settings.delivery_timeout = 300ms;
+  settings.delivery_timeout = 2s;
   BufferedProducer producer{dsn(), settings};
   server().stop(Stop::fast);
   std::vector<std::future<EventId>> ids;
@@ -319,7 +319,7 @@ TEST_F(BufferedProducerNetwork, ConnectionResetBeforeTheAnswerToTheSendLosesAndD
 // Nobody answers and nobody hangs up. The batch that waits for an answer is given up, and with it the connection.
 TEST_F(BufferedProducerNetwork, FrozenConnectionIsGivenUpInTime) {
   auto settings = options();
-  settings.delivery_timeout = 1s;
+  settings.delivery_timeout = 3s;
   start(settings);
   proxy->freeze();
   auto lost = producer->send(queue(), "\"lost\"");

@@ -269,7 +269,7 @@ TEST_P(Network, StopWhileConnectingWaitsForConnectTimeoutAtMost) {
   proxy->cut();
   ASSERT_TRUE(wait_state(*consumer, ConsumerState::connecting));
   consumer->stop();
-  EXPECT_TRUE(running->wait_ended(5s)) << "start() does not return";
+  EXPECT_TRUE(running->wait_ended(10s)) << "start() does not return";
   EXPECT_FALSE(running->error());
 }
 
@@ -281,7 +281,7 @@ TEST_P(Network, StopWhileTheFirstStatementsGetNoAnswer) {
     ASSERT_TRUE(proxy->wait_held()) << statement;
     ASSERT_EQ(consumer->stats().state, ConsumerState::connecting);
     consumer->stop();
-    EXPECT_TRUE(running->wait_ended(5s)) << "start() does not return: " << statement;
+    EXPECT_TRUE(running->wait_ended(10s)) << "start() does not return: " << statement;
     EXPECT_EQ(log.count(LogEvent::listen_unavailable), 0U) << statement;
     proxy->cut();
     running->stop_and_join();
@@ -295,7 +295,7 @@ TEST_P(Network, StopWhileFrozenAndIdleInListen) {
   ASSERT_TRUE(wait_state(*consumer, ConsumerState::waiting));
   proxy->freeze();
   consumer->stop();
-  EXPECT_TRUE(running->wait_ended(5s)) << "start() does not return";
+  EXPECT_TRUE(running->wait_ended(10s)) << "start() does not return";
 }
 
 TEST_P(Network, StopWhileFrozenInReceive) {
@@ -306,7 +306,7 @@ TEST_P(Network, StopWhileFrozenInReceive) {
   proxy->freeze();
   ASSERT_TRUE(wait_state(*consumer, ConsumerState::receiving));
   consumer->stop();
-  EXPECT_TRUE(running->wait_ended(5s)) << "start() does not return";
+  EXPECT_TRUE(running->wait_ended(10s)) << "start() does not return";
 }
 
 TEST_P(Network, StopWhileVanishedInReceive) {
@@ -316,7 +316,7 @@ TEST_P(Network, StopWhileVanishedInReceive) {
   ASSERT_TRUE(wait_until([&] { return session_waits_for_lock(); }));
   proxy->vanish();
   consumer->stop();
-  EXPECT_TRUE(running->wait_ended(5s)) << "start() does not return";
+  EXPECT_TRUE(running->wait_ended(10s)) << "start() does not return";
 }
 
 // The handlers do not use the connection. The batch's transaction cannot even be rolled back.
@@ -331,7 +331,7 @@ TEST_P(Network, StopTwiceWhileFrozenInAHandler) {
   consumer->stop();
   consumer->stop();
   gate.open();
-  EXPECT_TRUE(running->wait_ended(5s)) << "start() does not return";
+  EXPECT_TRUE(running->wait_ended(10s)) << "start() does not return";
   EXPECT_FALSE(running->error());
   EXPECT_EQ(gate.arrived(), 1);
 }
@@ -349,7 +349,7 @@ TEST_P(Network, StopWhileFrozenInAckWaitsForDrainTimeoutAtMost) {
   gate.open();
   ASSERT_TRUE(wait_until([&] { return consumer->stats().messages == 1; }));
   consumer->stop();
-  EXPECT_TRUE(running->wait_ended(5s)) << "start() does not return";
+  EXPECT_TRUE(running->wait_ended(10s)) << "start() does not return";
   EXPECT_FALSE(running->error());
   EXPECT_EQ(consumer->stats().batches, 0U);
 }
@@ -370,7 +370,7 @@ class FrozenSavepoint : public FaultTest {
     consumer.stop();
     consumer.stop();
     gate.open();
-    EXPECT_TRUE(running.wait_ended(5s)) << "start() does not return";
+    EXPECT_TRUE(running.wait_ended(10s)) << "start() does not return";
     proxy.reset();
     EXPECT_FALSE(running.error());
     EXPECT_EQ(consumer.stats().batches, 0U);
@@ -422,7 +422,7 @@ TEST_F(FaultTest, StopWhileTheHeartbeatGetsNoAnswer) {
   EXPECT_TRUE(wait_until([&] { return consumer.stats().batches == 1; })) << "the loop waits for the heartbeat";
   EXPECT_EQ(work.total(), count);
   consumer.stop();
-  EXPECT_TRUE(running.wait_ended(5s)) << "start() does not return";
+  EXPECT_TRUE(running.wait_ended(10s)) << "start() does not return";
   proxy.reset();
 }
 

@@ -56,7 +56,7 @@ TEST_P(Notifications, StormNeitherStarvesNorSpinsTheConsumer) {
     publish("0");
     ASSERT_TRUE(wait_until([&] { return work.total() == 1; }));
     const auto latency = Clock::now() - published;
-    EXPECT_LT(latency, 1s);
+    EXPECT_LT(latency, 5s);
     ASSERT_TRUE(wait_until([&] { return Clock::now() - begin > 1s; }));
     const auto seconds = std::chrono::duration<double>(Clock::now() - begin).count();
     const auto notifications = (storm.sent() - sent) / seconds;
@@ -69,7 +69,7 @@ TEST_P(Notifications, StormNeitherStarvesNorSpinsTheConsumer) {
     // Who is woken for nothing again and again takes his time: 30 times a second, and two bursts of ten, the second
     // when the message has come.
     EXPECT_LT(receives, 75);
-    EXPECT_LT(running.stop_and_join(), 2s);
+    EXPECT_LT(running.stop_and_join(), 10s);
   }
   EXPECT_FALSE(running.error());
   EXPECT_TRUE(wait_until([&] { return drained(); }));

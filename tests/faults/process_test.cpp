@@ -111,7 +111,7 @@ TEST_F(FaultTest, ProcessStoppedWhileItWaitsForAnotherOfItsName) {
       [&] { return sql().number("select count(*) from pg_stat_activity where wait_event_type = 'Lock'") == 1; }));
   const auto begin = Clock::now();
   EXPECT_EQ(second.terminate(), 0);
-  EXPECT_LT(Clock::now() - begin, 2s);
+  EXPECT_LT(Clock::now() - begin, 10s);
   first.go_on();
   ASSERT_TRUE(wait_until([&] { return drained(); }));
   EXPECT_EQ(first.terminate(), 0);
@@ -121,7 +121,7 @@ INSTANTIATE_TEST_SUITE_P(Modes, Processes, both_modes, mode_name);
 
 class CooperativeProcesses : public FaultTest {
  protected:
-  static constexpr std::chrono::milliseconds dead_interval = 2000ms;
+  static constexpr std::chrono::milliseconds dead_interval = 3000ms;
   static constexpr std::chrono::milliseconds poll = 100ms;
 
   void SetUp() override {
@@ -153,16 +153,18 @@ TEST_F(CooperativeProcesses, KilledOneIsTakenOverWithinDeadIntervalAndAPoll) {
   work.handle_with(consumer);
   const Running running{consumer};
   ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
+  const auto sign_of_life = sql().value(of_worker("sub_active", "process"));
   const auto begin = Clock::now();
   victim.signal(SIGKILL);
   ASSERT_TRUE(wait_until([&] { return consumer.stats().batches == 1; }));
   const auto took = Clock::now() - begin;
   record("killed_worker_taken_over", took);
-  // The last sign of life may be as old as a third of it. What runs beside the test may slow it down, but a second
-  // interval does not pass.
-  EXPECT_GT(took, dead_interval / 2);
-  static_assert(1s < dead_interval);
-  EXPECT_LT(took, dead_interval + poll + 1s);
+  EXPECT_EQ(sql().value("select clock_timestamp() - timestamptz '" + sign_of_life.value() + "' >= interval '" +
+                        std::to_string(dead_interval.count()) + " ms'"),
+            "t");
+  // What runs beside the test may slow it down, but a second interval does not pass.
+  static_assert(2s < dead_interval);
+  EXPECT_LT(took, dead_interval + poll + 2s);
   EXPECT_EQ(work.total(), count);
 }
 

@@ -273,7 +273,7 @@ class ImpatientServer : public FaultTest {
 TEST_F(ImpatientServer, IdleInTransactionTimeoutShorterThanTheHandler) {
   Work work{queue(), TransactionMode::per_batch};
   auto settings = options(TransactionMode::per_batch);
-  settings.idle_in_transaction_timeout = 100ms;
+  settings.idle_in_transaction_timeout = 1s;
   Consumer consumer{watched_dsn(), settings};
   work.handle_with(consumer);
   constexpr int slow_deliveries = 4;
@@ -294,14 +294,14 @@ TEST_F(ImpatientServer, IdleInTransactionTimeoutShorterThanTheHandler) {
   EXPECT_EQ(consumer.stats().reconnects, static_cast<std::uint64_t>(slow_deliveries));
   EXPECT_EQ(queue().retries(), 0);
   // The timeout and pauses of at least 25, 50, 100, 100 ms lie between the deliveries.
-  EXPECT_GE(begun.back() - begun.front(), slow_deliveries * 100ms + 275ms);
+  EXPECT_GE(begun.back() - begun.front(), slow_deliveries * 1s + 275ms);
   expect_works_on(work, TransactionMode::per_batch);
 }
 
 // The same when the handler never calls for the transaction.
 TEST_F(ImpatientServer, IdleInTransactionTimeoutShorterThanAHandlerThatWritesNothing) {
   auto settings = options(TransactionMode::per_batch);
-  settings.idle_in_transaction_timeout = 100ms;
+  settings.idle_in_transaction_timeout = 1s;
   Consumer consumer{watched_dsn(), settings};
   std::atomic<int> deliveries{0};
   consumer.on("*", [&](const Message&) {

@@ -490,7 +490,7 @@ TEST_F(BufferedProducerTest, ClosingGivesUpWhatCannotBeSentInTimeAndSaysHowMuch)
 
 TEST_F(BufferedProducerTest, WhatCannotBeSentInTimeFailsAndIsNotStored) {
   auto settings = options();
-  settings.delivery_timeout = 1s;
+  settings.delivery_timeout = 3s;
   BufferedProducer producer{watched_dsn(), settings};
   {
     const SendLock lock;

@@ -16,7 +16,7 @@ using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
 
-constexpr auto promptly = 2s;
+constexpr auto promptly = 10s;
 
 template <class E>
 bool is(const std::exception_ptr& error) {

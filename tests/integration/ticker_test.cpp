@@ -23,7 +23,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::UnorderedElementsAreArray;
 
-constexpr auto promptly = 2s;
+constexpr auto promptly = 10s;
 
 class TickerTest : public ConsumerTest {
  protected:
@@ -235,7 +235,7 @@ TEST_F(TickerTest, OnlyOneOfTwoIsActiveAndTheOtherTakesOverWhenItStops) {
 
 TEST_F(TickerTest, AnotherTakesOverWhenTheActiveOneLosesItsSession) {
   auto slow_to_return = fast();
-  slow_to_return.reconnect = {10s, 10s};
+  slow_to_return.reconnect = {30s, 30s};
   Ticker first{watched_dsn(), slow_to_return};
   Ticker second{dsn(), fast()};
   Running run_first{first};

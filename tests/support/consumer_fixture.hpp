@@ -108,6 +108,13 @@ class ConsumerTest : public DatabaseTest {
     return out;
   }
   std::string group_name() const { return "g" + consumer_name(); }
+  // Asks for a column of a worker's subscription.
+  std::string of_worker(const std::string& column, const std::string& worker_name) {
+    return "select " + column +
+           " from pgque.subscription join pgque.queue on queue_id = sub_queue join pgque.consumer "
+           "on co_id = sub_consumer where queue_name = " +
+           sql().quote(queue().name()) + " and co_name = " + sql().quote(group_name() + '.' + worker_name);
+  }
 
   // Sends and ticks.
   EventId publish(const Payload& payload, const std::string& type = "t") {
