@@ -46,7 +46,8 @@ class TcpProxy {
   }
   void release();
 
-  // From now on puts another text of the same length in its place, wherever a request contains it.
+  // From now on puts another text of the same length in its place, wherever a request contains it; an empty text ends
+  // that.
   void replace_in_requests(const std::string& text, const std::string& replacement);
 
   // From now on counts the requests that contain the text.
