@@ -337,7 +337,8 @@ TEST_F(ImpatientServer, IdleInTransactionTimeoutOfTheServerDoesNotEndAHandler) {
   sql()("alter role current_user reset idle_in_transaction_session_timeout");
 }
 
-// A cursor that outlives its transaction and cannot be closed must not be in the way of the next batch: its session ends.
+// A cursor that outlives its transaction and cannot be closed must not be in the way of the next batch: its session
+// ends.
 TEST_F(FaultTest, ClosingOfACursorRefused) {
   TcpProxy proxy{server().port()};
   Work work{queue(), TransactionMode::split};
