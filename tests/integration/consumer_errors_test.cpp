@@ -239,7 +239,7 @@ TEST_F(ConsumerErrorsTest, PausesBetweenFailedConnectionsGrowAndNothingIsLost) {
   publish("1");
   // The one that was lost, and four attempts.
   EXPECT_TRUE(wait_until([&] { return failed() >= 5; }));
-  EXPECT_EQ(consumer.stats().state, ConsumerState::backing_off);
+  EXPECT_TRUE(wait_state(consumer, ConsumerState::backing_off));
   sql()("alter role " + role + " login");
   EXPECT_TRUE(wait_batches(consumer, 1));
   EXPECT_THAT(seen.payloads(), ElementsAre("1"));
@@ -489,20 +489,23 @@ TEST_F(ConsumerErrorsTest, AFailingNackLeavesTheBatchAtItsPageInPerBatchMode) {
   failing.emplace("insert", "pgque.retry_queue", "new.ev_queue = " + queue_id(), "raise exception 'the disk is full';");
   auto paged = options();
   paged.max_messages = 2;
-  paged.reconnect = {200ms, 200ms};
+  paged.reconnect = {1ms, 10ms};
   std::atomic<bool> fail{true};
   Seen seen;
+  Gate gate;
   Consumer consumer{dsn(), paged};
   consumer.on("t", [&](const Message& message) {
     seen(message);
+    if (seen.size() == 3) gate.pass();
     if (fail && message.payload == "1") throw std::runtime_error{"no"};
   });
   Running running{consumer};
-  EXPECT_TRUE(wait_state(consumer, ConsumerState::backing_off));
-  EXPECT_THAT(seen.payloads(), ElementsAre("0", "1"));
+  ASSERT_TRUE(gate.wait_arrived());
+  EXPECT_THAT(seen.payloads(), ElementsAre("0", "1", "0"));
   EXPECT_EQ(consumer.stats().abandoned, 1U);
   EXPECT_EQ(log.count(LogEvent::nack_failed), 1U);
   fail = false;
+  gate.open();
   EXPECT_TRUE(wait_batches(consumer, 1));
   EXPECT_THAT(seen.payloads(), ElementsAre("0", "1", "0", "1", "2", "3"));
   EXPECT_EQ(queue().retries(), 0);
