@@ -1,23 +1,9 @@
 #include <pgque/client.hpp>
 
-#include "access.hpp"
-#include "executor.hpp"
-#include "limits.hpp"
-#include "session.hpp"
+#include "database/executor.hpp"
+#include "database/session.hpp"
 
 namespace pgque {
-
-namespace detail {
-
-SessionOptions session_options(const ClientOptions& options) {
-  check_duration("connect_timeout", options.connect_timeout, std::chrono::milliseconds{0}, longest_wait);
-  SessionOptions session_options;
-  session_options.prepared_statements = options.prepared_statements;
-  session_options.connect_timeout = options.connect_timeout;
-  return session_options;
-}
-
-}  // namespace detail
 
 Client::Client(std::string_view dsn, const ClientOptions& options)
     : Client{detail::Session::connect(dsn, detail::session_options(options))} {}

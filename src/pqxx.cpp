@@ -3,7 +3,7 @@
 #include <stdexcept>
 
 #include "access.hpp"
-#include "session.hpp"
+#include "database/session.hpp"
 
 namespace pgque {
 

@@ -2,8 +2,8 @@
 
 #include <random>
 
-#include "backoff.hpp"
-#include "limits.hpp"
+#include "support/backoff.hpp"
+#include "support/checks.hpp"
 
 namespace pgque {
 

@@ -35,7 +35,7 @@ struct Common {
 // There may be a pooler in transaction mode in between, and hardly a statement is run twice.
 inline ClientOptions unprepared() {
   ClientOptions options;
-  options.prepared_statements = false;
+  options.pooled = true;
   return options;
 }
 

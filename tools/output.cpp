@@ -13,7 +13,7 @@
 #include <poll.h>
 #include <unistd.h>
 
-#include "in_words.hpp"
+#include "support/in_words.hpp"
 
 namespace pgque::tool {
 

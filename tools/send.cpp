@@ -24,7 +24,7 @@
 #include "command.hpp"
 #include "json.hpp"
 #include "output.hpp"
-#include "text.hpp"
+#include "support/text.hpp"
 
 namespace pgque::tool {
 

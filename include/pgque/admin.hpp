@@ -20,8 +20,7 @@
 namespace pgque {
 
 namespace detail {
-class AdminImpl;
-struct Access;
+class AdminQueries;
 }  // namespace detail
 
 /// Id of a dead letter, unique within the database.
@@ -346,10 +345,9 @@ class PGQUE_EXPORT Admin {
   bool is_open() const noexcept;
 
  private:
-  friend struct detail::Access;
-  detail::AdminImpl& impl() const;
+  detail::AdminQueries& queries() const;
 
-  std::unique_ptr<detail::AdminImpl> impl_;
+  std::unique_ptr<detail::AdminQueries> queries_;
 };
 
 }  // namespace pgque

@@ -20,7 +20,7 @@
 namespace pgque {
 
 namespace detail {
-class BufferedProducerImpl;
+class ProducerLoop;
 }
 
 /// How a buffered producer works. Wrong values make the constructor throw `std::invalid_argument`.
@@ -53,8 +53,9 @@ struct BufferedProducerOptions {
   /// How long connecting to one host may take, as in `ClientOptions`, and then the first statement. Default 10 s; 0
   /// waits as long as the operating system does, and for the statement `delivery_timeout`; at most 30 days.
   std::chrono::seconds connect_timeout{10};
-  /// Prepare each statement once per connection, as in `ClientOptions`. Default true.
-  bool prepared_statements = true;
+  /// Set to true if the DSN points to a connection pooler in transaction mode, as in `ClientOptions`. Nothing is then
+  /// prepared or set for the session. Default false.
+  bool pooled = false;
 };
 
 /// What a buffered producer is doing.
@@ -161,7 +162,7 @@ class PGQUE_EXPORT BufferedProducer {
   BufferedProducerStats stats() const;
 
  private:
-  std::unique_ptr<detail::BufferedProducerImpl> impl_;
+  std::unique_ptr<detail::ProducerLoop> loop_;
 };
 
 }  // namespace pgque

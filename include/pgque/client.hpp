@@ -20,9 +20,10 @@ struct Access;
 
 /// How a client uses its connection. A wrong value makes the constructor throw `std::invalid_argument`.
 struct ClientOptions {
-  /// Prepare each statement once per connection. Default true. Set it to false behind a connection pooler in
-  /// transaction mode, where the next statement may reach another server session.
-  bool prepared_statements = true;
+  /// Set to true if the DSN points to a connection pooler in transaction mode, such as PgBouncer's, where the next
+  /// statement may reach another server session. Statements are then not prepared. Default false: each statement is
+  /// prepared once per connection.
+  bool pooled = false;
   /// How long connecting to one host may take. Default 10 s; 0 waits as long as the operating system does; at most
   /// 30 days. The DSN's own `connect_timeout`, its service file and the environment's PGCONNECT_TIMEOUT come first.
   /// PostgreSQL's client counts in whole seconds and takes 1 for 2.

@@ -3,116 +3,27 @@
 /// @file
 /// The consumer: a loop that receives batches, calls handlers and acknowledges.
 
-#include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <type_traits>
 #include <utility>
 
-#include <pgque/error.hpp>
+#include <pgque/consumer_options.hpp>
+#include <pgque/context.hpp>
 #include <pgque/export.hpp>
-#include <pgque/log.hpp>
 #include <pgque/message.hpp>
 #include <pgque/payload.hpp>
-#include <pgque/reconnect.hpp>
-#include <pgque/retry.hpp>
-
-namespace pqxx {
-class transaction_base;
-}
 
 namespace pgque {
 
 namespace detail {
-class ConsumerImpl;
+class ConsumerLoop;
 struct Access;
-struct ContextState;
 }  // namespace detail
-
-/// What happens to a message whose type has no handler when there is no "*" handler either.
-enum class UnknownHandlerPolicy {
-  nack,  ///< retried, and dead-lettered in the end: never silently dropped
-  ack,   ///< acknowledged with a warning
-};
-
-/// How a batch, its handlers and its acknowledgement relate to database transactions.
-enum class TransactionMode {
-  /// One transaction around receive, handlers, nacks and ack. Handlers may write in it (`Context::transaction()`):
-  /// those writes commit exactly once, together with the ack. It is open while handlers run.
-  per_batch,
-  /// The receive is committed first; no transaction is open while handlers run; nacks and ack commit together.
-  split,
-};
-
-/// How a consumer works. Wrong or contradictory values make the constructor throw `std::invalid_argument`.
-struct ConsumerOptions {
-  /// The queue. Required; 1 to 57 bytes.
-  std::string queue{};
-  /// The consumer's name, as subscribed. Required. Two processes with one name do each other's work again; to share
-  /// the work give each a `subconsumer`.
-  std::string name{};
-  /// How long to wait for a notification before asking anyway. Default 30 s; 1 ms to 30 days.
-  std::chrono::milliseconds poll_interval{30'000};
-  /// How many messages to hold in memory at once. Larger batches are read page by page, and acknowledged after their
-  /// last message. In `split` mode the reasons of failures, at most 4000 bytes each, are held until then as well.
-  /// Default: the whole batch. At least 1. Not in `split` mode with `pooled`.
-  std::optional<std::int32_t> max_messages{};
-  /// Delay before a failed or unknown message is delivered again. Default 60 s; 0 to 2147483647 s.
-  std::chrono::seconds retry_after{60};
-  /// Computes that delay per message instead; see `exponential_retry`. Default: `retry_after` for all.
-  RetryDelay retry_delay{};
-  /// What happens to messages whose type has no handler. Default: nack.
-  UnknownHandlerPolicy unknown_handler_policy = UnknownHandlerPolicy::nack;
-  /// This worker's name within the cooperative consumer `name`. Default: empty, a normal consumer. Workers register
-  /// themselves. No dots in either name. Experimental in PgQue 0.2.
-  std::string subconsumer{};
-  /// Take over the batch of a sibling that has shown no sign of life for this long. Needs `subconsumer`. Default:
-  /// never; 1 ms to 30 days. While its handlers run, a worker gives a sign of life every third of its own
-  /// `dead_interval`, or every 10 s, whichever is shorter; so give all workers of a group the same value.
-  std::optional<std::chrono::milliseconds> dead_interval{};
-  /// How handlers relate to transactions. Default: `per_batch`; always `split` with `subconsumer` or `concurrency`
-  /// above 1, where asking for `per_batch` is an error.
-  std::optional<TransactionMode> transaction{};
-  /// How many messages are handled at once, each on a thread of its own. Default 1: one after another, in order, on
-  /// the thread that called `start()`. 1 to 1024. Above 1, one handler may be called from several threads at once.
-  std::int32_t concurrency = 1;
-  /// With `concurrency` above 1: messages with the same key are handled one after another, in order. Called on the
-  /// loop's thread. Default: no order.
-  std::function<std::string(const Message&)> key{};
-  /// How long `stop()` lets the current batch go on; after that, the messages whose handlers have not begun are left
-  /// for redelivery. Default 25 s; 0 abandons at once; up to 30 days. A running handler is never interrupted.
-  std::chrono::milliseconds drain_timeout{25'000};
-  /// Pauses after errors. Default: 100 ms, growing to 30 s.
-  ReconnectOptions reconnect{};
-  /// Asked about each error that trying again will not mend: no such queue or consumer, missing grants, no PgQue.
-  /// Default: stop. Called on the loop's thread.
-  std::function<ErrorAction(const Error&)> on_error{};
-  /// Log lines and events. Default: warnings and errors to standard error.
-  LogSink log{};
-  /// How long connecting to one host may take, as in `ClientOptions`. Default 10 s; 0 waits as long as the operating
-  /// system does; at most 30 days.
-  std::chrono::seconds connect_timeout{10};
-  /// Say true if the DSN leads through a connection pooler in transaction mode, such as PgBouncer's. Nothing is then
-  /// prepared or set for the session, and LISTEN needs `listen_dsn`. Default false.
-  bool pooled = false;
-  /// A direct connection for LISTEN alone, beside a pooled one. Default: LISTEN on the consumer's own connection, or
-  /// with `pooled` not at all: then `poll_interval` is how late a message may be noticed.
-  std::string listen_dsn{};
-  /// Limit for each statement of this consumer, handlers' statements included. Default 0: what the server says. At most
-  /// 2147483647 ms.
-  std::chrono::milliseconds statement_timeout{0};
-  /// In `per_batch`: after how long the server ends a session whose handler keeps its transaction waiting. Default 0:
-  /// never, whatever the server's own setting, because being ended there means handling the whole batch again. At most
-  /// 2147483647 ms.
-  std::chrono::milliseconds idle_in_transaction_timeout{0};
-  /// Make `start()` return once nothing is left to receive, for jobs that run now and then, and for tests. Messages
-  /// that were not ticked yet and retries that are not due do not count. Default false: wait for more.
-  bool until_drained = false;
-};
 
 /// What a consumer is doing.
 enum class ConsumerState {
@@ -140,36 +51,6 @@ struct ConsumerStats {
   std::uint64_t reconnects = 0;               ///< connections made after the first
   ConsumerState state = ConsumerState::idle;  ///< what it is doing now
   std::string last_error{};                   ///< what() of the latest error; empty if there was none
-};
-
-/// What a handler may ask while it runs. Valid only during the call.
-///
-/// **Thread safety.** To be used on the thread of the call alone.
-class PGQUE_EXPORT Context {
- public:
-  /// The transaction that received this batch and will acknowledge it, wrapped in a savepoint for this handler alone:
-  /// if the handler throws, only its own writes vanish. What is written here, and what is sent through
-  /// `pgque::Transaction{context.transaction()}`, commits exactly once, together with the ack. Do not end it.
-  /// @throws std::logic_error in `split` mode, where no transaction is open
-  /// @throws ConnectionError
-  /// SQL: `SAVEPOINT`, at the first call
-  pqxx::transaction_base& transaction();
-
-  /// Which delivery of the message this is, starting at 1.
-  std::int32_t attempt() const noexcept;
-  /// The batch the message came in.
-  BatchId batch() const noexcept;
-  /// True once `stop()` was called: a long handler may want to end early, by throwing.
-  bool stop_requested() const noexcept;
-
-  /// @cond
-  explicit Context(detail::ContextState& state) noexcept : state_{state} {}
-  /// @endcond
-  Context(const Context&) = delete;
-  Context& operator=(const Context&) = delete;
-
- private:
-  detail::ContextState& state_;
 };
 
 /// Receives the batches of one queue for one consumer, calls a handler per message by its type, and acknowledges.
@@ -259,7 +140,7 @@ class PGQUE_EXPORT Consumer {
   }
   Consumer& add(std::string type, std::function<void(const Message&, Context&)> handler);
 
-  std::shared_ptr<detail::ConsumerImpl> impl_;
+  std::shared_ptr<detail::ConsumerLoop> loop_;
 };
 
 }  // namespace pgque

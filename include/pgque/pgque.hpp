@@ -7,6 +7,8 @@
 
 #include <pgque/client.hpp>
 #include <pgque/consumer.hpp>
+#include <pgque/consumer_options.hpp>
+#include <pgque/context.hpp>
 #include <pgque/error.hpp>
 #include <pgque/log.hpp>
 #include <pgque/message.hpp>

@@ -20,7 +20,7 @@
 namespace pgque {
 
 namespace detail {
-class TickerImpl;
+class TickerLoop;
 struct Access;
 }  // namespace detail
 
@@ -49,6 +49,10 @@ struct TickerOptions {
   /// How long connecting to one host may take, as in `ClientOptions`. Default 10 s; 0 waits as long as the operating
   /// system does; at most 30 days.
   std::chrono::seconds connect_timeout{10};
+  /// Set to true if the DSN points to a connection pooler in transaction mode, as in `ClientOptions`. Nothing is then
+  /// prepared or set for the session, and each transaction takes the lead for itself, because the pooler would keep a
+  /// session's. A direct connection needs fewer statements. Default false.
+  bool pooled = false;
 };
 
 /// Counters since the ticker was made.
@@ -65,8 +69,8 @@ struct TickerStats {
 /// `maint_rotate_tables_step2()`, each in a transaction of its own. Needs `pgque_admin`.
 ///
 /// Any number of processes may run one for the same database: only the one that holds an advisory lock is active, and
-/// another takes over when it ends or loses its connection. The lock belongs to the database session, so connect
-/// directly or through a pooler in session mode.
+/// another takes over when it ends or loses its connection. The lock belongs to the database session, or with `pooled`
+/// to each transaction: without `pooled`, connect directly or through a pooler in session mode.
 ///
 /// **Thread safety.** `stop()` and `stats()` from any thread, `stop()` also from a signal handler. `start()` from one.
 class PGQUE_EXPORT Ticker {
@@ -86,7 +90,7 @@ class PGQUE_EXPORT Ticker {
   /// @throws Error for what `on_error` decides to stop at
   /// @throws std::logic_error if it runs already
   /// SQL: `pgque.ticker()`, `pgque.maint_retry_events()`, `pgque.maint()`, `pgque.maint_rotate_tables_step2()`,
-  /// `pgque.set_queue_config()`, `pg_try_advisory_lock(int4, int4)`
+  /// `pgque.set_queue_config()`, `pg_try_advisory_lock(int4, int4)` or `pg_try_advisory_xact_lock(int4, int4)`
   void start();
 
   /// Makes `start()` return after the statement that is running. Before `start()` it makes the next `start()` return
@@ -98,7 +102,7 @@ class PGQUE_EXPORT Ticker {
 
  private:
   friend struct detail::Access;
-  std::shared_ptr<detail::TickerImpl> impl_;
+  std::shared_ptr<detail::TickerLoop> loop_;
 };
 
 }  // namespace pgque

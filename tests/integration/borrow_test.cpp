@@ -149,7 +149,7 @@ TEST_F(BorrowTest, PreparedStatementsAreUsedUnlessSwitchedOff) {
   call_every_verb(preparing);
   EXPECT_GE(std::stoi(ask(native(preparing), "select count(*) from pg_prepared_statements")), 15);
   ClientOptions options;
-  options.prepared_statements = false;
+  options.pooled = true;
   Client plain{dsn(), options};
   call_every_verb(plain);
   EXPECT_EQ(ask(native(plain), "select count(*) from pg_prepared_statements"), "0");

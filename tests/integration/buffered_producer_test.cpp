@@ -48,7 +48,7 @@ class BufferedProducerTest : public ConsumerTest {
     options.linger = 1h;
     options.reconnect = {10ms, 50ms};
     options.log = log.sink();
-    options.prepared_statements = !pooled();
+    options.pooled = pooled();
     return options;
   }
   // Everything that has been committed.
@@ -561,7 +561,7 @@ TEST_F(BufferedProducerTest, ItsSessionIsNamedAndBehindAPoolerPreparesNothing) {
   BufferedProducer producer{dsn(), options()};
   EXPECT_GE(sql().number("select count(*) from pg_stat_activity where application_name = 'pgque producer'"), 1);
   auto settings = options();
-  settings.prepared_statements = false;
+  settings.pooled = true;
   BufferedProducer pooled{watched_dsn(), settings};
   for (int i = 0; i < 3; ++i) {
     auto id = pooled.send(queue(), "1");

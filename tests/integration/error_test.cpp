@@ -136,7 +136,7 @@ class NotInstalledTest : public DatabaseTest {
 
 TEST_F(NotInstalledTest, EveryVerbSaysSo) {
   ClientOptions unprepared;
-  unprepared.prepared_statements = false;
+  unprepared.pooled = true;
   for (const auto& options : {ClientOptions{}, unprepared}) {
     Client client{dsn_of_empty_database(), options};
     for (const auto& verb : verbs()) {

@@ -60,7 +60,7 @@ std::string dsn() {
 
 ClientOptions client_options() {
   ClientOptions options;
-  options.prepared_statements = !pooled();
+  options.pooled = pooled();
   return options;
 }
 

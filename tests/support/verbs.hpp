@@ -87,7 +87,7 @@ inline const std::vector<Verb>& verbs() {
 // How a verb is called and its effect committed.
 enum class Way {
   client,
-  client_unprepared,  // prepared_statements = false
+  client_unprepared,  // pooled = true
   client_borrowed,    // over the caller's connection
   transaction,        // from begin()
   callers_work,
@@ -200,7 +200,7 @@ class WayTest : public DatabaseTest, public testing::WithParamInterface<Way> {
   Client& client() {
     if (!client_) {
       ClientOptions options;
-      options.prepared_statements = GetParam() != Way::client_unprepared && !pooled();
+      options.pooled = GetParam() == Way::client_unprepared || pooled();
       client_.emplace(dsn_, options);
     }
     return *client_;

@@ -1,0 +1,51 @@
+#pragma once
+
+/// @file
+/// What a consumer's handler may use beside the message.
+
+#include <cstdint>
+
+#include <pgque/export.hpp>
+#include <pgque/message.hpp>
+
+namespace pqxx {
+class transaction_base;
+}
+
+namespace pgque {
+
+namespace detail {
+struct HandlerCall;
+}
+
+/// What a handler may ask while it runs. Valid only during the call.
+///
+/// **Thread safety.** To be used on the thread of the call alone.
+class PGQUE_EXPORT Context {
+ public:
+  /// The transaction that received this batch and will acknowledge it, wrapped in a savepoint for this handler alone:
+  /// if the handler throws, only its own writes vanish. What is written here, and what is sent through
+  /// `pgque::Transaction{context.transaction()}`, commits exactly once, together with the ack. Do not end it.
+  /// @throws std::logic_error in `split` mode, where no transaction is open
+  /// @throws ConnectionError
+  /// SQL: `SAVEPOINT`, at the first call
+  pqxx::transaction_base& transaction();
+
+  /// Which delivery of the message this is, starting at 1.
+  std::int32_t attempt() const noexcept;
+  /// The batch the message came in.
+  BatchId batch() const noexcept;
+  /// True once `stop()` was called: a long handler may want to end early, by throwing.
+  bool stop_requested() const noexcept;
+
+  /// @cond
+  explicit Context(detail::HandlerCall& call) noexcept : call_{call} {}
+  /// @endcond
+  Context(const Context&) = delete;
+  Context& operator=(const Context&) = delete;
+
+ private:
+  detail::HandlerCall& call_;
+};
+
+}  // namespace pgque

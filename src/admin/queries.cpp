@@ -1,0 +1,99 @@
+#include "admin/queries.hpp"
+
+#include <chrono>
+#include <utility>
+
+#include "database/row.hpp"
+#include "database/sql.hpp"
+#include "support/text.hpp"
+
+namespace pgque::detail {
+
+namespace {
+
+constexpr const char* denied_note =
+    "this PgQue denies get_queue_info() to pgque_reader, as 0.2.0 does, so new events and events per second are not "
+    "known; grant pgque_admin to see them";
+
+}  // namespace
+
+[[noreturn]] void throw_queue_not_found(std::string_view queue, const char* verb) {
+  Error::Facts facts;
+  facts.operation = Call{verb, queue}.describe();
+  facts.advice = "there is no such queue";
+  throw QueueNotFound{std::move(facts)};
+}
+
+bool is_denied_inside_queue_info(const Error& error) {
+  return error.sqlstate() == "42501" && error.server_message().find("get_queue_info") == std::string::npos &&
+         error.server_message().find("schema") == std::string::npos;
+}
+
+void AdminQueries::require_queue(std::string_view queue, const char* verb) {
+  check_queue(queue);
+  if (!read_int64(executor_.run(sql::queue_exists, {queue}, {verb, queue}))) throw_queue_not_found(queue, verb);
+}
+
+std::vector<QueueInfo> AdminQueries::queues(const std::optional<std::string>& queue) {
+  const Call call{"queue information", queue ? std::string_view{*queue} : std::string_view{}};
+  pqxx::result result;
+  if (denied_.empty()) {
+    try {
+      result = executor_.run(sql::queue_info, {queue}, call);
+    } catch (const Error& error) {
+      if (!is_denied_inside_queue_info(error)) throw;
+      denied_ = denied_note;
+    }
+  }
+  if (!denied_.empty()) result = executor_.run(sql::queue_info_limited, {queue}, call);
+  std::vector<QueueInfo> infos;
+  for_each_row(result, [&](auto field) {
+    RowReader row{field};
+    auto& info = infos.emplace_back();
+    info.queue = row.text_or_empty();
+    info.tables = row.int32();
+    info.current_table = row.int32();
+    info.rotation_period = row.duration();
+    info.rotated_at = row.time();
+    info.ticker_max_count = row.int32();
+    info.ticker_max_lag = row.duration();
+    info.ticker_idle_period = row.duration();
+    info.paused = row.boolean();
+    info.external_ticker = row.boolean();
+    info.inserts_disabled = row.boolean();
+    info.max_retries = row.optional_int32();
+    info.last_tick = row.template optional<TickId>();
+    info.ticker_lag = row.template optional<std::chrono::microseconds>();
+    info.new_events = row.optional_integer();
+    if (const auto thousandths = row.optional_integer()) {
+      info.events_per_second = static_cast<double>(*thousandths) / 1000;
+    }
+    info.note = denied_;
+  });
+  return infos;
+}
+
+std::vector<ConsumerInfo> AdminQueries::consumers(const std::optional<std::string>& queue,
+                                                  const std::optional<std::string>& consumer) {
+  const auto view = [](const std::optional<std::string>& name) { return name ? *name : std::string_view{}; };
+  const Call call{"consumer information", view(queue), view(consumer)};
+  std::vector<ConsumerInfo> infos;
+  for_each_row(executor_.run(sql::consumer_info, {queue, consumer}, call), [&](auto field) {
+    RowReader row{field};
+    auto& info = infos.emplace_back();
+    info.queue = row.text_or_empty();
+    info.consumer = row.text_or_empty();
+    info.role = parse_consumer_role(row.text_or_empty());
+    info.group = row.text_or_empty();
+    info.lag = row.template optional<std::chrono::microseconds>();
+    info.last_seen = row.duration();
+    info.last_tick = row.template optional<TickId>();
+    info.current_batch = row.template optional<BatchId>();
+    info.next_tick = row.template optional<TickId>();
+    info.pending_events = row.optional_integer();
+    if (info.current_batch) info.open_batch_age = info.last_seen;
+  });
+  return infos;
+}
+
+}  // namespace pgque::detail

@@ -1,0 +1,45 @@
+#pragma once
+
+// The session of an Admin, and the questions that several of its verbs ask.
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <pgque/admin.hpp>
+#include <pgque/error.hpp>
+
+#include "database/executor.hpp"
+#include "database/session.hpp"
+
+namespace pgque::detail {
+
+// Whether the server denied get_queue_info() something inside it, not the function itself.
+bool is_denied_inside_queue_info(const Error& error);
+
+// Throws QueueNotFound.
+[[noreturn]] void throw_queue_not_found(std::string_view queue, const char* verb);
+
+class AdminQueries {
+ public:
+  explicit AdminQueries(std::shared_ptr<Session> session) : session_{std::move(session)}, executor_{session_} {}
+
+  Session& session() noexcept { return *session_; }
+  const std::shared_ptr<Session>& shared_session() const noexcept { return session_; }
+  AutocommitExecutor& executor() noexcept { return executor_; }
+
+  // PgQue answers nothing, instead of an error, for most questions about a queue that is not there.
+  void require_queue(std::string_view queue, const char* verb);
+  std::vector<QueueInfo> queues(const std::optional<std::string>& queue);
+  std::vector<ConsumerInfo> consumers(const std::optional<std::string>& queue,
+                                      const std::optional<std::string>& consumer);
+
+ private:
+  std::shared_ptr<Session> session_;
+  AutocommitExecutor executor_;
+  std::string denied_;  // what stands in QueueInfo::note, once get_queue_info() was denied
+};
+
+}  // namespace pgque::detail

@@ -1,0 +1,179 @@
+#include "consumer/dispatcher.hpp"
+
+#include <algorithm>
+#include <stdexcept>
+
+#include "consumer/handler_call.hpp"
+#include "support/checks.hpp"
+#include "support/run_state.hpp"
+#include "support/text.hpp"
+
+namespace pgque::detail {
+
+namespace {
+
+// Enough to understand a failure, and no reason to bloat the dead letters.
+constexpr std::size_t longest_reason = 4000;
+
+std::int32_t attempt_of(const Message& message) {
+  return message.retry_count.value_or(0) + 1;
+}
+
+}  // namespace
+
+Dispatcher::Dispatcher(const ConsumerOptions& options, Handlers& handlers, const Stopper& stopper,
+                       StatementGuard& guard, Logger& logger)
+    : options_{options}, handlers_{handlers}, stopper_{stopper}, guard_{guard}, logger_{logger} {
+  if (options_.concurrency > 1) pool_ = std::make_unique<WorkerPool>(static_cast<std::size_t>(options_.concurrency));
+}
+
+PageResult Dispatcher::handle(const std::vector<Message>& page, Batch& batch) {
+  PageResult result;
+  if (pool_) {
+    std::vector<Outcome> outcomes(page.size());
+    handle_concurrently(page, batch, outcomes);
+    for (auto& outcome : outcomes) add(result, std::move(outcome));
+    return result;
+  }
+  try {
+    // Asking the operating system before each of many short handlers would take longer than they do.
+    constexpr std::chrono::microseconds look_again{50};
+    auto looked = Stopper::Clock::time_point::min();
+    for (const auto& message : page) {
+      const auto now = Stopper::Clock::now();
+      if (!may_begin(now)) {
+        result.interrupted = true;
+        break;
+      }
+      if (now - look_again >= looked) {
+        batch.require_connection();
+        looked = now;
+      }
+      add(result, handle_one(message, batch));
+    }
+  } catch (const Error&) {
+    result.interrupted = true;
+    result.error = std::current_exception();
+  }
+  return result;
+}
+
+void Dispatcher::add(PageResult& result, Outcome outcome) {
+  switch (outcome.verdict) {
+    case Verdict::interrupted:
+      result.interrupted = true;
+      break;
+    case Verdict::handled:
+      ++result.handled;
+      break;
+    case Verdict::failed:
+      ++result.failed;
+      break;
+    case Verdict::unknown:
+      ++result.unknown;
+      break;
+  }
+  if (outcome.retry) result.retries.push_back(std::move(*outcome.retry));
+}
+
+void Dispatcher::handle_concurrently(const std::vector<Message>& page, Batch& batch, std::vector<Outcome>& outcomes) {
+  if (!options_.key) {
+    pool_->run(page.size(), [&](std::size_t i) {
+      if (may_begin(Stopper::Clock::now())) outcomes[i] = handle_one(page[i], batch);
+    });
+    return;
+  }
+  // A lane is what must be handled one after another: the messages of one key.
+  std::vector<std::vector<std::size_t>> lanes;
+  std::unordered_map<std::string, std::size_t> lane_of_key;
+  for (std::size_t i = 0; i < page.size(); ++i) {
+    std::size_t lane = 0;
+    try {
+      lane = lane_of_key.try_emplace(options_.key(page[i]), lanes.size()).first->second;
+    } catch (const std::exception& error) {
+      outcomes[i] = failure(page[i], std::string{"key function error: "} + error.what(), std::nullopt);
+      continue;
+    } catch (...) {
+      outcomes[i] = failure(page[i], "key function error: an exception that is not a std::exception", std::nullopt);
+      continue;
+    }
+    if (lane == lanes.size()) lanes.emplace_back();
+    lanes[lane].push_back(i);
+  }
+  pool_->run(lanes.size(), [&](std::size_t lane) {
+    for (const auto i : lanes[lane]) {
+      if (!may_begin(Stopper::Clock::now())) return;
+      outcomes[i] = handle_one(page[i], batch);
+    }
+  });
+}
+
+Dispatcher::Outcome Dispatcher::handle_one(const Message& message, Batch& batch) {
+  auto found = message.type ? handlers_.find(*message.type) : handlers_.end();
+  if (found == handlers_.end()) found = handlers_.find("*");
+  if (found == handlers_.end()) return unknown_type(message);
+
+  const InsideHandler inside{stopper_};
+  HandlerCall call{message, attempt_of(message), stopper_, {batch, guard_}};
+  std::optional<Outcome> failed;
+  try {
+    Context context{call};
+    found->second(message, context);
+    call.savepoint.keep();
+    return {Verdict::handled};
+  } catch (const RetryAfter& retry) {
+    failed = failure(message, retry.what(), retry.delay());
+  } catch (const std::exception& error) {
+    failed = failure(message, std::string{"handler error: "} + error.what(), std::nullopt);
+  } catch (...) {
+    failed = failure(message, "handler error: an exception that is not a std::exception", std::nullopt);
+  }
+  call.savepoint.discard();
+  return std::move(*failed);
+}
+
+Dispatcher::Outcome Dispatcher::failure(const Message& message, std::string_view reason,
+                                        std::optional<std::chrono::seconds> delay) {
+  Retry retry{message.msg_id, delay ? *delay : retry_delay(message), sanitized(reason, longest_reason)};
+  logger_.write(record(LogLevel::warning, LogEvent::handler_failed, retry.reason, message));
+  return {Verdict::failed, std::move(retry)};
+}
+
+Dispatcher::Outcome Dispatcher::unknown_type(const Message& message) {
+  const auto text = message.type ? "no handler for type \"" + *message.type + '"' : "no handler for type NULL";
+  Outcome outcome{Verdict::unknown};
+  if (options_.unknown_handler_policy == UnknownHandlerPolicy::nack) {
+    outcome.retry = Retry{message.msg_id, retry_delay(message), sanitized(text, longest_reason)};
+    logger_.write(record(LogLevel::warning, LogEvent::unknown_type, text + "; nacked", message));
+  } else {
+    logger_.write(record(LogLevel::warning, LogEvent::unknown_type, text + "; acknowledged by policy", message));
+  }
+  return outcome;
+}
+
+std::chrono::seconds Dispatcher::retry_delay(const Message& message) {
+  if (!options_.retry_delay) return options_.retry_after;
+  try {
+    return std::clamp(options_.retry_delay(message, attempt_of(message)), std::chrono::seconds{0}, longest_retry_after);
+  } catch (const std::exception& error) {
+    logger_.write(record(LogLevel::error, LogEvent::failed,
+                         std::string{"retry_delay threw, retry_after is used: "} + error.what(), message));
+  } catch (...) {
+    logger_.write(record(LogLevel::error, LogEvent::failed, "retry_delay threw, retry_after is used", message));
+  }
+  return options_.retry_after;
+}
+
+bool Dispatcher::may_begin(Stopper::Clock::time_point now) const noexcept {
+  return stopper_.may_begin_handler(options_.drain_timeout, now);
+}
+
+LogRecord Dispatcher::record(LogLevel level, LogEvent event, std::string_view text, const Message& message) {
+  LogRecord record{level, event, text};
+  record.batch_id = message.batch_id;
+  record.msg_id = message.msg_id;
+  record.attempt = attempt_of(message);
+  return record;
+}
+
+}  // namespace pgque::detail

@@ -1,0 +1,70 @@
+#pragma once
+
+// From messages to handlers and their outcomes.
+
+#include <exception>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include <pgque/consumer_options.hpp>
+#include <pgque/context.hpp>
+
+#include "consumer/batch.hpp"
+#include "database/statement_guard.hpp"
+#include "support/logger.hpp"
+#include "support/stopper.hpp"
+#include "support/worker_pool.hpp"
+
+namespace pgque::detail {
+
+using Handler = std::function<void(const Message&, Context&)>;
+using Handlers = std::unordered_map<std::string, Handler>;
+
+struct PageResult {
+  bool interrupted = false;  // by stop(): not every message was handled
+  std::uint64_t handled = 0;
+  std::uint64_t failed = 0;
+  std::uint64_t unknown = 0;
+  std::vector<Retry> retries;
+  std::exception_ptr error;  // why the batch's transaction cannot go on
+};
+
+class Dispatcher {
+ public:
+  // All arguments must outlive the dispatcher.
+  Dispatcher(const ConsumerOptions& options, Handlers& handlers, const Stopper& stopper, StatementGuard& guard,
+             Logger& logger);
+
+  // Calls the handlers for one page, in order, or on several threads at once with order only within a key. Exceptions
+  // of handlers become retries.
+  PageResult handle(const std::vector<Message>& page, Batch& batch);
+
+ private:
+  enum class Verdict { handled, failed, unknown, interrupted };
+  struct Outcome {
+    Verdict verdict = Verdict::interrupted;
+    std::optional<Retry> retry{};
+  };
+
+  static void add(PageResult& result, Outcome outcome);
+  Outcome handle_one(const Message& message, Batch& batch);
+  void handle_concurrently(const std::vector<Message>& page, Batch& batch, std::vector<Outcome>& outcomes);
+  Outcome failure(const Message& message, std::string_view reason, std::optional<std::chrono::seconds> delay);
+  Outcome unknown_type(const Message& message);
+  std::chrono::seconds retry_delay(const Message& message);
+  bool may_begin(Stopper::Clock::time_point now) const noexcept;
+  static LogRecord record(LogLevel level, LogEvent event, std::string_view text, const Message& message);
+
+  const ConsumerOptions& options_;
+  Handlers& handlers_;
+  const Stopper& stopper_;
+  StatementGuard& guard_;
+  Logger& logger_;
+  std::unique_ptr<WorkerPool> pool_;
+};
+
+}  // namespace pgque::detail

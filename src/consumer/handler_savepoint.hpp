@@ -1,0 +1,34 @@
+#pragma once
+
+// The savepoint in which a handler writes into its batch's transaction.
+
+#include <memory>
+
+#include "consumer/batch.hpp"
+#include "database/pqxx_compat.hpp"
+#include "database/statement_guard.hpp"
+
+namespace pgque::detail {
+
+class HandlerSavepoint {
+ public:
+  // Both must outlive it.
+  HandlerSavepoint(Batch& batch, StatementGuard& guard) noexcept : batch_{batch}, guard_{guard} {}
+
+  // The batch's transaction, within the savepoint. Throws std::logic_error in split mode.
+  pqxx::transaction_base& transaction();
+  // Makes the handler's writes part of the batch's transaction; throws if the handler left it unusable.
+  void keep();
+  // Undoes the handler's writes; throws Error if that is not possible, because then the batch must not be acked.
+  void discard();
+
+ private:
+  // stop() does not wait for ever for a server that does not answer.
+  StatementGuard::Scope waiting_for_server() { return {guard_, batch_.session(), StatementGuard::OnStop::drain}; }
+
+  Batch& batch_;
+  StatementGuard& guard_;
+  std::unique_ptr<pqxx::subtransaction> savepoint_{};
+};
+
+}  // namespace pgque::detail

@@ -1,0 +1,92 @@
+#include "consumer/heartbeat.hpp"
+
+#include <exception>
+
+#include "consumer/options.hpp"
+#include "database/executor.hpp"
+#include "database/verbs.hpp"
+
+namespace pgque::detail {
+
+Heartbeat::Heartbeat(const std::string& dsn, const ConsumerOptions& options, const SessionOptions& session_options,
+                     Logger& logger)
+    : dsn_{dsn},
+      options_{options},
+      session_options_{session_options},
+      logger_{logger},
+      schedule_{heartbeat_interval(options)},
+      thread_{[this] { run(); }} {}
+
+Heartbeat::~Heartbeat() {
+  {
+    const std::lock_guard lock{mutex_};
+    quit_ = true;
+  }
+  guard_.abort();  // it may be waiting for an answer that never comes
+  changed_.notify_all();
+  thread_.join();
+}
+
+void Heartbeat::begin(Clock::time_point asked_for_batch) {
+  {
+    const std::lock_guard lock{mutex_};
+    schedule_.begin(asked_for_batch);
+  }
+  changed_.notify_all();
+}
+
+void Heartbeat::end() {
+  {
+    const std::lock_guard lock{mutex_};
+    schedule_.end();
+  }
+  changed_.notify_all();
+}
+
+bool Heartbeat::quitting() {
+  const std::lock_guard lock{mutex_};
+  return quit_;
+}
+
+void Heartbeat::run() {
+  std::unique_lock lock{mutex_};
+  while (!quit_) {
+    changed_.wait(lock, [&] { return schedule_.active() || quit_; });
+    const auto due = schedule_.due();
+    if (changed_.wait_until(lock, due, [&] { return !schedule_.active() || quit_; })) continue;
+    const auto asked = Clock::now();
+    lock.unlock();
+    beat();
+    lock.lock();
+    schedule_.beaten(asked);
+  }
+}
+
+void Heartbeat::beat() {
+  try {
+    const bool anew = !session_ || !session_->is_open();
+    if (anew) session_ = Session::connect(dsn_, session_options_);
+    const StatementGuard::Scope guarded{guard_, session_, StatementGuard::OnStop::drain};
+    AutocommitExecutor executor{session_};
+    if (anew && !options_.pooled) verbs::configure_session(executor, {"configure the heartbeat's session"});
+    if (!verbs::touch(executor, {options_.queue, options_.name, options_.subconsumer})) {
+      logger_(LogLevel::warning, LogEvent::failed, "heartbeat: this subconsumer is no longer registered");
+    }
+  } catch (const Error& error) {
+    // The next beat tries again. If none gets through in time, another worker takes the batch over, and it is not acked
+    // here.
+    session_.reset();
+    if (quitting()) return;  // the destructor has shut the connection down
+    LogRecord record{LogLevel::warning, LogEvent::connection_lost, {}};
+    const auto text = std::string{"heartbeat: "} + error.what();
+    record.message = text;
+    record.sqlstate = error.sqlstate();
+    logger_.write(record);
+  } catch (const std::exception& error) {
+    session_.reset();
+    if (quitting()) return;
+    logger_(LogLevel::error, LogEvent::failed, std::string{"heartbeat: "} + error.what());
+  }
+}
+
+}  // namespace pgque::detail

@@ -1,0 +1,363 @@
+#include "consumer/loop.hpp"
+
+#include <stdexcept>
+#include <utility>
+
+#include "consumer/options.hpp"
+#include "database/conninfo.hpp"
+#include "database/error_map.hpp"
+#include "database/verbs.hpp"
+#include "support/text.hpp"
+
+namespace pgque::detail {
+
+namespace {
+
+std::string consumer_label(const ConsumerOptions& options) {
+  return options.subconsumer.empty() ? options.name : options.name + '.' + options.subconsumer;
+}
+
+// Another session's statement waits for a stop; that the server cancelled ours then is no error.
+bool is_our_cancel(const Error& error, const Stopper& stopper) {
+  return stopper.requested() && error.sqlstate() == "57014";
+}
+
+}  // namespace
+
+ConsumerLoop::ConsumerLoop(std::string_view dsn, ConsumerOptions options)
+    : dsn_{dsn}, options_{std::move(options)}, logger_{options_.log, options_.queue, consumer_label(options_)} {
+  check(options_);
+  session_options_ = session_options(options_);
+  listen_session_options_ = listen_session_options(options_);
+  // A malformed DSN is found here and now.
+  complete_conninfo(dsn_, session_options_);
+  complete_conninfo(options_.listen_dsn, listen_session_options_);
+}
+
+void ConsumerLoop::add(std::string type, Handler handler) {
+  if (run_state_.running()) throw std::logic_error{"Consumer::on(): the consumer is running"};
+  check_text("type", type);
+  handlers_[std::move(type)] = std::move(handler);
+}
+
+void ConsumerLoop::start() {
+  run_state_.run("Consumer", [&] { Run{*this}(); });
+}
+
+ConsumerStats ConsumerLoop::stats() const {
+  const std::lock_guard lock{stats_mutex_};
+  return stats_;
+}
+
+ConsumerLoop::Run::Run(ConsumerLoop& owner)
+    : owner_{owner},
+      options_{owner.options_},
+      stopper_{owner.run_state_.stopper()},
+      log_{owner.logger_},
+      guard_{stopper_, options_.drain_timeout, std::chrono::seconds{1}},
+      dispatcher_{options_, owner.handlers_, stopper_, guard_, log_} {
+  if (!options_.subconsumer.empty()) {
+    heartbeat_.emplace(owner.dsn_, options_, owner.session_options_, log_);
+  }
+}
+
+ConsumerLoop::Run::~Run() {
+  drop_batch();
+  disconnect();
+}
+
+void ConsumerLoop::Run::operator()() {
+  log_(LogLevel::info, LogEvent::started, "started");
+  struct Idle {
+    Run& run;
+    ~Idle() { run.set_state(ConsumerState::idle); }
+  } const idle{*this};
+
+  ConsumerMachine machine{Backoff{options_.reconnect}, options_.until_drained};
+  auto outcome = Outcome::begun;
+  for (;;) {
+    const auto step = machine.next(outcome, stopper_.level());
+    if (step.action == Action::stop || step.action == Action::fail) {
+      if (batch_ && !page_.empty()) abandon("the consumer stops");
+      log_(LogLevel::info, LogEvent::stopped, "stopped");
+      if (step.action == Action::fail && error_) std::rethrow_exception(error_);
+      return;
+    }
+    try {
+      outcome = carry_out(step);
+    } catch (const Error& error) {
+      outcome = after_error(error);
+    }
+  }
+}
+
+Outcome ConsumerLoop::Run::carry_out(const Step& step) {
+  switch (step.action) {
+    case Action::connect:
+      return connect();
+    case Action::receive:
+      return receive();
+    case Action::look_ahead:
+      return look_ahead();
+    case Action::handle:
+      return handle();
+    case Action::next_page:
+      return next_page();
+    case Action::finish:
+      return finish();
+    case Action::wait:
+      return wait();
+    case Action::pause:
+      set_state(ConsumerState::backing_off);
+      stopper_.sleep_until(Stopper::Clock::now() + step.pause);
+      return Outcome::paused;
+    case Action::stop:
+    case Action::fail:
+      break;
+  }
+  throw std::logic_error{"Consumer: stop and fail are not carried out"};
+}
+
+Outcome ConsumerLoop::Run::connect() {
+  set_state(ConsumerState::connecting);
+  disconnect();  // after an error halfway through
+  session_ = Session::connect(owner_.dsn_, owner_.session_options_);
+  const auto settings = options_.pooled ? std::string{} : session_settings(options_);
+  if (!settings.empty()) {
+    const StatementGuard::Scope scope{guard_, session_, OnStop::cancel};
+    AutocommitExecutor{session_}.run_plain(settings, {"configure the session"});
+  }
+  listen();
+  if (std::exchange(ever_connected_, true)) {
+    owner_.count([](ConsumerStats& stats) { ++stats.reconnects; });
+  }
+  log_(LogLevel::info, LogEvent::connected, "connected");
+  return Outcome::connected;
+}
+
+void ConsumerLoop::Run::listen() {
+  const Call call{"listen", options_.queue, options_.name};
+  if (!options_.listen_dsn.empty()) {
+    listen_session_ = Session::connect(options_.listen_dsn, owner_.listen_session_options_);
+    const StatementGuard::Scope scope{guard_, listen_session_, OnStop::cancel};
+    AutocommitExecutor executor{listen_session_};
+    verbs::configure_session(executor, {"configure the session for listening"});
+  } else if (options_.pooled) {
+    log_(LogLevel::warning, LogEvent::listen_unavailable,
+         "no notifications through a pooler, polling alone; set listen_dsn to a direct connection");
+    return;
+  } else {
+    listen_session_ = session_;
+  }
+  auto& connection = listen_session_->idle_connection(call);
+  const StatementGuard::Scope scope{guard_, listen_session_, OnStop::cancel};
+  try {
+    listener_.emplace(connection, "pgque_" + options_.queue, [this] { notified_ = true; });
+  } catch (const std::exception& error) {
+    if (!connection.is_open() || stopper_.requested()) {
+      throw_mapped(error, {call, Role::none, connection.is_open()});
+    }
+    log_(LogLevel::warning, LogEvent::listen_unavailable,
+         "no notifications, polling alone: " + primary_message(error.what()));
+  }
+}
+
+void ConsumerLoop::Run::take_notifications() {
+  const Call call{"wait for notifications", options_.queue, options_.name};
+  // Without notifications the consumer's own connection is watched all the same: its loss is noticed here.
+  auto& connection = (listen_session_ ? *listen_session_ : *session_).idle_connection(call);
+  try {
+    connection.get_notifs();
+  } catch (const std::exception& error) {
+    throw_mapped(error, {call, Role::none, connection.is_open()});
+  }
+}
+
+void ConsumerLoop::Run::disconnect() {
+  // Without a word to the server: libpqxx's UNLISTEN would wait for an answer, and there may be nobody to give one.
+  if (listen_session_) listen_session_->shut_down();
+  if (session_) session_->shut_down();
+  listener_.reset();
+  listen_session_.reset();
+  session_.reset();
+}
+
+Outcome ConsumerLoop::Run::receive() {
+  set_state(ConsumerState::receiving);
+  retries_.clear();
+  nacked_ = 0;
+  // What was notified until here is covered by this receive; what comes from now on is not.
+  take_notifications();
+  notified_ = false;
+  batch_.emplace(session_, options_);
+  asked_at_ = Stopper::Clock::now();
+  {
+    const StatementGuard::Scope scope{guard_, session_, OnStop::cancel};
+    page_ = batch_->open();
+  }
+  if (page_.empty()) return Outcome::nothing;
+  notified_polls_.reset();
+  log_.write(batch_record(LogLevel::debug, LogEvent::batch_received, "batch received"));
+  return Outcome::messages;
+}
+
+Outcome ConsumerLoop::Run::look_ahead() {
+  bool more = false;
+  {
+    const StatementGuard::Scope scope{guard_, session_, OnStop::cancel};
+    more = batch_->more_windows();
+  }
+  drop_batch();
+  return more ? Outcome::more_windows : Outcome::drained;
+}
+
+Outcome ConsumerLoop::Run::handle() {
+  set_state(ConsumerState::handling);
+  if (heartbeat_ && !alive_) alive_.emplace(*heartbeat_, asked_at_);  // until the batch is gone
+  auto page = dispatcher_.handle(page_, *batch_);
+  owner_.count([&](ConsumerStats& stats) {
+    stats.messages += page.handled;
+    stats.failures += page.failed;
+    stats.unknown += page.unknown;
+  });
+  retries_.insert(retries_.end(), std::make_move_iterator(page.retries.begin()),
+                  std::make_move_iterator(page.retries.end()));
+  if (page.error) std::rethrow_exception(page.error);
+  return page.interrupted ? Outcome::page_interrupted : Outcome::page_handled;
+}
+
+Outcome ConsumerLoop::Run::next_page() {
+  // Where the transaction of the ack is open they are nacked in it page by page, lest they pile up here.
+  if (batch_->transaction()) {
+    const auto failed = [&] {
+      const StatementGuard::Scope scope{guard_, session_, OnStop::drain};
+      return batch_->nack(retries_);
+    }();
+    if (failed) return refused(*failed->error);
+    nacked_ += retries_.size();
+    retries_.clear();
+  }
+  auto next = [&] {
+    const StatementGuard::Scope scope{guard_, session_, OnStop::drain};
+    return batch_->next_page();
+  }();
+  if (next.empty()) return Outcome::end_of_batch;
+  page_ = std::move(next);
+  return Outcome::messages;
+}
+
+Outcome ConsumerLoop::Run::finish() {
+  const auto finish = [&] {
+    const StatementGuard::Scope scope{guard_, session_, OnStop::drain};
+    return batch_->finish(retries_);
+  }();
+  switch (finish.kind) {
+    case Finish::Kind::acked:
+      owner_.count([&](ConsumerStats& stats) {
+        ++stats.batches;
+        stats.retries += nacked_ + retries_.size();
+      });
+      log_.write(batch_record(LogLevel::debug, LogEvent::batch_acked, "batch acknowledged"));
+      break;
+    case Finish::Kind::stale: {
+      owner_.count([](ConsumerStats& stats) { ++stats.stale_acks; });
+      std::string text =
+          "stale or double ack: the batch was finished already, so its messages may have been handled twice";
+      if (!retries_.empty()) text += "; those that failed here are not delivered again";
+      log_.write(batch_record(LogLevel::warning, LogEvent::stale_ack, text));
+      break;
+    }
+    case Finish::Kind::lost:
+      owner_.count([](ConsumerStats& stats) { ++stats.takeovers; });
+      log_.write(batch_record(LogLevel::warning, LogEvent::batch_lost,
+                              "another worker took the batch over and handles its messages again"));
+      drop_batch();
+      return Outcome::lost;
+    case Finish::Kind::nack_failed:
+      return refused(*finish.error);
+  }
+  drop_batch();
+  return Outcome::finished;
+}
+
+Outcome ConsumerLoop::Run::refused(const Error& error) {
+  auto record = batch_record(LogLevel::error, LogEvent::nack_failed, error.what());
+  record.sqlstate = error.sqlstate();
+  log_.write(record);
+  owner_.count([&](ConsumerStats& stats) { stats.last_error = error.what(); });
+  abandon("its nacks failed");
+  return Outcome::abandoned;
+}
+
+Outcome ConsumerLoop::Run::wait() {
+  set_state(ConsumerState::waiting);
+  const auto deadline = Stopper::Clock::now() + options_.poll_interval;
+  auto& waited_for = listen_session_ ? *listen_session_ : *session_;
+  for (;;) {
+    // libpq may have read a notification along with an answer, and then the socket stays silent.
+    take_notifications();
+    if (notified_) {
+      stopper_.sleep_until(notified_polls_.next());
+      return Outcome::woken;
+    }
+    switch (stopper_.wakeup().wait(waited_for.connection().sock(), deadline)) {
+      case Wakeup::Woken::signalled:
+      case Wakeup::Woken::timeout:
+        return Outcome::woken;
+      case Wakeup::Woken::socket:
+        break;
+    }
+  }
+}
+
+Outcome ConsumerLoop::Run::after_error(const Error& error) {
+  const bool cancelled = is_our_cancel(error, stopper_);
+  if (!cancelled) owner_.count([&](ConsumerStats& stats) { stats.last_error = error.what(); });
+  error_ = std::current_exception();
+  if (batch_ && !page_.empty()) abandon("an error came before its end");
+  drop_batch();
+
+  // A read-only server is a former primary: only another connection helps.
+  const bool lost = !session_ || !session_->is_open() || (listen_session_ && !listen_session_->is_open()) ||
+                    dynamic_cast<const ConnectionError*>(&error) != nullptr;
+  if (lost || error.sqlstate() == "25006") {
+    disconnect();
+    log_.error(LogLevel::warning, LogEvent::connection_lost, error);
+    return Outcome::connection_failed;
+  }
+  if (cancelled) return Outcome::failed;
+  log_.error(LogLevel::error, LogEvent::failed, error);
+  if (is_permanent(error)) {
+    const auto action = options_.on_error ? options_.on_error(error) : ErrorAction::stop;
+    if (action == ErrorAction::stop) return Outcome::failed_for_good;
+  }
+  return Outcome::failed;
+}
+
+void ConsumerLoop::Run::abandon(const char* why) {
+  owner_.count([](ConsumerStats& stats) { ++stats.abandoned; });
+  log_.write(batch_record(LogLevel::warning, LogEvent::batch_abandoned,
+                          std::string{"the batch is not acknowledged and will be delivered again: "} + why));
+  drop_batch();
+}
+
+void ConsumerLoop::Run::drop_batch() {
+  alive_.reset();
+  {
+    const StatementGuard::Scope scope{guard_, session_, OnStop::drain};  // it may be rolled back now
+    batch_.reset();
+  }
+  page_.clear();
+}
+
+void ConsumerLoop::Run::set_state(ConsumerState state) {
+  owner_.count([&](ConsumerStats& stats) { stats.state = state; });
+}
+
+LogRecord ConsumerLoop::Run::batch_record(LogLevel level, LogEvent event, std::string_view text) const {
+  LogRecord record{level, event, text};
+  if (batch_) record.batch_id = batch_->id();
+  return record;
+}
+
+}  // namespace pgque::detail

@@ -1,0 +1,113 @@
+#pragma once
+
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <pgque/consumer.hpp>
+
+#include "consumer/batch.hpp"
+#include "consumer/dispatcher.hpp"
+#include "consumer/heartbeat.hpp"
+#include "consumer/machine.hpp"
+#include "database/session.hpp"
+#include "database/statement_guard.hpp"
+#include "support/logger.hpp"
+#include "support/rate_limit.hpp"
+#include "support/run_state.hpp"
+
+namespace pgque::detail {
+
+// The I/O around ConsumerMachine: carries out its steps and tells it how they ended.
+class ConsumerLoop {
+ public:
+  ConsumerLoop(std::string_view dsn, ConsumerOptions options);
+
+  void add(std::string type, Handler handler);
+  void start();
+  void stop() noexcept { run_state_.stopper().stop(); }
+  void stop_on_signals() { run_state_.stop_on_signals(); }
+  void shut_down() { run_state_.shut_down(); }
+  ConsumerStats stats() const;
+
+ private:
+  class Run;
+
+  // Changes the counters under their lock.
+  template <class Change>
+  void count(const Change& change) {
+    const std::lock_guard lock{stats_mutex_};
+    change(stats_);
+  }
+
+  const std::string dsn_;
+  const ConsumerOptions options_;
+  SessionOptions session_options_;
+  SessionOptions listen_session_options_;
+  Handlers handlers_;
+  Logger logger_;
+  RunState run_state_;
+  mutable std::mutex stats_mutex_;
+  ConsumerStats stats_;
+};
+
+// What lives from start() to its return.
+class ConsumerLoop::Run {
+ public:
+  explicit Run(ConsumerLoop& owner);
+  Run(const Run&) = delete;
+  Run& operator=(const Run&) = delete;
+  ~Run();
+  void operator()();
+
+ private:
+  using OnStop = StatementGuard::OnStop;
+
+  Outcome carry_out(const Step& step);
+  Outcome connect();
+  Outcome receive();
+  Outcome look_ahead();
+  Outcome handle();
+  Outcome next_page();
+  Outcome finish();
+  Outcome refused(const Error& error);
+  Outcome wait();
+  Outcome after_error(const Error& error);
+  void listen();
+  void take_notifications();
+  void disconnect();
+  void abandon(const char* why);
+  void drop_batch();
+  void set_state(ConsumerState state);
+  LogRecord batch_record(LogLevel level, LogEvent event, std::string_view text) const;
+
+  ConsumerLoop& owner_;
+  const ConsumerOptions& options_;
+  Stopper& stopper_;
+  Logger& log_;
+  StatementGuard guard_;
+  Dispatcher dispatcher_;
+  std::optional<Heartbeat> heartbeat_;
+  std::optional<Heartbeat::Scope> alive_;  // while there is a batch
+
+  std::shared_ptr<Session> session_;
+  std::shared_ptr<Session> listen_session_;  // the same one, or one of its own, or none
+  std::optional<Listener> listener_;         // goes before its session
+  bool notified_ = false;
+  RateLimit notified_polls_{std::chrono::milliseconds{33}, 10};  // those that found nothing: anybody may NOTIFY
+  bool ever_connected_ = false;
+
+  std::optional<Batch> batch_;
+  Stopper::Clock::time_point asked_at_{};  // for the batch
+  std::vector<Message> page_;
+  std::vector<Retry> retries_;  // of the batch, yet to be nacked
+  std::uint64_t nacked_ = 0;
+  std::exception_ptr error_;
+};
+
+}  // namespace pgque::detail

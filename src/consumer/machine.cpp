@@ -1,0 +1,122 @@
+#include "consumer/machine.hpp"
+
+namespace pgque::detail {
+
+Step ConsumerMachine::next(Outcome outcome, StopLevel stop) {
+  const bool stopping = stop != StopLevel::none;
+  const auto unless_stopping = [&](Action action) { return Step{stopping ? Action::stop : action}; };
+  switch (outcome) {
+    case Outcome::begun:
+      return unless_stopping(Action::connect);
+    case Outcome::connected:
+      ever_connected_ = connected_ = true;
+      return unless_stopping(Action::receive);
+    case Outcome::messages:
+      // A batch that nobody has begun to handle can wait for the next start. One that has been begun goes on within
+      // the drain timeout: leaving it would repeat what its handlers did.
+      if (stop == StopLevel::abandon || (stopping && !handling_)) return {Action::stop};
+      handling_ = true;
+      return {Action::handle};
+    case Outcome::nothing:
+      return unless_stopping(Action::look_ahead);
+    case Outcome::more_windows:
+      return unless_stopping(Action::receive);
+    case Outcome::drained:
+      backoff_.reset();
+      return unless_stopping(until_drained_ ? Action::stop : Action::wait);
+    case Outcome::page_handled:
+      return {Action::next_page};
+    case Outcome::page_interrupted:
+      return {Action::stop};
+    case Outcome::end_of_batch:
+      return {Action::finish};  // also when stopping: all the work is done
+    case Outcome::finished:
+    case Outcome::lost:
+      handling_ = false;
+      backoff_.reset();
+      return unless_stopping(Action::receive);
+    case Outcome::woken:
+      return unless_stopping(Action::receive);
+    case Outcome::paused:
+      return unless_stopping(connected_ ? Action::receive : Action::connect);
+    case Outcome::connection_failed:
+      connected_ = false;
+      [[fallthrough]];
+    case Outcome::abandoned:
+    case Outcome::failed:
+      handling_ = false;
+      if (stopping) return {Action::stop};
+      return ever_connected_ ? pause() : Step{Action::fail};  // a first connection that fails would fail for ever
+    case Outcome::failed_for_good:
+      return {Action::fail};
+  }
+  return {Action::fail};
+}
+
+std::string_view to_string(Outcome outcome) noexcept {
+  switch (outcome) {
+    case Outcome::begun:
+      return "begun";
+    case Outcome::connected:
+      return "connected";
+    case Outcome::messages:
+      return "messages";
+    case Outcome::nothing:
+      return "nothing";
+    case Outcome::more_windows:
+      return "more_windows";
+    case Outcome::drained:
+      return "drained";
+    case Outcome::page_handled:
+      return "page_handled";
+    case Outcome::page_interrupted:
+      return "page_interrupted";
+    case Outcome::end_of_batch:
+      return "end_of_batch";
+    case Outcome::finished:
+      return "finished";
+    case Outcome::lost:
+      return "lost";
+    case Outcome::abandoned:
+      return "abandoned";
+    case Outcome::woken:
+      return "woken";
+    case Outcome::paused:
+      return "paused";
+    case Outcome::failed:
+      return "failed";
+    case Outcome::connection_failed:
+      return "connection_failed";
+    case Outcome::failed_for_good:
+      return "failed_for_good";
+  }
+  return "unknown";
+}
+
+std::string_view to_string(Action action) noexcept {
+  switch (action) {
+    case Action::connect:
+      return "connect";
+    case Action::receive:
+      return "receive";
+    case Action::look_ahead:
+      return "look_ahead";
+    case Action::handle:
+      return "handle";
+    case Action::next_page:
+      return "next_page";
+    case Action::finish:
+      return "finish";
+    case Action::wait:
+      return "wait";
+    case Action::pause:
+      return "pause";
+    case Action::stop:
+      return "stop";
+    case Action::fail:
+      return "fail";
+  }
+  return "unknown";
+}
+
+}  // namespace pgque::detail

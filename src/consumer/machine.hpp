@@ -1,0 +1,75 @@
+#pragma once
+
+// What a consumer does next, apart from doing it: no I/O, no clock, no threads. loop.cpp carries out the steps.
+
+#include <chrono>
+#include <cstdint>
+#include <string_view>
+
+#include <pgque/reconnect.hpp>
+
+#include "support/backoff.hpp"
+#include "support/stopper.hpp"
+
+namespace pgque::detail {
+
+// How the last action ended.
+enum class Outcome {
+  begun,              // start() was called
+  connected,          // connected, listening
+  messages,           // the first page, or a further one, has messages
+  nothing,            // receive gave no rows: nothing there, or an empty tick window was consumed
+  more_windows,       // there is another window, perhaps with messages
+  drained,            // there is none
+  page_handled,       // every message of the page has been handled or has failed
+  page_interrupted,   // stop() left messages of the page unhandled
+  end_of_batch,       // there are no further pages
+  finished,           // nacks and ack are committed, or the ack found the batch finished already
+  lost,               // another worker took the batch over
+  abandoned,          // nacking was refused; the batch was not acked
+  woken,              // a notification came, or poll_interval is over
+  paused,             // the pause is over
+  failed,             // an error that a later attempt may not meet
+  connection_failed,  // no connection, or it was lost
+  failed_for_good,    // an error that on_error decided to stop at
+};
+
+enum class Action {
+  connect,
+  receive,     // open the next batch
+  look_ahead,  // ask whether there is another window
+  handle,      // call the handlers for a page
+  next_page,   // in per_batch mode after nacking what failed on the last one
+  finish,      // nack what failed, ack, commit
+  wait,        // for a notification, for at most poll_interval
+  pause,       // for Step::pause, whatever is notified
+  stop,        // give up an unfinished batch and return
+  fail,        // the same, and throw the last error
+};
+
+std::string_view to_string(Outcome outcome) noexcept;
+std::string_view to_string(Action action) noexcept;
+
+struct Step {
+  Action action;
+  std::chrono::milliseconds pause{0};  // for Action::pause
+};
+
+class ConsumerMachine {
+ public:
+  explicit ConsumerMachine(Backoff backoff, bool until_drained = false)
+      : backoff_{backoff}, until_drained_{until_drained} {}
+
+  Step next(Outcome outcome, StopLevel stop);
+
+ private:
+  Step pause() { return {Action::pause, backoff_.next()}; }
+
+  Backoff backoff_;
+  bool until_drained_;
+  bool ever_connected_ = false;
+  bool connected_ = false;
+  bool handling_ = false;  // handlers of the open batch have been called
+};
+
+}  // namespace pgque::detail

@@ -1,0 +1,103 @@
+#include "consumer/options.hpp"
+
+#include <algorithm>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+#include "database/sql.hpp"
+#include "support/backoff.hpp"
+#include "support/checks.hpp"
+#include "support/text.hpp"
+
+namespace pgque::detail {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+template <class Enum>
+void check_enum(std::string_view argument, Enum value, Enum last) {
+  if (static_cast<int>(value) < 0 || value > last) {
+    throw std::invalid_argument{std::string{argument} + ": not one of its enumerators"};
+  }
+}
+
+void check_no_dot(std::string_view argument, std::string_view name) {
+  if (name.find('.') == std::string_view::npos) return;
+  throw std::invalid_argument{std::string{argument} + ": a cooperative consumer's names must not contain a dot"};
+}
+
+}  // namespace
+
+void check(const ConsumerOptions& options) {
+  check_queue(options.queue);
+  check_consumer("name", options.name);
+  check_duration("poll_interval", options.poll_interval, milliseconds{1}, longest_wait);
+  if (options.max_messages) check_at_least("max_messages", *options.max_messages, 1);
+  check_retry_after(options.retry_after);
+  check_enum("unknown_handler_policy", options.unknown_handler_policy, UnknownHandlerPolicy::ack);
+  if (options.dead_interval) {
+    if (options.subconsumer.empty()) {
+      throw std::invalid_argument{"dead_interval: only cooperative consumers have one; set subconsumer as well"};
+    }
+    check_duration("dead_interval", *options.dead_interval, milliseconds{1}, longest_wait);
+  }
+  if (!options.subconsumer.empty()) {
+    check_text("subconsumer", options.subconsumer);
+    check_no_dot("subconsumer", options.subconsumer);
+    check_no_dot("name", options.name);
+  }
+  check_at_least("concurrency", options.concurrency, 1);
+  if (options.concurrency > 1024) throw std::invalid_argument{"concurrency: must be at most 1024"};
+  if (options.key && options.concurrency == 1) {
+    throw std::invalid_argument{"key: has no meaning with concurrency 1, which keeps all messages in order"};
+  }
+  if (options.transaction) {
+    check_enum("transaction", *options.transaction, TransactionMode::split);
+    if (*options.transaction == TransactionMode::per_batch && !options.subconsumer.empty()) {
+      throw std::invalid_argument{
+          "transaction: cooperative consumers are always split; per_batch would lock the whole group"};
+    }
+    if (*options.transaction == TransactionMode::per_batch && options.concurrency > 1) {
+      throw std::invalid_argument{
+          "transaction: consumers with concurrency above 1 are always split; handlers cannot share a transaction"};
+    }
+  }
+  if (options.pooled && options.max_messages && transaction_mode(options) == TransactionMode::split) {
+    throw std::invalid_argument{
+        "max_messages: in split mode pages are read from a session's cursor, which a pooler does not keep"};
+  }
+  check_duration("drain_timeout", options.drain_timeout, milliseconds{0}, longest_wait);
+  check(options.reconnect);
+  // The server keeps these two in an int4 of milliseconds.
+  check_duration("statement_timeout", options.statement_timeout, milliseconds{0}, milliseconds{2147483647});
+  check_duration("idle_in_transaction_timeout", options.idle_in_transaction_timeout, milliseconds{0},
+                 milliseconds{2147483647});
+}
+
+TransactionMode transaction_mode(const ConsumerOptions& options) noexcept {
+  const bool shared = !options.subconsumer.empty() || options.concurrency > 1;
+  return options.transaction.value_or(shared ? TransactionMode::split : TransactionMode::per_batch);
+}
+
+std::string session_settings(const ConsumerOptions& options) {
+  std::string settings;
+  if (!options.pooled) settings += sql::last_as_long_as_needed;
+  if (transaction_mode(options) == TransactionMode::per_batch) {
+    settings += sql::set_milliseconds(options.pooled, "idle_in_transaction_session_timeout",
+                                      options.idle_in_transaction_timeout.count());
+  }
+  if (options.statement_timeout.count() > 0) {
+    settings += sql::set_milliseconds(options.pooled, "statement_timeout", options.statement_timeout.count());
+  }
+  return settings;
+}
+
+std::chrono::milliseconds heartbeat_interval(const ConsumerOptions& options) noexcept {
+  constexpr milliseconds longest{10'000};
+  if (!options.dead_interval) return longest;
+  return std::clamp(*options.dead_interval / 3, milliseconds{1}, longest);
+}
+
+}  // namespace pgque::detail

@@ -1,0 +1,23 @@
+#pragma once
+
+#include <chrono>
+#include <string>
+
+#include <pgque/consumer_options.hpp>
+
+namespace pgque::detail {
+
+// Throws std::invalid_argument, naming the option, on values that are out of range or contradict each other. The
+// connection's options are checked by session_options().
+void check(const ConsumerOptions& options);
+
+// The transaction mode that the options amount to.
+TransactionMode transaction_mode(const ConsumerOptions& options) noexcept;
+
+// The statements that make a session, or behind a pooler each transaction, behave as the options say. May be empty.
+std::string session_settings(const ConsumerOptions& options);
+
+// How often a cooperative worker sends a heartbeat while its handlers run.
+std::chrono::milliseconds heartbeat_interval(const ConsumerOptions& options) noexcept;
+
+}  // namespace pgque::detail

@@ -1,0 +1,175 @@
+#include "database/error_map.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <new>
+#include <stdexcept>
+
+#include "database/pqxx_compat.hpp"
+
+namespace pgque::detail {
+
+namespace {
+
+enum class Kind { queue_not_found, consumer_not_found, batch_not_found };
+
+struct Text {
+  std::string_view beginning;  // of the server's message, in lower case
+  Kind kind;
+};
+
+// The messages are all there is to tell these apart by. See `docs/decisions.md`.
+constexpr std::array<Text, 8> texts{{
+    {"queue not found: ", Kind::queue_not_found},             // send, send_batch, force_next_tick
+    {"no such queue", Kind::queue_not_found},                 // ticker
+    {"no such event queue", Kind::queue_not_found},           // drop_queue, set_queue_config
+    {"event queue not created yet", Kind::queue_not_found},   // subscribe, receive_coop
+    {"event queue not found", Kind::queue_not_found},         // older functions
+    {"not subscriber to queue: ", Kind::consumer_not_found},  // receive, next_batch
+    {"batch not found: ", Kind::batch_not_found},             // nack
+    {"cannot find data for batch", Kind::batch_not_found},    // older functions
+}};
+
+bool starts_with_folded(std::string_view text, std::string_view lower_case_beginning) {
+  return text.size() >= lower_case_beginning.size() &&
+         std::equal(lower_case_beginning.begin(), lower_case_beginning.end(), text.begin(),
+                    [](char a, char b) { return a == static_cast<char>(std::tolower(static_cast<unsigned char>(b))); });
+}
+
+bool contains(std::string_view text, std::string_view part) {
+  return text.find(part) != std::string_view::npos;
+}
+
+const char* role_name(Role role) {
+  switch (role) {
+    case Role::reader:
+      return "pgque_reader";
+    case Role::writer:
+      return "pgque_writer";
+    case Role::admin:
+      return "pgque_admin";
+    case Role::none:
+      break;
+  }
+  return nullptr;
+}
+
+// Nothing happened, and the same statement may succeed another time.
+bool is_retryable(std::string_view state, std::string_view message) {
+  static constexpr std::array<std::string_view, 8> states{"40001", "40P01", "55P03", "57014",
+                                                          "57P01", "57P02", "57P03", "26000"};
+  if (std::find(states.begin(), states.end(), state) != states.end()) return true;
+  if (state.substr(0, 2) == "53") return true;  // out of memory, disk, connections
+  // Two sessions created the same queue or consumer at once; the loser finds it when asking again.
+  return state == "23505" && (contains(message, "consumer_name_uq") || contains(message, "queue_name_uq"));
+}
+
+std::string advice_for(std::string_view state, std::string_view message, Role role) {
+  if (state == "42501" && role != Role::none) {
+    return std::string{"grant the role "} + role_name(role) + " to the connecting user";
+  }
+  const bool undefined = state == "42883" || state == "42P01" || state == "42704";
+  if (state == "3F000" || (undefined && contains(message, "pgque"))) {
+    return "PgQue is not installed in this database, or is too old: load pgque.sql";
+  }
+  if (message == "cannot drop queue, consumers still attached") {
+    return "unsubscribe them first, or drop the queue with its consumers";
+  }
+  if (state == "25006") return "the server is read-only: connect to the primary";
+  return {};
+}
+
+// Such as "DETAIL: ", "LINE 1: " or "ZEILE 1: ": no small letters before a colon that comes soon.
+bool begins_with_label(std::string_view line) {
+  constexpr std::size_t longest = 32;
+  const auto colon = line.substr(0, longest).find(':');
+  if (colon == std::string_view::npos || colon == 0) return false;
+  const auto label = line.substr(0, colon);
+  return std::all_of(label.begin(), label.end(), [](char c) {
+    return c == ' ' || (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || static_cast<unsigned char>(c) >= 0x80;
+  });
+}
+
+}  // namespace
+
+std::string primary_message(std::string_view text) {
+  // "ERROR:  message\nDETAIL:  ...\nLINE 1: ...", where libpq translates the words in capitals and their punctuation.
+  if (const auto colon = text.find(":  "); colon != std::string_view::npos && colon < text.find('\n')) {
+    text.remove_prefix(colon + 3);
+  }
+  for (auto newline = text.find('\n'); newline != std::string_view::npos; newline = text.find('\n', newline + 1)) {
+    if (begins_with_label(text.substr(newline + 1))) {
+      text = text.substr(0, newline);
+      break;
+    }
+  }
+  while (!text.empty() && text.back() == '\n') text.remove_suffix(1);
+  return std::string{text};
+}
+
+[[noreturn]] void throw_server_error(Error::Facts facts, Role role) {
+  const std::string_view message{facts.server_message};
+  facts.retryable = is_retryable(facts.sqlstate, message);
+  facts.advice = advice_for(facts.sqlstate, message, role);
+  for (const auto& text : texts) {
+    if (facts.sqlstate != "P0001" || !starts_with_folded(message, text.beginning)) continue;
+    switch (text.kind) {
+      case Kind::queue_not_found:
+        throw QueueNotFound{std::move(facts)};
+      case Kind::consumer_not_found:
+        facts.advice = "no such queue, or the consumer is not subscribed to it: call subscribe()";
+        throw ConsumerNotFound{std::move(facts)};
+      case Kind::batch_not_found:
+        throw BatchNotFound{std::move(facts)};
+    }
+  }
+  throw Error{std::move(facts)};
+}
+
+[[noreturn]] void throw_mapped(const std::exception& error, const FailureContext& context) {
+  // What this library throws itself passes through, and what has nothing to do with the server.
+  if (dynamic_cast<const Error*>(&error) || dynamic_cast<const std::bad_alloc*>(&error)) throw;
+  const auto [kind, sqlstate] = classify(error);
+  Error::Facts facts;
+  facts.operation = context.call.describe();
+  facts.sqlstate = sqlstate;
+  switch (kind) {
+    case PqxxFailure::usage:
+      throw std::logic_error{facts.operation +
+                             ": the transaction is finished or the connection busy with another: " + error.what()};
+    case PqxxFailure::argument:
+      throw std::invalid_argument{facts.operation + ": " + error.what()};
+    case PqxxFailure::in_doubt:
+      facts.outcome_unknown = true;
+      facts.advice = "the connection was lost during the commit, which may or may not have taken place";
+      throw ConnectionError{std::move(facts)};
+    case PqxxFailure::lost:
+      // libpqxx says the same of what the server merely reports; only a closed socket is a lost connection.
+      if (context.connection_open) break;
+      facts.outcome_unknown = context.may_have_committed;
+      facts.retryable = !context.may_have_committed;
+      facts.advice = context.may_have_committed ? "the connection was lost; the call may or may not have taken effect"
+                                                : "the connection was lost; nothing of the transaction was stored";
+      throw ConnectionError{std::move(facts)};
+    case PqxxFailure::other:
+      facts.advice = error.what();
+      throw Error{std::move(facts)};
+    case PqxxFailure::sql:
+      break;
+  }
+  facts.server_message = primary_message(error.what());
+  throw_server_error(std::move(facts), context.role);
+}
+
+bool is_permanent(const Error& error) {
+  if (dynamic_cast<const QueueNotFound*>(&error) || dynamic_cast<const ConsumerNotFound*>(&error)) return true;
+  const std::string_view state{error.sqlstate()};
+  // P0001 is everything else PgQue says, such as that the consumer is a cooperative one. But two processes that receive
+  // as the same consumer may for a moment be told of a corruption that is none.
+  return state == "42501" || state == "3F000" || state == "42883" || state == "42704" ||
+         (state == "P0001" && !dynamic_cast<const BatchNotFound*>(&error) &&
+          !contains(error.server_message(), "PgQ corruption"));
+}
+
+}  // namespace pgque::detail

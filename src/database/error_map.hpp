@@ -1,0 +1,36 @@
+#pragma once
+
+// From libpqxx's exceptions to this library's.
+
+#include <exception>
+#include <string>
+#include <string_view>
+
+#include <pgque/error.hpp>
+
+#include "database/statement.hpp"
+
+namespace pgque::detail {
+
+// What the caller of a failed statement knows and the exception does not say.
+struct FailureContext {
+  const Call& call;
+  Role role = Role::none;
+  bool connection_open = true;
+  // The statement may have been committed although its answer was lost.
+  bool may_have_committed = false;
+};
+
+// Throws the pgque error (or std::logic_error, std::invalid_argument) that `error` stands for.
+[[noreturn]] void throw_mapped(const std::exception& error, const FailureContext& context);
+
+// What the server said, classified by SQLSTATE and text: PgQue raises P0001 for nearly everything.
+[[noreturn]] void throw_server_error(Error::Facts facts, Role role);
+
+// The primary message within the text libpqxx reports: no severity, no context lines.
+std::string primary_message(std::string_view text);
+
+// PgQue could not carry this out however often it is tried: wrong names, missing grants, no PgQue.
+bool is_permanent(const Error& error);
+
+}  // namespace pgque::detail

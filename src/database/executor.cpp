@@ -1,0 +1,192 @@
+#include "database/executor.hpp"
+
+#include <charconv>
+#include <stdexcept>
+
+#include <pgque/error.hpp>
+
+#include "database/error_map.hpp"
+#include "database/session.hpp"
+
+namespace pgque::detail {
+
+namespace {
+
+// A registration that lost a race against another one, or a statement that a pooler or DISCARD made the server forget.
+bool worth_repeating(const Error& error, Session& session) {
+  if (error.sqlstate() == "26000") {
+    session.forget_statements();
+    return true;
+  }
+  return error.sqlstate() == "23505" && error.retryable();
+}
+
+}  // namespace
+
+void Executor::commit(const Call& call) {
+  throw std::logic_error{call.describe() + ": the transaction is the caller's own, who alone ends it"};
+}
+
+void Executor::rollback() {
+  throw std::logic_error{"rollback: the transaction is the caller's own, who alone ends it"};
+}
+
+template <class Run>
+pqxx::result AutocommitExecutor::once(const Call& call, Role role, const Run& run) {
+  Connection& connection = session_->idle_connection(call);
+  try {
+    pqxx::nontransaction tx{connection};
+    auto result = run(tx);
+    tx.commit();
+    return result;
+  } catch (const std::exception& error) {
+    throw_mapped(error, {call, role, connection.is_open(), true});
+  }
+}
+
+pqxx::result AutocommitExecutor::run(const Statement& statement, Params params, const Call& call) {
+  constexpr int attempts = 5;
+  for (int attempt = 1;; ++attempt) {
+    try {
+      return once(call, statement.role,
+                  [&](pqxx::transaction_base& tx) { return session_->execute(tx, statement, params); });
+    } catch (const Error& error) {
+      if (attempt == attempts || !worth_repeating(error, *session_)) throw;
+    }
+  }
+}
+
+void AutocommitExecutor::require_usable(const Call& call) {
+  session_->idle_connection(call);
+}
+
+pqxx::result AutocommitExecutor::run_plain(const std::string& sql, const Call& call) {
+  return once(call, Role::none, [&](pqxx::transaction_base& tx) { return tx.exec(sql); });
+}
+
+TransactionExecutor::TransactionExecutor(std::shared_ptr<Session> session) : session_{std::move(session)} {
+  const Call call{"begin"};
+  Connection& connection = session_->idle_connection(call);
+  try {
+    work_ = std::make_unique<pqxx::work>(connection);
+  } catch (const std::exception& error) {
+    throw_mapped(error, {call, Role::none, connection.is_open()});
+  }
+  session_->transaction_begun();
+}
+
+TransactionExecutor::~TransactionExecutor() {
+  rollback();
+}
+
+template <class Run>
+pqxx::result TransactionExecutor::guarded(const Call& call, Role role, const Run& run) {
+  require_usable(call);
+  try {
+    return run();
+  } catch (const std::exception& error) {
+    failure_ = call.describe();
+    throw_mapped(error, {call, role, session_->connection().is_open()});
+  }
+}
+
+void TransactionExecutor::require_usable(const Call& call) {
+  if (!work_) throw std::logic_error{call.describe() + ": the transaction is finished"};
+  if (session_->closed()) throw std::logic_error{call.describe() + ": the client is closed"};
+  if (!failure_.empty()) {
+    throw std::logic_error{call.describe() + ": the transaction has failed and must be rolled back; it failed at " +
+                           failure_};
+  }
+}
+
+pqxx::result TransactionExecutor::run(const Statement& statement, Params params, const Call& call) {
+  return guarded(call, statement.role, [&] {
+    try {
+      return session_->execute(*work_, statement, params);
+    } catch (const pqxx::sql_error& error) {
+      // The transaction is lost, but not the session: the next one prepares anew.
+      if (std::string{error.sqlstate()} == "26000") session_->forget_statements();
+      throw;
+    }
+  });
+}
+
+pqxx::result TransactionExecutor::run_plain(const std::string& sql, const Call& call) {
+  return guarded(call, Role::reader, [&] { return work_->exec(sql); });
+}
+
+void TransactionExecutor::commit(const Call& call) {
+  guarded(call, Role::none, [&] {
+    work_->commit();
+    return pqxx::result{};
+  });
+  rollback();
+}
+
+void TransactionExecutor::rollback() noexcept {
+  if (!work_) return;
+  // After close() the connection object is gone or disconnected; then there is nothing left to tell the server.
+  work_.reset();
+  session_->transaction_ended();
+}
+
+CallerExecutor::CallerExecutor(pqxx::transaction_base& transaction) : transaction_{transaction} {
+  const auto encoding = client_encoding(connection_of(transaction));
+  if (encoding != "UTF8" && encoding != "SQL_ASCII") {
+    throw std::invalid_argument{"transaction: its connection's client_encoding is " + encoding + ", must be UTF8"};
+  }
+}
+
+void CallerExecutor::require_usable(const Call& call) {
+  try {
+    transaction_.exec(std::string{});
+  } catch (const std::exception& error) {
+    throw_mapped(error, {call, Role::none, connection_of(transaction_).is_open()});
+  }
+}
+
+pqxx::result CallerExecutor::run(const Statement& statement, Params params, const Call& call) {
+  try {
+    const bool has_binary = params.size() != 0 && (params.end() - 1)->kind() == Param::Kind::binary;
+    // Only libpqxx's plain exec() makes sure that the transaction is still open, and opens libpqxx 6's lazy
+    // savepoints. A large array is worth the extra round trip instead of being written out as a literal.
+    if (!has_binary) return transaction_.exec(render(transaction_, statement, params));
+    transaction_.exec(std::string{});
+    return exec_params(transaction_, statement.sql, params);
+  } catch (const std::exception& error) {
+    const bool autocommit = dynamic_cast<const pqxx::nontransaction*>(&transaction_) != nullptr;
+    throw_mapped(error, {call, statement.role, connection_of(transaction_).is_open(), autocommit});
+  }
+}
+
+std::string render(pqxx::transaction_base& tx, const Statement& statement, Params params) {
+  const std::string_view sql{statement.sql};
+  std::string out;
+  out.reserve(sql.size() + 64);
+  for (std::size_t i = 0; i < sql.size();) {
+    if (sql[i] != '$') {
+      out += sql[i++];
+      continue;
+    }
+    std::size_t number = 0;
+    const auto* const end = std::from_chars(sql.data() + i + 1, sql.data() + sql.size(), number).ptr;
+    i = static_cast<std::size_t>(end - sql.data());
+    const Param& param = *(params.begin() + (number - 1));
+    switch (param.kind()) {
+      case Param::Kind::null:
+        out += "null";
+        break;
+      case Param::Kind::number:
+        out += '\'' + std::to_string(param.number()) + '\'';
+        break;
+      case Param::Kind::text:
+        out += quote(tx, param.text());
+        break;
+      case Param::Kind::binary:
+        throw std::logic_error{"a binary parameter cannot be written as a literal"};
+    }
+  }
+  return out;
+}
+
+}  // namespace pgque::detail

@@ -1,0 +1,88 @@
+#pragma once
+
+// How a statement is run: each in its own transaction, in a transaction of ours, or in the caller's.
+
+#include <memory>
+#include <string>
+
+#include "database/pqxx_compat.hpp"
+#include "database/statement.hpp"
+
+namespace pgque::detail {
+
+class Session;
+
+class Executor {
+ public:
+  Executor() = default;
+  Executor(const Executor&) = delete;
+  Executor& operator=(const Executor&) = delete;
+  virtual ~Executor() = default;
+
+  // Runs one statement; failures are thrown as pgque errors.
+  virtual pqxx::result run(const Statement& statement, Params params, const Call& call) = 0;
+  // Throws as run() would if no statement can be run any more.
+  virtual void require_usable(const Call& call) = 0;
+
+  // Both end a transaction of ours. Where there is none, they throw std::logic_error.
+  virtual void commit(const Call& call);
+  virtual void rollback();
+};
+
+// Each statement is committed before run() returns. Repeats what certainly had no effect and cannot succeed otherwise:
+// a lost registration race, and a prepared statement that the server no longer knows.
+class AutocommitExecutor final : public Executor {
+ public:
+  explicit AutocommitExecutor(std::shared_ptr<Session> session) : session_{std::move(session)} {}
+  pqxx::result run(const Statement& statement, Params params, const Call& call) override;
+  void require_usable(const Call& call) override;
+  // Runs `sql` as it is, once.
+  pqxx::result run_plain(const std::string& sql, const Call& call);
+
+ private:
+  template <class Run>
+  pqxx::result once(const Call& call, Role role, const Run& run);
+
+  std::shared_ptr<Session> session_;
+};
+
+// A transaction on a session of ours.
+class TransactionExecutor final : public Executor {
+ public:
+  explicit TransactionExecutor(std::shared_ptr<Session> session);
+  ~TransactionExecutor() override;
+
+  pqxx::result run(const Statement& statement, Params params, const Call& call) override;
+  void require_usable(const Call& call) override;
+  // Runs `sql` as it is, for what cannot be prepared.
+  pqxx::result run_plain(const std::string& sql, const Call& call);
+
+  void commit(const Call& call) override;
+  // Destroys the transaction without committing; errors are of no interest.
+  void rollback() noexcept override;
+  pqxx::dbtransaction& work() { return *work_; }
+
+ private:
+  template <class Run>
+  pqxx::result guarded(const Call& call, Role role, const Run& run);
+
+  std::shared_ptr<Session> session_;
+  std::unique_ptr<pqxx::work> work_;
+  std::string failure_;  // why nothing more can be done in this transaction
+};
+
+// Somebody else's transaction: nothing is prepared, begun or ended there.
+class CallerExecutor final : public Executor {
+ public:
+  explicit CallerExecutor(pqxx::transaction_base& transaction);
+  pqxx::result run(const Statement& statement, Params params, const Call& call) override;
+  void require_usable(const Call& call) override;
+
+ private:
+  pqxx::transaction_base& transaction_;
+};
+
+// The statement with its parameters written into it as literals.
+std::string render(pqxx::transaction_base& tx, const Statement& statement, Params params);
+
+}  // namespace pgque::detail

@@ -1,0 +1,72 @@
+#pragma once
+
+// One connection with its prepared statements.
+
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+
+#include "database/pqxx_compat.hpp"
+#include "database/session_options.hpp"
+#include "database/statement.hpp"
+
+namespace pgque::detail {
+
+class Session {
+ public:
+  // Connects, or throws ConnectionError.
+  static std::shared_ptr<Session> connect(std::string_view dsn, const SessionOptions& options);
+  // Works on the caller's connection, without prepared statements.
+  static std::shared_ptr<Session> borrow(Connection& connection);
+
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+  ~Session();
+
+  // The connection, ready for a new transaction. Throws std::logic_error after close() or while a transaction is open,
+  // ConnectionError once it is lost.
+  Connection& idle_connection(const Call& call);
+
+  // The connection whatever is going on on it, for waiting on its socket.
+  Connection& connection() noexcept { return *connection_; }
+
+  pqxx::result execute(pqxx::transaction_base& tx, const Statement& statement, Params params);
+
+  // Prepare everything anew, under new names: libpqxx 6 never sends a name twice.
+  void forget_statements();
+
+  void close() noexcept;
+  bool closed() const noexcept { return closed_; }
+  bool is_open() const noexcept;
+
+  void transaction_begun() noexcept { transaction_open_ = true; }
+  void transaction_ended() noexcept { transaction_open_ = false; }
+
+  // Asks the server to cancel what the connection is executing. May be called from another thread.
+  void cancel() noexcept;
+  // Ends all traffic on the socket at once, so that nothing waits for an answer any more. May be called from another
+  // thread while the session lives. Does nothing unless the session was made for it.
+  void shut_down() noexcept;
+  // Whether the server is known to have closed the connection, without asking it. Costs one system call.
+  bool peer_closed() noexcept;
+
+ private:
+  explicit Session(std::unique_ptr<OwnedConnection> owned, const SessionOptions& options);
+  explicit Session(Connection& borrowed);
+
+  std::unique_ptr<OwnedConnection> owned_;
+  Connection* connection_;
+  const bool prepare_;
+  std::unordered_map<const char*, std::string> prepared_;  // the names, by address: the statements are constants
+  int generation_ = 0;
+  bool closed_ = false;
+  bool transaction_open_ = false;
+  std::mutex cancel_mutex_;  // cancel() must not meet close()
+  // libpq closes its descriptor when the connection is lost, and the number may be another file's a moment later, so
+  // shut_down() has one of its own.
+  const int socket_ = -1;
+};
+
+}  // namespace pgque::detail

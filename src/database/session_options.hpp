@@ -1,0 +1,33 @@
+#pragma once
+
+// How a session is made, from the options of those who make one.
+
+#include <chrono>
+
+namespace pgque {
+struct BufferedProducerOptions;
+struct ClientOptions;
+struct ConsumerOptions;
+struct DiagnoseOptions;
+struct TickerOptions;
+}  // namespace pgque
+
+namespace pgque::detail {
+
+struct SessionOptions {
+  bool prepared_statements = true;
+  std::chrono::seconds connect_timeout{10};
+  const char* application_name = "pgque";
+  bool stoppable = false;  // shut_down() will be called
+};
+
+// Each throws std::invalid_argument if connect_timeout is out of range.
+SessionOptions session_options(const ClientOptions& options);
+SessionOptions session_options(const ConsumerOptions& options);
+SessionOptions session_options(const BufferedProducerOptions& options);
+SessionOptions session_options(const TickerOptions& options);
+SessionOptions session_options(const DiagnoseOptions& options);
+// For the connection that a consumer only listens on.
+SessionOptions listen_session_options(const ConsumerOptions& options);
+
+}  // namespace pgque::detail

@@ -1,0 +1,270 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "database/statement.hpp"
+
+// Every SQL statement of the library. Calls are positional, because PgQue's argument names differ between functions
+// and versions, and every parameter has a cast, because its overloads are chosen by type.
+
+namespace pgque::detail {
+
+namespace sql {
+
+// The columns of pgque.message as row.cpp reads them: created_at as its eight bytes, which is exact whatever DateStyle
+// and TimeZone are, and costs the server a quarter of what arithmetic on it does.
+#define PGQUE_MESSAGE_COLUMNS                                                                                   \
+  "msg_id, batch_id, type, payload, retry_count, encode(timestamptz_send(created_at), 'hex'), extra1, extra2, " \
+  "extra3, extra4"
+// Only the id of a message counts in a nack; PgQue looks the rest up.
+#define PGQUE_MESSAGE_OF_ID(id) "row(" id ", null, null, null, null, null, null, null, null, null)::pgque.message"
+
+inline constexpr Statement send_json{"pgque_send_json", Role::writer,
+                                     "select pgque.send($1::text, $2::text, $3::text::jsonb)"};
+inline constexpr Statement send_text{"pgque_send_text", Role::writer,
+                                     "select pgque.send($1::text, $2::text, $3::text)"};
+inline constexpr Statement send_batch_json{"pgque_send_batch_json", Role::writer,
+                                           "select pgque.send_batch($1::text, $2::text, $3::text[]::jsonb[])"};
+inline constexpr Statement send_batch_text{"pgque_send_batch_text", Role::writer,
+                                           "select pgque.send_batch($1::text, $2::text, $3::text[])"};
+// $3 tells which payloads are to be checked and normalised as JSON.
+inline constexpr Statement send_batch_mixed{
+    "pgque_send_batch_mixed", Role::writer,
+    "select pgque.send_batch($1::text, $2::text, (select array_agg(case when is_json then payload::jsonb::text else "
+    "payload end order by i) from unnest($4::text[], $3::text::bool[]) with ordinality as p(payload, is_json, i)))"};
+
+inline constexpr Statement subscribe{"pgque_subscribe", Role::reader, "select pgque.subscribe($1::text, $2::text)"};
+inline constexpr Statement unsubscribe{"pgque_unsubscribe", Role::reader,
+                                       "select pgque.unsubscribe($1::text, $2::text)"};
+inline constexpr Statement receive{"pgque_receive", Role::reader,
+                                   "select " PGQUE_MESSAGE_COLUMNS " from pgque.receive($1::text, $2::text, $3::int4)"};
+inline constexpr Statement next_batch{"pgque_next_batch", Role::reader, "select pgque.next_batch($1::text, $2::text)"};
+inline constexpr Statement ack{"pgque_ack", Role::reader, "select pgque.ack($1::int8)"};
+inline constexpr Statement nack{"pgque_nack", Role::reader,
+                                "select pgque.nack($1::int8, " PGQUE_MESSAGE_OF_ID("$2::int8") ", "
+                                "$3::int8 * interval '1 second', $4::text)"};
+inline constexpr Statement nack_many{
+    "pgque_nack_many", Role::reader,
+    "select pgque.nack($1::int8, " PGQUE_MESSAGE_OF_ID("n.id") ", n.delay * interval '1 second', n.reason) "
+    "from unnest($2::text::int8[], $3::text::int8[], $4::text[]) as n(id, delay, reason)"};
+
+inline constexpr Statement subscribe_subconsumer{
+    "pgque_subscribe_subconsumer", Role::reader,
+    "select pgque.subscribe_subconsumer($1::text, $2::text, $3::text, $4::int4::bool)"};
+inline constexpr Statement unsubscribe_subconsumer{
+    "pgque_unsubscribe_subconsumer", Role::reader,
+    "select pgque.unsubscribe_subconsumer($1::text, $2::text, $3::text, $4::int4)"};
+inline constexpr Statement receive_coop{
+    "pgque_receive_coop", Role::reader,
+    "select " PGQUE_MESSAGE_COLUMNS
+    " from pgque.receive_coop($1::text, $2::text, $3::text, $4::int4, $5::int8 * interval '1 microsecond')"};
+inline constexpr Statement next_batch_coop{
+    "pgque_next_batch_coop", Role::reader,
+    "select pgque.next_batch($1::text, $2::text, $3::text, $4::int8 * interval '1 microsecond')"};
+inline constexpr Statement touch_subconsumer{"pgque_touch_subconsumer", Role::reader,
+                                             "select pgque.touch_subconsumer($1::text, $2::text, $3::text)"};
+
+inline constexpr Statement force_next_tick{"pgque_force_next_tick", Role::admin,
+                                           "select pgque.force_next_tick($1::text)"};
+inline constexpr Statement force_tick{"pgque_force_tick", Role::admin, "select pgque.force_tick($1::text)"};
+inline constexpr Statement ticker{"pgque_ticker", Role::admin, "select pgque.ticker($1::text)"};
+inline constexpr Statement ticker_all{"pgque_ticker_all", Role::admin, "select pgque.ticker()"};
+
+inline constexpr Statement maint_retry_events{"pgque_maint_retry_events", Role::admin,
+                                              "select pgque.maint_retry_events()"};
+inline constexpr Statement maint{"pgque_maint", Role::admin, "select pgque.maint()"};
+inline constexpr Statement rotate_step2{"pgque_rotate_step2", Role::admin, "select pgque.maint_rotate_tables_step2()"};
+// Lowers ticker_max_lag where it is higher; never raises it.
+inline constexpr Statement lower_max_lag{
+    "pgque_lower_max_lag", Role::admin,
+    "select pgque.set_queue_config(queue_name, 'ticker_max_lag', ($1::int8 * interval '1 millisecond')::text) "
+    "from pgque.get_queue_info() where queue_ticker_max_lag > $1::int8 * interval '1 millisecond'"};
+// "pgqu" and "tick" in ASCII: the advisory lock by which the tickers of a database agree on the active one. The lock is
+// per database by nature, the two keys keep it apart from other users' locks.
+inline constexpr std::int64_t leader_lock_class = 0x70677175;
+inline constexpr std::int64_t leader_lock_object = 0x7469636B;
+inline constexpr Statement try_lead_session{"pgque_try_lead_session", Role::none,
+                                            "select pg_try_advisory_lock($1::int4, $2::int4)::int"};
+inline constexpr Statement try_lead_transaction{"pgque_try_lead_transaction", Role::none,
+                                                "select pg_try_advisory_xact_lock($1::int4, $2::int4)::int"};
+
+// For sessions of our own that stay, unless they lead through a pooler, which sees to this by itself. The server looks
+// for this client as often as the client looks for the server, if not more often: until it finds it gone, what its
+// transaction has locked stays locked. And it does not end a session that waits, for a notification or in split mode
+// for handlers, nor, from PostgreSQL 17 on, a transaction that takes long.
+inline constexpr const char* last_as_long_as_needed =
+    "select set_config(name, most::text, false) from pg_settings join (values ('tcp_keepalives_idle', 30), "
+    "('tcp_keepalives_interval', 10), ('tcp_keepalives_count', 3), ('tcp_user_timeout', 60000)) as v(name, most) "
+    "using (name) where setting::int not between 1 and most;"
+    "select set_config(name, '0', false) from pg_settings where name in ('idle_session_timeout', "
+    "'transaction_timeout');";
+
+// Intervals and times come over as whole microseconds, whatever IntervalStyle, DateStyle and TimeZone.
+#define PGQUE_MICROSECONDS(value) "(extract(epoch from " value ") * 1000000)::int8"
+
+inline constexpr Statement create_queue{"pgque_create_queue", Role::admin, "select pgque.create_queue($1::text)"};
+inline constexpr Statement drop_queue{"pgque_drop_queue", Role::admin,
+                                      "select pgque.drop_queue($1::text, $2::int4::bool)"};
+// PgQue does not drop a queue with cooperative consumers, whatever it is told.
+inline constexpr Statement drop_subconsumers{
+    "pgque_drop_subconsumers", Role::admin,
+    "select count(pgque.unregister_subconsumer(queue_name, c.co_name, substr(mc.co_name, length(c.co_name) + 2), 1)) "
+    "from pgque.queue join pgque.subscription s on s.sub_queue = queue_id and s.sub_role = 'coop_main' "
+    "join pgque.subscription m on m.sub_queue = queue_id and m.sub_id = s.sub_id and m.sub_role = 'coop_member' "
+    "join pgque.consumer c on c.co_id = s.sub_consumer join pgque.consumer mc on mc.co_id = m.sub_consumer "
+    "where queue_name = $1::text"};
+inline constexpr Statement set_queue_config{"pgque_set_queue_config", Role::admin,
+                                            "select pgque.set_queue_config($1::text, name, value) "
+                                            "from unnest($2::text::text[], $3::text::text[]) as setting(name, value)"};
+inline constexpr Statement subscribe_at{"pgque_subscribe_at", Role::reader,
+                                        "select pgque.register_consumer_at($1::text, $2::text, $3::int8)"};
+
+#define PGQUE_QUEUE_COLUMNS \
+  "q.queue_name, q.queue_ntables, q.queue_cur_table, " PGQUE_MICROSECONDS("q.queue_rotation_period") ", "           \
+  PGQUE_MICROSECONDS("q.queue_switch_time") ", q.queue_ticker_max_count, "                                         \
+  PGQUE_MICROSECONDS("q.queue_ticker_max_lag") ", " PGQUE_MICROSECONDS("q.queue_ticker_idle_period") ", "           \
+  "q.queue_ticker_paused::int, q.queue_external_ticker::int, q.queue_disable_insert::int, q.queue_max_retries, "
+inline constexpr Statement queue_info{
+    "pgque_queue_info", Role::reader,
+    "select " PGQUE_QUEUE_COLUMNS "i.last_tick_id, " PGQUE_MICROSECONDS("i.ticker_lag") ", i.ev_new, "
+    "(i.ev_per_sec * 1000)::int8 from pgque.get_queue_info() i join pgque.queue q using (queue_name) "
+    "where $1::text is null or q.queue_name = $1::text order by q.queue_name"};
+// What every role can read.
+inline constexpr Statement queue_info_limited{
+    "pgque_queue_info_limited", Role::reader,
+    "select " PGQUE_QUEUE_COLUMNS "t.tick_id, " PGQUE_MICROSECONDS("now() - t.tick_time") ", null, null "
+    "from pgque.queue q left join lateral (select tick_id, tick_time from pgque.tick where tick_queue = q.queue_id "
+    "order by tick_id desc limit 1) t on true "
+    "where $1::text is null or q.queue_name = $1::text order by q.queue_name"};
+inline constexpr Statement queue_exists{"pgque_queue_exists", Role::none,
+                                        "select 1 from pgque.queue where queue_name = $1::text"};
+inline constexpr Statement consumer_info{
+    "pgque_consumer_info", Role::reader,
+    "select i.queue_name, i.consumer_name, s.sub_role, g.co_name, " PGQUE_MICROSECONDS("i.lag") ", "
+    PGQUE_MICROSECONDS("i.last_seen") ", i.last_tick, i.current_batch, i.next_tick, i.pending_events "
+    "from pgque.get_consumer_info() i join pgque.queue q on q.queue_name = i.queue_name "
+    "join pgque.consumer c on c.co_name = i.consumer_name "
+    "join pgque.subscription s on s.sub_queue = q.queue_id and s.sub_consumer = c.co_id "
+    "left join pgque.subscription main on s.sub_role = 'coop_member' and main.sub_queue = s.sub_queue "
+    "and main.sub_id = s.sub_id and main.sub_role = 'coop_main' "
+    "left join pgque.consumer g on g.co_id = main.sub_consumer "
+    "where ($1::text is null or i.queue_name = $1::text) and ($2::text is null or i.consumer_name = $2::text) "
+    "order by i.queue_name, i.consumer_name"};
+inline constexpr Statement batch_info{
+    "pgque_batch_info", Role::reader,
+    "select queue_name, consumer_name, " PGQUE_MICROSECONDS("batch_start") ", " PGQUE_MICROSECONDS("batch_end") ", "
+    "prev_tick_id, tick_id, " PGQUE_MICROSECONDS("lag") ", seq_end - seq_start "
+    "from pgque.get_batch_info($1::int8) where queue_name is not null"};
+inline constexpr Statement server_version{"pgque_server_version", Role::reader, "select pgque.version()"};
+inline constexpr Statement status{"pgque_status", Role::admin, "select component, status, detail from pgque.status()"};
+
+inline constexpr Statement dead_letters{
+    "pgque_dead_letters", Role::reader,
+    "select d.dl_id, $1::text, c.co_name, " PGQUE_MICROSECONDS("d.dl_time") ", d.dl_reason, d.ev_id, "
+    PGQUE_MICROSECONDS("d.ev_time") ", d.ev_retry, d.ev_type, d.ev_data, d.ev_extra1, d.ev_extra2, d.ev_extra3, "
+    "d.ev_extra4 from pgque.dlq_inspect($1::text, $2::int4) d join pgque.consumer c on c.co_id = d.dl_consumer_id "
+    "order by d.dl_time desc, d.dl_id desc"};
+inline constexpr Statement count_dead_letters{
+    "pgque_count_dead_letters", Role::reader,
+    "select queue_name, co_name, count(*), " PGQUE_MICROSECONDS("min(dl_time)") ", " PGQUE_MICROSECONDS("max(dl_time)")
+    " from pgque.dead_letter join pgque.queue on queue_id = dl_queue_id join pgque.consumer on co_id = dl_consumer_id "
+    "group by 1, 2 order by 1, 2"};
+// In PgQue 0.2.0 two replays of one dead letter at the same time both send it, and one that is purged meanwhile counts
+// as both. Behind the lock whoever comes second finds it gone.
+#define PGQUE_DEAD_LETTER_LOCK "(select pg_advisory_xact_lock(1885827445, 1919250540) offset 0) as lock"
+inline constexpr Statement replay_dead_letter{"pgque_replay_dead_letter", Role::writer,
+                                              "select pgque.dlq_replay($1::int8) from " PGQUE_DEAD_LETTER_LOCK};
+inline constexpr Statement replay_dead_letters{"pgque_replay_dead_letters", Role::writer,
+                                               "select (r).replayed, (r).failed, (r).first_error from (select "
+                                               "pgque.dlq_replay_all($1::text) as r from " PGQUE_DEAD_LETTER_LOCK
+                                               " offset 0) as done"};
+inline constexpr Statement purge_dead_letters{
+    "pgque_purge_dead_letters", Role::admin,
+    "select pgque.dlq_purge($1::text, $2::int8 * interval '1 second') from " PGQUE_DEAD_LETTER_LOCK};
+
+inline constexpr Statement set_tick_period{"pgque_set_tick_period", Role::admin,
+                                           "select pgque.set_tick_period_ms($1::int4)"};
+inline constexpr Statement tick_period{"pgque_tick_period", Role::reader, "select tick_period_ms from pgque.config"};
+
+// What diagnose() looks at. The roles are looked up by what they may do, since functions can be granted one by one.
+inline constexpr Statement doctor_server{
+    "pgque_doctor_server", Role::none,
+    "select current_user::text, current_database()::text, pg_is_in_recovery()::int, "
+    "(current_setting('transaction_read_only') = 'on')::int, pg_backend_pid(), "
+    "(to_regnamespace('pgque') is not null)::int"};
+inline constexpr Statement doctor_install{
+    "pgque_doctor_install", Role::none,
+    "select (select string_agg(f, ', ') from unnest(array['pgque.receive(text, text, integer)', "
+    "'pgque.receive_coop(text, text, text, integer, interval)', 'pgque.send_batch(text, text, text[])', "
+    "'pgque.force_next_tick(text)', 'pgque.touch_subconsumer(text, text, text)', 'pgque.dlq_inspect(text, integer)', "
+    "'pgque.maint_rotate_tables_step2()']) f where to_regprocedure(f) is null), "
+    "coalesce(has_function_privilege(to_regprocedure('pgque.receive(text, text, integer)'), 'execute'), false)::int, "
+    "coalesce(has_function_privilege(to_regprocedure('pgque.send(text, text, text)'), 'execute'), false)::int, "
+    "coalesce(has_function_privilege(to_regprocedure('pgque.ticker()'), 'execute'), false)::int"};
+inline constexpr Statement doctor_config{"pgque_doctor_config", Role::reader,
+                                         "select to_jsonb(config) ->> 'scheduler' from pgque.config"};
+inline constexpr Statement doctor_ticker{
+    "pgque_doctor_ticker", Role::none,
+    "select exists (select from pg_locks where locktype = 'advisory' and granted and classid = $1::int4 "
+    "and objid = $2::int4 and objsubid = 2 and database = (select oid from pg_database where datname = "
+    "current_database()))::int"};
+inline constexpr Statement doctor_queues{
+    "pgque_doctor_queues", Role::none,
+    "select queue_name, queue_ticker_paused::int, queue_external_ticker::int, queue_disable_insert::int, "
+    PGQUE_MICROSECONDS("queue_ticker_max_lag") ", " PGQUE_MICROSECONDS("queue_ticker_idle_period") ", "
+    PGQUE_MICROSECONDS("queue_rotation_period") ", " PGQUE_MICROSECONDS("now() - queue_switch_time") ", "
+    "(queue_switch_step2 is null)::int, t.ticks, coalesce(" PGQUE_MICROSECONDS("now() - t.latest") ", 0), "
+    "(select count(*) from pgque.subscription where sub_queue = queue_id), r.due, "
+    "coalesce(" PGQUE_MICROSECONDS("now() - r.earliest") ", 0) from pgque.queue "
+    "cross join lateral (select count(*) as ticks, max(tick_time) as latest from (select tick_time from pgque.tick "
+    "where tick_queue = queue_id order by tick_id desc limit 2) as latest_two) t "
+    "cross join lateral (select count(*) as due, min(ev_retry_after) as earliest from pgque.retry_queue "
+    "where ev_queue = queue_id and ev_retry_after <= now()) r order by queue_name"};
+inline constexpr Statement doctor_consumers{
+    "pgque_doctor_consumers", Role::none,
+    "select queue_name, c.co_name, s.sub_role, g.co_name, s.sub_batch, " PGQUE_MICROSECONDS("now() - s.sub_active") ", "
+    "coalesce(" PGQUE_MICROSECONDS("latest.tick_time - done.tick_time") ", 0) "
+    "from pgque.queue join pgque.subscription s on s.sub_queue = queue_id "
+    "join pgque.consumer c on c.co_id = s.sub_consumer "
+    "left join pgque.subscription main on s.sub_role = 'coop_member' and main.sub_queue = s.sub_queue "
+    "and main.sub_id = s.sub_id and main.sub_role = 'coop_main' "
+    "left join pgque.consumer g on g.co_id = main.sub_consumer "
+    "left join pgque.tick done on done.tick_queue = queue_id and done.tick_id = s.sub_last_tick "
+    "left join lateral (select tick_time from pgque.tick where tick_queue = queue_id order by tick_id desc limit 1) "
+    "latest on true order by 1, 2"};
+inline constexpr Statement doctor_dead_letters{
+    "pgque_doctor_dead_letters", Role::reader,
+    "select queue_name, count(*), count(*) filter (where dl_time > now() - $1::int8 * interval '1 second') "
+    "from pgque.dead_letter join pgque.queue on queue_id = dl_queue_id group by 1 order by 1"};
+inline constexpr Statement notify{"pgque_notify", Role::none, "select pg_notify($1::text, '')"};
+
+// A cursor, from which rows come over in pages. `hold` lets it outlive the transaction that declared it.
+struct Cursor {
+  const char* name;
+
+  std::string declare(bool hold, const std::string& select) const {
+    return std::string{"declare "} + name + " no scroll cursor " + (hold ? "with hold for " : "for ") + select;
+  }
+  std::string fetch(std::int64_t rows) const { return "fetch forward " + std::to_string(rows) + " from " + name; }
+  std::string close() const { return std::string{"close "} + name; }
+};
+inline constexpr Cursor batch_cursor{"pgque_batch"};
+inline constexpr Cursor dead_letter_cursor{"pgque_dead_letters"};
+
+// A setting in milliseconds, for the session or for the current transaction alone.
+inline std::string set_milliseconds(bool local, const char* setting, std::int64_t value) {
+  return std::string{local ? "set local " : "set "} + setting + " = " + std::to_string(value) + ';';
+}
+
+// Deferred constraints are checked now, while it is known whose writes violate them: at the batch's commit one bad
+// message would fail all, for ever. Going back to the inner savepoint leaves the constraints deferred.
+inline constexpr const char* check_constraints =
+    "savepoint pgque_check; set constraints all immediate; rollback to savepoint pgque_check; "
+    "release savepoint pgque_check";
+inline std::string undo_savepoint(const std::string& quoted_name) {
+  return "rollback to savepoint " + quoted_name + "; release savepoint " + quoted_name;
+}
+
+}  // namespace sql
+}  // namespace pgque::detail

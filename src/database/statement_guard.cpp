@@ -1,0 +1,130 @@
+#include "database/statement_guard.hpp"
+
+#include <algorithm>
+#include <system_error>
+#include <utility>
+
+namespace pgque::detail {
+
+namespace {
+
+constexpr auto never = StatementGuard::Clock::time_point::max();
+constexpr std::chrono::milliseconds look_again{200};
+
+}  // namespace
+
+StatementGuard::StatementGuard(const Stopper& stopper, std::chrono::milliseconds drain_timeout,
+                               std::chrono::milliseconds grace)
+    : watch_{new Watch{stopper, drain_timeout, grace}} {
+  watch_->thread = std::thread{[this] { run(); }};
+}
+
+StatementGuard::~StatementGuard() {
+  if (!watch_) return;
+  {
+    const std::lock_guard lock{mutex_};
+    quit_ = true;
+  }
+  watch_->wakeup.signal();
+  changed_.notify_all();
+  watch_->thread.join();
+}
+
+StatementGuard::Scope::Scope(StatementGuard& guard, std::shared_ptr<Session> session, OnStop on_stop,
+                             Clock::time_point deadline)
+    : guard_{guard} {
+  guard_.set(std::move(session), on_stop, deadline);
+}
+
+StatementGuard::Scope::~Scope() {
+  guard_.set(nullptr, {}, never);
+}
+
+void StatementGuard::set(std::shared_ptr<Session> session, OnStop on_stop, Clock::time_point deadline) {
+  bool look = false;
+  {
+    const std::lock_guard lock{mutex_};
+    // The old one is let go without the lock.
+    session_.swap(session);
+    on_stop_ = on_stop;
+    deadline_ = deadline;
+    ++scope_;
+    if (aborted_ && session_) session_->shut_down();
+    // The thread is woken only for what comes before it would look anyway: mostly not at all.
+    if (watch_ && deadline_ < looks_at_) {
+      looks_at_ = deadline_;
+      look = true;
+    }
+  }
+  if (look) watch_->wakeup.signal();
+  changed_.notify_all();
+}
+
+void StatementGuard::abort() noexcept {
+  const std::lock_guard lock{mutex_};
+  aborted_ = true;
+  if (session_) session_->shut_down();
+}
+
+void StatementGuard::run() {
+  std::unique_lock lock{mutex_};
+  if (wait_for_stop(lock)) end_after_stop(lock);
+}
+
+// Returns false when the guard goes.
+bool StatementGuard::wait_for_stop(std::unique_lock<std::mutex>& lock) {
+  while (!quit_) {
+    if (session_ && Clock::now() >= deadline_) {
+      session_->shut_down();
+      deadline_ = never;
+    }
+    looks_at_ = session_ ? deadline_ : never;
+    const auto until = looks_at_;
+    lock.unlock();
+    const auto woken = watch_->stopper.wakeup().wait(watch_->wakeup.descriptor(), until);
+    lock.lock();
+    watch_->wakeup.reset();
+    if (woken == Wakeup::Woken::signalled) return true;
+  }
+  return false;
+}
+
+void StatementGuard::end_after_stop(std::unique_lock<std::mutex>& lock) {
+  for (;;) {
+    changed_.wait(lock, [&] { return quit_ || session_; });
+    if (quit_) return;
+    const auto session = session_;
+    const auto ended = [&, scope = scope_] { return quit_ || scope_ != scope; };
+    if (on_stop_ == OnStop::drain) {
+      const auto drain_end = watch_->stopper.requested_at() + watch_->drain_timeout;
+      auto end = never;
+      while (!ended()) {
+        const auto now = Clock::now();
+        if (end == never && !watch_->stopper.may_begin_handler(watch_->drain_timeout, now)) end = now + watch_->grace;
+        const auto until = std::min(end, deadline_);
+        if (now >= until) break;
+        // A second stop() does not wake this thread, so it looks.
+        changed_.wait_until(lock, std::min({until, now + look_again, now < drain_end ? drain_end : never}));
+      }
+    } else {
+      // The request goes over a connection of its own. When the network is gone it never returns, so it has a thread
+      // of its own too, which nothing waits for; it keeps the session for as long as it needs it.
+      const auto cancel = [session] { session->cancel(); };
+      constexpr int requests = 5;
+      // It may arrive before the statement does, so it is repeated while the receive goes on.
+      for (int request = 0; request < requests && !ended(); ++request) {
+        try {
+          std::thread{cancel}.detach();
+        } catch (const std::system_error&) {
+          // Out of threads: the connection is shut down instead, a second later.
+        }
+        changed_.wait_for(lock, look_again, ended);
+      }
+    }
+    // A server that has not answered by now is not going to.
+    if (!ended()) session->shut_down();
+    changed_.wait(lock, ended);
+  }
+}
+
+}  // namespace pgque::detail

@@ -1,0 +1,81 @@
+#pragma once
+
+// Ends a statement that must not be waited for any longer: libpqxx waits for an answer for ever.
+//
+// A receive may wait for a lock: another process with the same consumer name holds it for as long as its handlers run.
+// Nothing but a rollback follows a receive that a stop has met, so a cancel that comes late does no harm. A statement
+// that keeps handlers' work, stores a batch or finishes one is not cancelled but waited for, within limits.
+
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <thread>
+
+#include "database/session.hpp"
+#include "support/stopper.hpp"
+#include "support/wakeup.hpp"
+
+namespace pgque::detail {
+
+class StatementGuard {
+ public:
+  using Clock = Stopper::Clock;
+
+  // Only abort() ends statements.
+  StatementGuard() = default;
+  // So does the stopper: a statement that may drain still has `grace` after the drain timeout, or after a second stop.
+  StatementGuard(const Stopper& stopper, std::chrono::milliseconds drain_timeout, std::chrono::milliseconds grace);
+  StatementGuard(const StatementGuard&) = delete;
+  StatementGuard& operator=(const StatementGuard&) = delete;
+  ~StatementGuard();
+
+  // What a stop does to a statement: it cancels it, and a second later shuts the connection down; or it lets the
+  // statement drain, and shuts the connection down after that.
+  enum class OnStop { cancel, drain };
+
+  // While it lives, the session may be executing something. With a deadline it is shut down then, stop or not.
+  class Scope {
+   public:
+    Scope(StatementGuard& guard, std::shared_ptr<Session> session, OnStop on_stop,
+          Clock::time_point deadline = Clock::time_point::max());
+    Scope(const Scope&) = delete;
+    Scope& operator=(const Scope&) = delete;
+    ~Scope();
+
+   private:
+    StatementGuard& guard_;
+  };
+
+  // Shuts down the session of the statement that is running, and of each that begins from now on.
+  void abort() noexcept;
+
+ private:
+  // Watches the stopper and the deadlines, on a thread of its own.
+  struct Watch {
+    const Stopper& stopper;
+    const std::chrono::milliseconds drain_timeout;
+    const std::chrono::milliseconds grace;
+    Wakeup wakeup{};
+    std::thread thread{};
+  };
+
+  void set(std::shared_ptr<Session> session, OnStop on_stop, Clock::time_point deadline);
+  void run();
+  bool wait_for_stop(std::unique_lock<std::mutex>& lock);
+  void end_after_stop(std::unique_lock<std::mutex>& lock);
+
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::shared_ptr<Session> session_;  // while there is a scope
+  OnStop on_stop_{};
+  Clock::time_point deadline_ = Clock::time_point::max();
+  Clock::time_point looks_at_ = Clock::time_point::max();  // when the thread looks at the deadline by itself
+  std::uint64_t scope_ = 0;                                // tells one from the next
+  bool aborted_ = false;
+  bool quit_ = false;
+  std::unique_ptr<Watch> watch_;
+};
+
+}  // namespace pgque::detail

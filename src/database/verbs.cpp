@@ -1,0 +1,123 @@
+#include "database/verbs.hpp"
+
+#include <stdexcept>
+#include <string>
+
+#include "database/row.hpp"
+#include "database/sql.hpp"
+#include "database/text_array.hpp"
+#include "support/checks.hpp"
+#include "support/text.hpp"
+
+namespace pgque::detail::verbs {
+
+namespace {
+
+// Calls use(statement, parameters) with what receives for this receiver.
+template <class Use>
+auto with_receive(const Receiver& receiver, std::optional<std::int64_t> limit, const Use& use) {
+  if (receiver.subconsumer.empty()) return use(sql::receive, Params{receiver.queue, receiver.consumer, limit});
+  return use(sql::receive_coop, Params{receiver.queue, receiver.consumer, receiver.subconsumer, limit,
+                                       microseconds_of("dead_interval", receiver.dead_interval)});
+}
+
+}  // namespace
+
+std::int64_t required(std::optional<std::int64_t> value, const char* function) {
+  if (!value) throw std::runtime_error{std::string{"pgque."} + function + " returned NULL"};
+  return *value;
+}
+
+std::vector<EventId> send_batch(Executor& executor, std::string_view queue, std::string_view type,
+                                const std::vector<Payload>& payloads) {
+  const Call call{"send_batch", queue};
+  if (payloads.empty()) {
+    executor.require_usable(call);
+    return {};
+  }
+
+  std::size_t bytes = 0;
+  std::size_t json = 0;
+  for (const auto& payload : payloads) {
+    bytes += payload.text() ? payload.text()->size() : 0;
+    json += payload.format() == Payload::Format::json ? 1U : 0U;
+  }
+  TextArray array{payloads.size(), bytes};
+  for (std::size_t i = 0; i < payloads.size(); ++i) {
+    const auto& text = payloads[i].text();
+    if (text && first_invalid_byte(*text)) check_text("payloads[" + std::to_string(i) + ']', *text);
+    array.add(text);
+  }
+
+  const auto run = [&] {
+    const auto encoded = Param::binary(array.bytes());
+    if (json == payloads.size()) return executor.run(sql::send_batch_json, {queue, type, encoded}, call);
+    if (json == 0) return executor.run(sql::send_batch_text, {queue, type, encoded}, call);
+    std::string is_json = "{";
+    for (const auto& payload : payloads) is_json += payload.format() == Payload::Format::json ? "t," : "f,";
+    is_json.back() = '}';
+    return executor.run(sql::send_batch_mixed, {queue, type, is_json, encoded}, call);
+  };
+  const auto result = run();
+  std::vector<EventId> ids;
+  ids.reserve(payloads.size());
+  for_each_row(result, [&](auto field) {
+    for (const auto id : parse_int64_array({field->c_str(), field->size()})) ids.push_back(EventId{id});
+  });
+  return ids;
+}
+
+std::vector<Message> receive(Executor& executor, const Receiver& receiver, std::optional<std::int64_t> limit,
+                             const Call& call) {
+  return with_receive(receiver, limit, [&](const Statement& statement, Params params) {
+    return read_messages(executor.run(statement, params, call));
+  });
+}
+
+void open_batch_cursor(TransactionExecutor& transaction, const Receiver& receiver, bool hold, const Call& call) {
+  with_receive(receiver, std::nullopt, [&](const Statement& statement, Params params) {
+    return transaction.run_plain(sql::batch_cursor.declare(hold, render(transaction.work(), statement, params)), call);
+  });
+}
+
+std::optional<BatchId> next_batch(Executor& executor, const Receiver& receiver, const Call& call) {
+  const auto batch =
+      read_int64(receiver.subconsumer.empty() ? executor.run(sql::next_batch, {receiver.queue, receiver.consumer}, call)
+                                              : executor.run(sql::next_batch_coop,
+                                                             {receiver.queue, receiver.consumer, receiver.subconsumer,
+                                                              microseconds_of("dead_interval", receiver.dead_interval)},
+                                                             call));
+  return batch ? std::optional{BatchId{*batch}} : std::nullopt;
+}
+
+bool ack(Executor& executor, BatchId batch, const Call& call) {
+  return required(read_int64(executor.run(sql::ack, {static_cast<std::int64_t>(batch)}, call)), "ack") != 0;
+}
+
+bool touch(Executor& executor, const Receiver& receiver) {
+  const auto found = executor.run(sql::touch_subconsumer, {receiver.queue, receiver.consumer, receiver.subconsumer},
+                                  {"touch_subconsumer", receiver.queue, receiver.consumer});
+  return required(read_int64(found), "touch_subconsumer") != 0;
+}
+
+std::int64_t ticker_all(Executor& executor) {
+  return required(read_int64(executor.run(sql::ticker_all, {}, {"ticker_all"})), "ticker");
+}
+
+void maint(Executor& executor) {
+  executor.run(sql::maint, {}, {"maint"});
+}
+
+void rotate_step2(Executor& executor) {
+  executor.run(sql::rotate_step2, {}, {"maint_rotate_tables_step2"});
+}
+
+std::int64_t maint_retry_events(Executor& executor) {
+  return read_int64(executor.run(sql::maint_retry_events, {}, {"maint_retry_events"})).value_or(0);
+}
+
+void configure_session(AutocommitExecutor& executor, const Call& call) {
+  executor.run_plain(sql::last_as_long_as_needed, call);
+}
+
+}  // namespace pgque::detail::verbs

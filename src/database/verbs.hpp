@@ -1,0 +1,57 @@
+#pragma once
+
+// What several parts of the library ask PgQue for. Each question is bound to its statement and parameters here, once.
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+#include <vector>
+
+#include <pgque/message.hpp>
+#include <pgque/payload.hpp>
+
+#include "database/executor.hpp"
+#include "database/statement.hpp"
+
+namespace pgque::detail::verbs {
+
+// Who receives: a consumer, or with a subconsumer one worker of a cooperative consumer.
+struct Receiver {
+  std::string_view queue;
+  std::string_view consumer;
+  std::string_view subconsumer{};
+  std::optional<std::chrono::milliseconds> dead_interval{};
+};
+
+// Throws std::invalid_argument that names the payload if one is not valid text.
+std::vector<EventId> send_batch(Executor& executor, std::string_view queue, std::string_view type,
+                                const std::vector<Payload>& payloads);
+
+// Opens the next batch. `limit` is how many messages the server returns at most.
+std::vector<Message> receive(Executor& executor, const Receiver& receiver, std::optional<std::int64_t> limit,
+                             const Call& call);
+// Opens the next batch on the server, where sql::batch_cursor reads its messages in pages. With `hold` the cursor
+// outlives the transaction.
+void open_batch_cursor(TransactionExecutor& transaction, const Receiver& receiver, bool hold, const Call& call);
+// The batch that is open or can be opened; empty if there is none.
+std::optional<BatchId> next_batch(Executor& executor, const Receiver& receiver, const Call& call);
+// Whether the batch was open until now.
+bool ack(Executor& executor, BatchId batch, const Call& call);
+// The worker's heartbeat. False if it is not registered.
+bool touch(Executor& executor, const Receiver& receiver);
+
+// How many queues were ticked.
+std::int64_t ticker_all(Executor& executor);
+void maint(Executor& executor);
+void rotate_step2(Executor& executor);
+// How many retries came back: ten at most, over all queues.
+std::int64_t maint_retry_events(Executor& executor);
+
+// Makes a session that this library opened last as long as it is needed. Not for one behind a pooler.
+void configure_session(AutocommitExecutor& executor, const Call& call);
+
+// The value of a function that never returns NULL.
+std::int64_t required(std::optional<std::int64_t> value, const char* function);
+
+}  // namespace pgque::detail::verbs

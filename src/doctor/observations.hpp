@@ -1,0 +1,69 @@
+#pragma once
+
+// What diagnose() sees, apart from what it makes of it.
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <pgque/admin.hpp>
+
+namespace pgque::detail {
+
+struct QueueState {
+  std::string name;
+  bool paused = false;
+  bool external_ticker = false;
+  bool inserts_disabled = false;
+  std::chrono::microseconds max_lag{0};
+  std::chrono::microseconds idle_period{0};
+  std::chrono::microseconds rotation_period{0};
+  std::chrono::microseconds rotated_ago{0};
+  bool rotation_half_done = false;  // the second step is missing
+  std::int64_t ticks = 0;           // 2 stands for more
+  std::chrono::microseconds tick_age{0};
+  std::int64_t consumers = 0;
+  std::int64_t due_retries = 0;
+  std::chrono::microseconds retries_overdue{0};
+};
+
+struct SubscriptionState {
+  std::string queue;
+  std::string name;
+  ConsumerRole role = ConsumerRole::normal;
+  std::string group;
+  std::optional<std::int64_t> batch;
+  std::chrono::microseconds silent{0};  // since it last did something
+  std::chrono::microseconds behind{0};  // between the last tick it finished and the queue's last
+};
+
+struct DeadLetterState {
+  std::string queue;
+  std::int64_t count = 0;
+  std::int64_t recent = 0;
+};
+
+struct Observations {
+  std::string user;
+  std::string database;
+  bool standby = false;
+  bool read_only = false;
+  bool pooler = false;
+  bool notified = true;
+  bool installed = false;
+  bool visible = true;  // false: not even the schema may be used
+  std::string missing;  // functions that PgQue 0.2 has
+  std::string version;  // empty if it may not be asked for
+  bool reader = false;
+  bool writer = false;
+  bool admin = false;
+  std::string scheduler;  // PgQue's own; empty if none, or if it may not be asked for
+  bool ticker = false;    // a Ticker is active
+  std::vector<QueueState> queues;
+  std::vector<SubscriptionState> consumers;
+  std::vector<DeadLetterState> dead_letters;
+};
+
+}  // namespace pgque::detail

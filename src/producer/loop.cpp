@@ -1,0 +1,420 @@
+#include "producer/loop.hpp"
+
+#include <algorithm>
+#include <stdexcept>
+#include <utility>
+
+#include "database/executor.hpp"
+#include "database/verbs.hpp"
+#include "support/backoff.hpp"
+#include "support/checks.hpp"
+#include "support/text.hpp"
+
+namespace pgque::detail {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+void check_size(std::string_view argument, std::size_t value) {
+  if (value == 0) throw std::invalid_argument{std::string{argument} + ": must be at least 1, is 0"};
+}
+
+BufferedProducerOptions checked(BufferedProducerOptions options) {
+  check_size("batch_messages", options.batch_messages);
+  check_size("batch_bytes", options.batch_bytes);
+  check_duration("linger", options.linger, milliseconds{0}, longest_wait);
+  check_size("buffer_messages", options.buffer_messages);
+  check_size("buffer_bytes", options.buffer_bytes);
+  check_duration("block_timeout", options.block_timeout, milliseconds{0}, longest_wait);
+  check_duration("delivery_timeout", options.delivery_timeout, milliseconds{1}, longest_wait);
+  check_duration("drain_timeout", options.drain_timeout, milliseconds{0}, longest_wait);
+  check(options.reconnect);
+  return options;
+}
+
+SendLimits send_limits(const BufferedProducerOptions& options) {
+  return {options.batch_messages, options.batch_bytes, options.linger, options.buffer_messages, options.buffer_bytes};
+}
+
+std::string events(std::size_t count) {
+  return std::to_string(count) + (count == 1 ? " event" : " events");
+}
+
+[[noreturn]] void throw_closed() {
+  throw std::logic_error{"BufferedProducer: it is closed"};
+}
+
+}  // namespace
+
+Delivery delivery_after(const Error& error, bool connection_open, bool committing) {
+  const std::string_view state{error.sqlstate()};
+  // The server ends the session, which may go on looking open until the next time it is used.
+  const bool ending = state == "57P01" || state == "57P02" || state == "57P03";
+  const bool lost = !connection_open || ending || dynamic_cast<const ConnectionError*>(&error) != nullptr;
+  if (error.outcome_unknown() || (lost && committing)) return Delivery::in_doubt;
+  // A read-only server is a former primary, and statements are forgotten by poolers: another connection helps.
+  return lost || state == "25006" || state == "26000" ? Delivery::kept : Delivery::refused;
+}
+
+ProducerLoop::ProducerLoop(std::string_view dsn, BufferedProducerOptions options)
+    : dsn_{dsn},
+      options_{checked(std::move(options))},
+      session_options_{session_options(options_)},
+      log_{options_.log, {}, {}},
+      session_{Session::connect(dsn_, session_options_)},
+      guard_{stopper_, options_.drain_timeout, milliseconds{0}},
+      buffer_{send_limits(options_)},
+      machine_{Backoff{options_.reconnect}, options_.delivery_timeout} {
+  configure();
+  log_(LogLevel::info, LogEvent::started, "producer started");
+  log_(LogLevel::info, LogEvent::connected, "producer connected");
+  sender_ = std::thread{[this] { run(); }};
+}
+
+ProducerLoop::~ProducerLoop() {
+  close();
+  sender_.join();
+}
+
+void ProducerLoop::configure() {
+  if (options_.pooled) return;
+  const milliseconds connect_timeout{options_.connect_timeout};
+  const auto most =
+      connect_timeout.count() == 0 ? options_.delivery_timeout : std::min(connect_timeout, options_.delivery_timeout);
+  const auto guarded = guard(most);
+  AutocommitExecutor executor{session_};
+  verbs::configure_session(executor, {"configure the session"});
+}
+
+StatementGuard::Scope ProducerLoop::guard(milliseconds most) {
+  return {guard_, session_, StatementGuard::OnStop::drain, Clock::now() + most};
+}
+
+std::future<EventId> ProducerLoop::send(std::string_view queue, Payload&& payload, std::string_view type) {
+  check_queue(queue);
+  check_text("type", type);
+  if (type.empty()) type = "default";
+  if (payload.text()) check_text("payload", *payload.text());
+  const auto bytes = bytes_of(payload);
+  if (bytes > options_.buffer_bytes) {
+    throw std::invalid_argument{"payload: has " + std::to_string(bytes) + " bytes, buffer_bytes is " +
+                                std::to_string(options_.buffer_bytes)};
+  }
+  std::promise<EventId> promise;
+  auto future = promise.get_future();
+
+  Lock lock{mutex_};
+  if (drain_end_ != SendBuffer::never) throw_closed();
+  if (!room_.empty() || !buffer_.has_room(bytes)) wait_for_room(lock, queue, bytes);
+  buffer_.add(queue, type, std::move(payload), std::move(promise), Clock::now());
+  // Later events of a batch that is not full change nothing for the thread that sends.
+  if (idle_ && due() < idle_due_) {
+    idle_ = false;
+    lock.unlock();
+    work_.notify_one();
+  }
+  return future;
+}
+
+void ProducerLoop::wait_for_room(Lock& lock, std::string_view queue, std::size_t bytes) {
+  const auto me = room_.emplace(room_.end(), bytes);
+  if (idle_ && due() < idle_due_) wake_sender();
+  const auto closed = [&] { return drain_end_ != SendBuffer::never; };
+  const auto my_turn = [&] { return me == room_.begin() && buffer_.has_room(bytes); };
+  const bool in_time =
+      me->woken.wait_until(lock, Clock::now() + options_.block_timeout, [&] { return closed() || my_turn(); });
+  room_.erase(me);
+  wake_waiter();  // there may be room for more, or the one behind waits for less
+  if (closed()) throw_closed();
+  if (in_time) return;
+  buffer_.flush();  // so that there is room when the caller comes again
+  wake_sender();
+  Error::Facts facts;
+  facts.operation = Call{"send", queue}.describe();
+  facts.advice =
+      "the buffer is full: " + events(buffer_.messages()) + ", " + std::to_string(buffer_.bytes()) + " bytes";
+  if (!stats_.last_error.empty()) facts.advice += "; the latest error: " + stats_.last_error;
+  facts.retryable = true;
+  throw Error{std::move(facts)};
+}
+
+// With the lock, because who is woken may go away with the condition variable.
+void ProducerLoop::wake_waiter() {
+  if (!room_.empty()) room_.front().woken.notify_one();
+}
+
+void ProducerLoop::wake_sender() {
+  if (std::exchange(idle_, false)) work_.notify_one();
+}
+
+ProducerLoop::Clock::time_point ProducerLoop::due() const noexcept {
+  const bool in_the_way = !room_.empty() && !buffer_.empty() && !buffer_.has_room(room_.front().bytes);
+  return in_the_way ? SendBuffer::at_once : buffer_.due();
+}
+
+bool ProducerLoop::flush(milliseconds timeout) {
+  check_duration("timeout", timeout, milliseconds{0}, longest_wait);
+  const auto deadline = Clock::now() + timeout;
+  Lock lock{mutex_};
+  buffer_.flush();
+  const auto end = buffer_.next_number();
+  wake_sender();
+  return progress_.wait_until(lock, deadline, [&] { return std::min(buffer_.first_number(), sending_) >= end; });
+}
+
+bool ProducerLoop::close() noexcept {
+  Lock lock{mutex_};
+  if (drain_end_ == SendBuffer::never) {
+    stopper_.stop();
+    drain_end_ = stopper_.requested_at() + options_.drain_timeout;
+    buffer_.flush();
+    for (auto& waiter : room_) waiter.woken.notify_one();
+    wake_sender();
+  }
+  if (sender_.get_id() == std::this_thread::get_id()) return false;
+  progress_.wait(lock, [&] { return ended_; });
+  return complete_;
+}
+
+BufferedProducerStats ProducerLoop::stats() const {
+  const std::lock_guard lock{mutex_};
+  auto stats = stats_;
+  stats.buffered = buffer_.messages();
+  stats.buffered_bytes = buffer_.bytes();
+  return stats;
+}
+
+void ProducerLoop::run() noexcept {
+  Lock lock{mutex_};
+  for (;;) {
+    const auto now = Clock::now();
+    const auto step = machine_.next({now, due(), buffer_.oldest(), drain_end_});
+    switch (step.action) {
+      case ProducerAction::wait:
+      case ProducerAction::pause:
+        wait(lock, step);
+        break;
+      case ProducerAction::connect:
+        reconnect(lock);
+        break;
+      case ProducerAction::send:
+        send_batch(lock);
+        break;
+      case ProducerAction::expire:
+        machine_.expired(now);
+        drop(lock, now - options_.delivery_timeout, "not sent within delivery_timeout");
+        break;
+      case ProducerAction::abandon:
+        drop(lock, now, "not sent before the producer was closed");
+        break;
+      case ProducerAction::stop:
+        lock.unlock();
+        session_.reset();
+        log_(LogLevel::info, LogEvent::stopped, "producer closed");
+        lock.lock();
+        stats_.state = ProducerState::closed;
+        ended_ = true;
+        progress_.notify_all();
+        return;
+    }
+  }
+}
+
+void ProducerLoop::wait(Lock& lock, ProducerMachine::Step step) {
+  stats_.state = step.action == ProducerAction::pause ? ProducerState::backing_off : ProducerState::waiting;
+  idle_ = true;
+  idle_due_ = due();
+  const auto woken = [&] { return !idle_; };
+  if (step.until == ProducerMachine::never) {
+    work_.wait(lock, woken);
+  } else {
+    work_.wait_until(lock, step.until, woken);
+  }
+  idle_ = false;
+}
+
+void ProducerLoop::reconnect(Lock& lock) {
+  stats_.state = ProducerState::connecting;
+  lock.unlock();
+  std::string text;
+  std::string sqlstate;
+  try {
+    session_ = Session::connect(dsn_, session_options_);
+    configure();
+    log_(LogLevel::info, LogEvent::connected, "producer connected");
+  } catch (const Error& error) {
+    text = error.what();
+    sqlstate = error.sqlstate();
+  } catch (const std::exception& error) {
+    text = error.what();
+  }
+  lock.lock();
+  if (!text.empty()) return lost(lock, text, sqlstate);
+  machine_.connected();
+  ++stats_.reconnects;
+}
+
+void ProducerLoop::lost(Lock& lock, const std::string& text, const std::string& sqlstate) {
+  machine_.disconnected(Clock::now());
+  stats_.last_error = text;
+  stats_.state = ProducerState::backing_off;
+  lock.unlock();
+  session_.reset();
+  LogRecord record{LogLevel::warning, LogEvent::connection_lost, text};
+  record.sqlstate = sqlstate;
+  log_.write(record);
+  lock.lock();
+}
+
+void ProducerLoop::send_batch(Lock& lock) {
+  stats_.state = ProducerState::sending;
+  auto batch = buffer_.take(Clock::now());
+  sending_ = batch.waiting.front().number;
+  lock.unlock();
+  auto result = deliver(batch);
+  lock.lock();
+
+  const bool on_this_connection = result.delivery == Delivery::sent || result.delivery == Delivery::refused;
+  if (on_this_connection) machine_.sent();
+  if (result.error) stats_.last_error = result.text;
+  if (result.delivery == Delivery::kept) {
+    buffer_.put_back(std::move(batch));
+    sending_ = nothing;
+    return lost(lock, result.text, result.sqlstate);
+  }
+
+  // A caller whose future is ready finds the event counted, and room for more.
+  count_out(batch);
+  if (result.delivery == Delivery::sent) {
+    ++stats_.batches;
+    stats_.sent += batch.size();
+  } else {
+    stats_.failed += batch.size();
+  }
+  if (result.delivery == Delivery::in_doubt) {
+    stats_.unknown += batch.size();
+    if (drain_end_ != SendBuffer::never) complete_ = false;
+  }
+  lock.unlock();
+  switch (result.delivery) {
+    case Delivery::sent:
+      write(LogLevel::debug, LogEvent::batch_sent, batch, events(batch.size()) + " sent");
+      break;
+    case Delivery::refused:
+      write(LogLevel::error, LogEvent::batch_refused, batch, events(batch.size()) + " refused: " + result.text,
+            result.sqlstate);
+      break;
+    default:
+      write(LogLevel::error, LogEvent::batch_in_doubt, batch, events(batch.size()) + " stored or not: " + result.text,
+            result.sqlstate);
+  }
+  for (std::size_t i = 0; i < batch.size(); ++i) {
+    auto& promise = batch.waiting[i].promise;
+    if (result.error) {
+      promise.set_exception(result.error);
+    } else {
+      promise.set_value(result.ids[i]);
+    }
+  }
+  batch = {};
+  lock.lock();
+  sending_ = nothing;
+  progress_.notify_all();
+  if (!on_this_connection) lost(lock, result.text, result.sqlstate);
+}
+
+void ProducerLoop::count_out(const SendBatch& batch) {
+  buffer_.release(batch.size(), batch.bytes);
+  wake_waiter();
+}
+
+ProducerLoop::Result ProducerLoop::deliver(const SendBatch& batch) {
+  Result result;
+  bool committing = false;
+  const auto failed = [&](const Error& error) {
+    const bool open = session_->is_open();
+    result.error = std::current_exception();
+    result.delivery = delivery_after(error, open, committing);
+    result.text = error.what();
+    result.sqlstate = error.sqlstate();
+    if (result.delivery != Delivery::in_doubt || error.outcome_unknown()) return;
+    Error::Facts facts;
+    facts.operation = error.operation();
+    facts.server_message = error.server_message();
+    facts.sqlstate = error.sqlstate();
+    facts.advice = "the connection was lost during the commit, which may or may not have taken place";
+    facts.outcome_unknown = true;
+    result.error = std::make_exception_ptr(ConnectionError{std::move(facts)});
+  };
+  try {
+    const Call call{"send_batch", batch.queue};
+    const auto guarded = guard(options_.delivery_timeout);
+    if (session_->peer_closed()) {
+      // Known before anything is sent.
+      Error::Facts facts;
+      facts.operation = call.describe();
+      facts.sqlstate = "08006";
+      facts.advice = "the server has closed the connection";
+      facts.retryable = true;
+      throw ConnectionError{std::move(facts)};
+    }
+    // In a transaction, so that only a loss during the short commit leaves a doubt.
+    TransactionExecutor transaction{session_};
+    result.ids = verbs::send_batch(transaction, batch.queue, batch.type, batch.payloads);
+    if (result.ids.size() != batch.size()) {
+      throw std::runtime_error{"pgque.send_batch returned " + std::to_string(result.ids.size()) + " ids for " +
+                               events(batch.size())};
+    }
+    committing = true;
+    transaction.commit({"commit"});
+  } catch (const Error& error) {
+    failed(error);
+  } catch (const std::exception& error) {
+    Error::Facts facts;
+    facts.operation = Call{"send_batch", batch.queue}.describe();
+    facts.advice = error.what();
+    facts.outcome_unknown = committing;
+    const Error wrapped{std::move(facts)};
+    failed(wrapped);
+    result.error = std::make_exception_ptr(wrapped);
+  }
+  return result;
+}
+
+void ProducerLoop::drop(Lock& lock, Clock::time_point since, const char* why) {
+  auto batches = buffer_.take_older(since);
+  // They stay the business of flush() until their futures are ready.
+  for (const auto& batch : batches) {
+    sending_ = std::min(sending_, batch.waiting.front().number);
+    count_out(batch);
+    stats_.failed += batch.size();
+  }
+  if (drain_end_ != SendBuffer::never && !batches.empty()) complete_ = false;
+  auto reason = std::string{why};
+  if (!stats_.last_error.empty()) reason += "; the latest error: " + stats_.last_error;
+  lock.unlock();
+  for (auto& batch : batches) {
+    write(LogLevel::error, LogEvent::events_dropped, batch, events(batch.size()) + ' ' + reason);
+    Error::Facts facts;
+    facts.operation = Call{"send", batch.queue}.describe();
+    facts.advice = reason;
+    facts.retryable = true;
+    const auto error = std::make_exception_ptr(Error{std::move(facts)});
+    for (auto& one : batch.waiting) one.promise.set_exception(error);
+  }
+  batches.clear();
+  lock.lock();
+  sending_ = nothing;
+  progress_.notify_all();
+}
+
+void ProducerLoop::write(LogLevel level, LogEvent event, const SendBatch& batch, const std::string& text,
+                         std::string_view sqlstate) {
+  LogRecord record{level, event, text};
+  record.queue = batch.queue;
+  record.sqlstate = sqlstate;
+  log_.write(record);
+}
+
+}  // namespace pgque::detail

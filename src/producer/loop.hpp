@@ -1,0 +1,125 @@
+#pragma once
+
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <future>
+#include <limits>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include <pgque/buffered_producer.hpp>
+#include <pgque/error.hpp>
+
+#include "database/session.hpp"
+#include "database/statement_guard.hpp"
+#include "producer/machine.hpp"
+#include "producer/send_buffer.hpp"
+#include "support/logger.hpp"
+#include "support/stopper.hpp"
+
+namespace pgque::detail {
+
+// What became of a batch.
+enum class Delivery {
+  sent,
+  refused,   // not stored, and no better another time
+  kept,      // certainly not stored, for want of a connection
+  in_doubt,  // stored or not
+};
+
+// What an error means for the batch that met it, before its commit or in it.
+Delivery delivery_after(const Error& error, bool connection_open, bool committing);
+
+// The threads, the connection and the promises around SendBuffer and ProducerMachine.
+class ProducerLoop {
+ public:
+  ProducerLoop(std::string_view dsn, BufferedProducerOptions options);
+  ProducerLoop(const ProducerLoop&) = delete;
+  ProducerLoop& operator=(const ProducerLoop&) = delete;
+  ~ProducerLoop();
+
+  std::future<EventId> send(std::string_view queue, Payload&& payload, std::string_view type);
+  bool flush(std::chrono::milliseconds timeout);
+  bool close() noexcept;
+  BufferedProducerStats stats() const;
+
+ private:
+  using Clock = SendBuffer::Clock;
+  using Lock = std::unique_lock<std::mutex>;
+  static constexpr auto nothing = std::numeric_limits<std::uint64_t>::max();
+
+  struct Result {
+    Delivery delivery = Delivery::sent;
+    std::vector<EventId> ids{};
+    std::exception_ptr error{};
+    std::string text{};  // of the error
+    std::string sqlstate{};
+  };
+
+  // A thread that waits for room.
+  struct Waiter {
+    explicit Waiter(std::size_t needed) : bytes{needed} {}
+    const std::size_t bytes;
+    std::condition_variable woken{};
+  };
+
+  // Both without the lock.
+  void configure();  // the new session
+  // The connection is shut down if a statement takes longer, or is still running when close() gives up.
+  StatementGuard::Scope guard(std::chrono::milliseconds most);
+  // With the lock.
+  void wait_for_room(Lock& lock, std::string_view queue, std::size_t bytes);
+  void wake_sender();
+  void wake_waiter();
+  // When a batch is to be sent: as the buffer says, but at once if somebody waits for its room.
+  Clock::time_point due() const noexcept;
+
+  // On the thread that sends. They are called, and return, with the lock held.
+  void run() noexcept;
+  void wait(Lock& lock, ProducerMachine::Step step);
+  void reconnect(Lock& lock);
+  void send_batch(Lock& lock);
+  void drop(Lock& lock, Clock::time_point since, const char* why);
+  void count_out(const SendBatch& batch);
+  void lost(Lock& lock, const std::string& text, const std::string& sqlstate);
+
+  Result deliver(const SendBatch& batch);
+  void write(LogLevel level, LogEvent event, const SendBatch& batch, const std::string& text,
+             std::string_view sqlstate = {});
+
+  const std::string dsn_;
+  const BufferedProducerOptions options_;
+  SessionOptions session_options_;
+  Logger log_;
+
+  // Only the thread that sends uses it.
+  std::shared_ptr<Session> session_;
+  Stopper stopper_;       // close()
+  StatementGuard guard_;  // of each statement on session_
+
+  mutable std::mutex mutex_;  // all that follows
+  SendBuffer buffer_;
+  ProducerMachine machine_;
+  BufferedProducerStats stats_;
+  std::uint64_t sending_ = nothing;  // the number of the first event of the batch that is being sent
+  std::list<Waiter> room_;           // first come, first served
+  std::condition_variable work_;
+  bool idle_ = false;                 // the thread that sends waits for work_
+  Clock::time_point idle_due_{};      // and knows that this is due
+  std::condition_variable progress_;  // a batch is done with, or everything is
+  Clock::time_point drain_end_ = SendBuffer::never;
+  bool complete_ = true;  // close() has had nothing to give up so far
+  bool ended_ = false;
+
+  std::thread sender_;
+};
+
+}  // namespace pgque::detail

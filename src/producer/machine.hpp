@@ -1,0 +1,66 @@
+#pragma once
+
+// What a buffered producer does next, apart from doing it: no I/O, no threads, and the time is what it is told.
+// buffered_producer.cpp carries out the steps.
+
+#include <chrono>
+#include <string_view>
+
+#include <pgque/reconnect.hpp>
+
+#include "support/backoff.hpp"
+
+namespace pgque::detail {
+
+enum class ProducerAction {
+  wait,     // until Step::until, or until something comes into the buffer
+  pause,    // the same, before an attempt to connect
+  connect,  // replace the connection
+  send,     // the batch that is due
+  expire,   // fail what has waited for delivery_timeout
+  abandon,  // fail everything: the time to close is over
+  stop,     // there is nothing left to do
+};
+
+std::string_view to_string(ProducerAction action) noexcept;
+
+class ProducerMachine {
+ public:
+  using Clock = std::chrono::steady_clock;
+  static constexpr auto never = Clock::time_point::max();
+
+  // What is to be decided on.
+  struct View {
+    Clock::time_point now{};
+    Clock::time_point due = never;        // when the next batch is to be sent; never if there is none
+    Clock::time_point oldest = never;     // since when the oldest event has been waiting; never if there is none
+    Clock::time_point drain_end = never;  // until when close() goes on sending; never if it was not called
+  };
+
+  struct Step {
+    ProducerAction action;
+    Clock::time_point until = never;
+  };
+
+  // Begins with a connection.
+  ProducerMachine(Backoff backoff, std::chrono::milliseconds delivery_timeout)
+      : backoff_{backoff}, delivery_timeout_{delivery_timeout} {}
+
+  Step next(const View& view) const;
+
+  // How things went.
+  void sent() { backoff_.reset(); }  // or was refused: the connection is good
+  void connected() noexcept { connected_ = true; }
+  void disconnected(Clock::time_point now);  // or could not connect
+  void expired(Clock::time_point now) noexcept;
+
+ private:
+  Backoff backoff_;
+  const std::chrono::milliseconds delivery_timeout_;
+  bool connected_ = true;
+  Clock::time_point pause_end_{};
+  // Many events expire one after another; they are looked for only so often.
+  Clock::time_point no_expiry_before_ = Clock::time_point::min();
+};
+
+}  // namespace pgque::detail

@@ -1,0 +1,92 @@
+#pragma once
+
+// start() and the destructor of everything that runs until stop().
+
+#include <condition_variable>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <thread>
+
+#include "support/signal_guard.hpp"
+#include "support/stopper.hpp"
+
+namespace pgque::detail {
+
+// Marks the current thread as one that runs a handler of whoever has this stopper.
+class InsideHandler {
+ public:
+  explicit InsideHandler(const Stopper& stopper) noexcept : outer_{current()} { current() = &stopper; }
+  InsideHandler(const InsideHandler&) = delete;
+  InsideHandler& operator=(const InsideHandler&) = delete;
+  ~InsideHandler() { current() = outer_; }
+  static const Stopper*& current() noexcept {
+    thread_local const Stopper* stopper = nullptr;
+    return stopper;
+  }
+
+ private:
+  const Stopper* outer_;
+};
+
+class RunState {
+ public:
+  Stopper& stopper() noexcept { return stopper_; }
+  void stop_on_signals() {
+    const std::lock_guard lock{mutex_};
+    signals_ = true;
+  }
+  bool running() const {
+    const std::lock_guard lock{mutex_};
+    return running_;
+  }
+
+  // Calls body() unless it is running already. The stop request that ends it is used up by that.
+  template <class Body>
+  void run(const char* what, const Body& body) {
+    const Running running{*this, what};
+    const SignalGuard guard{signals_ ? &stopper_ : nullptr};
+    body();
+  }
+
+  // For the owner's destructor: nothing runs any more when it returns, except when a handler is the caller. A run that
+  // another thread is about to begin ends at once.
+  void shut_down() {
+    std::unique_lock lock{mutex_};
+    if (!stopper_.requested()) stopper_.stop();
+    if (!running_) return;
+    if (thread_ == std::this_thread::get_id() || InsideHandler::current() == &stopper_) return;
+    ended_.wait(lock, [&] { return !running_; });
+  }
+
+ private:
+  class Running {
+   public:
+    Running(RunState& state, const char* what) : state_{state} {
+      const std::lock_guard lock{state_.mutex_};
+      if (state_.running_) throw std::logic_error{std::string{what} + "::start(): it is running already"};
+      state_.running_ = true;
+      state_.thread_ = std::this_thread::get_id();
+    }
+    Running(const Running&) = delete;
+    Running& operator=(const Running&) = delete;
+    ~Running() {
+      const std::lock_guard lock{state_.mutex_};
+      state_.stopper_.reset();
+      state_.running_ = false;
+      state_.ended_.notify_all();
+    }
+
+   private:
+    RunState& state_;
+  };
+
+  mutable std::mutex mutex_;
+  std::condition_variable ended_;
+  bool running_ = false;
+  bool signals_ = false;
+  std::thread::id thread_;
+  Stopper stopper_;
+};
+
+}  // namespace pgque::detail

@@ -1,0 +1,60 @@
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include <pgque/ticker.hpp>
+
+#include "database/executor.hpp"
+#include "database/session.hpp"
+#include "support/logger.hpp"
+#include "support/run_state.hpp"
+
+namespace pgque::detail {
+
+// The scheduler: what PgQue needs called regularly, while this ticker is the active one.
+class TickerLoop {
+ public:
+  TickerLoop(std::string_view dsn, TickerOptions options);
+
+  void start();
+  void stop() noexcept { run_state_.stopper().stop(); }
+  void stop_on_signals() { run_state_.stop_on_signals(); }
+  void shut_down() { run_state_.shut_down(); }
+  TickerStats stats() const;
+
+ private:
+  using Clock = Stopper::Clock;
+
+  void run();
+  // Works on one connection until stop() or an error. Calls `succeeded` after each round.
+  void serve(const std::shared_ptr<Session>& session, const std::function<void()>& succeeded);
+  static bool try_lead(Executor& executor, const Statement& lock);
+  // Counts it, and logs it when it changes and once per connection.
+  void set_leader(bool leader);
+  // Does the work if this ticker is the active one. The session holds the lead; behind a pooler, where a session's lock
+  // would stay with the pooler, each transaction takes the lead for itself.
+  template <class Work>
+  bool as_leader(const std::shared_ptr<Session>& session, AutocommitExecutor& executor, const Work& work);
+  void lower_max_lag(Executor& executor);
+  bool bring_retries_back(const std::shared_ptr<Session>& session, AutocommitExecutor& executor);
+
+  template <class Change>
+  void count(const Change& change) {
+    const std::lock_guard lock{stats_mutex_};
+    change(stats_);
+  }
+
+  const std::string dsn_;
+  const TickerOptions options_;
+  SessionOptions session_options_;
+  Logger logger_;
+  RunState run_state_;
+  mutable std::mutex stats_mutex_;
+  TickerStats stats_;
+  bool announced_ = false;  // whether it leads or stands by, since it connected
+};
+
+}  // namespace pgque::detail

@@ -1,0 +1,36 @@
+#include <pgque/client.hpp>
+
+#include <chrono>
+#include <stdexcept>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <pgque/error.hpp>
+
+#include "unit_support.hpp"
+
+namespace pgque::test {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+using testing::Not;
+using testing::StartsWith;
+using testing::ThrowsMessage;
+
+TEST(Client, ThrowsAtOnceWhenItCannotConnect) {
+  EXPECT_THAT([] { Client client{nowhere}; },
+              ThrowsMessage<ConnectionError>(AllOf(StartsWith("connect: "), Not(HasSubstr("geheim")))));
+}
+
+TEST(Client, RefusesATimeoutOutOfRange) {
+  ClientOptions options;
+  const auto refused = ThrowsMessage<std::invalid_argument>(StartsWith("connect_timeout: "));
+  options.connect_timeout = std::chrono::seconds{-1};
+  EXPECT_THAT([&] { Client(nowhere, options); }, refused);
+  options.connect_timeout = std::chrono::hours{24 * 30} + std::chrono::seconds{1};
+  EXPECT_THAT([&] { Client(nowhere, options); }, refused);
+}
+
+}  // namespace
+}  // namespace pgque::test
