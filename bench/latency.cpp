@@ -155,7 +155,7 @@ void wake_up(const std::string& name, const Setting& setting, Report& report) {
   report.add({name, median_and_tail(seconds), median_and_tail(raw_seconds),
               fixed(median(ratios), 2) + " (" + fixed(quantile(ratios, 0.25), 2) + "-" +
                   fixed(quantile(ratios, 0.75), 2) + ")",
-              "-", "-", "below 1 ms, p99 below 5 ms"});
+              "-", "-", "below 1, p99 5 ms"});
   for (int percent = 0; percent < 100; ++percent) {
     const double part = percent / 100.0;
     report.point("wake_up",
@@ -191,7 +191,7 @@ void stop(const std::string& name, const Setting& setting, Report& report) {
 }  // namespace
 
 std::vector<Workload> latency_workloads() {
-  return {{"wake-up, tick's commit to handler", wake_up}, {"stop() of an idle consumer", stop}};
+  return {{"wake-up after a tick", wake_up}, {"stop() of an idle consumer", stop}};
 }
 
 }  // namespace pgque::bench

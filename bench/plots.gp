@@ -8,7 +8,7 @@ pgque = "#1f6feb"
 raw = "#9a9a9a"
 
 set output "docs/performance-send-batch.svg"
-set title "send_batch: messages per second"
+set title "send_batch: messages per second" noenhanced
 set xlabel "messages in a batch"
 set logscale x
 set format y "%.0f"

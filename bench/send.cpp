@@ -239,11 +239,11 @@ std::vector<Workload> send_workloads() {
   };
   for (const std::size_t size : {1U, 10U, 100U, 1000U, 10'000U}) {
     batches("text", size, Kind::text, false, size == 1000 ? "0.90" : "-");
-    if (size == 1000) batches("text, raw with an array literal", size, Kind::text, true, "1.30");
+    if (size == 1000) batches("text, literal", size, Kind::text, true, "1.30");
     batches("jsonb", size, Kind::jsonb);
     batches("nlohmann", size, Kind::objects, false, size == 1000 ? "0.80" : "-");
   }
-  out.push_back({"BufferedProducer, 4 threads, raw one by one", send_buffered});
+  out.push_back({"BufferedProducer, 4 threads", send_buffered});
   return out;
 }
 
