@@ -1,6 +1,6 @@
-# `cpack -G DEB` makes libpgque0 and libpgque-dev from a shared build, libpgque-dev alone from a static one; and
-# pgque-tools, if the command is built. The
-# directories follow Debian's multiarch layout when CMAKE_INSTALL_PREFIX is /usr.
+# `cpack -G DEB` makes the packages libpgque0.1 and libpgque-dev from a shared build, and libpgque-dev alone from a static
+# one; 0.1 is the version of the ABI, as in the soname. It also makes pgque-tools if the command is built. The directories
+# follow Debian's multiarch layout when CMAKE_INSTALL_PREFIX is /usr.
 
 set(CPACK_GENERATOR DEB)
 set(CPACK_PACKAGE_NAME pgque)
@@ -27,10 +27,10 @@ if(pgque_type STREQUAL "STATIC_LIBRARY")
   set(CPACK_DEBIAN_PGQUE_DEVELOPMENT_PACKAGE_DEPENDS "libpqxx-dev, libpq-dev, pkg-config")
 else()
   string(APPEND CPACK_DEBIAN_PGQUE_DEVELOPMENT_PACKAGE_RECOMMENDS ", libpqxx-dev, libpq-dev, pkg-config")
-  set(CPACK_DEBIAN_PGQUE_DEVELOPMENT_PACKAGE_DEPENDS "libpgque${PROJECT_VERSION_MAJOR} (= ${PROJECT_VERSION})")
+  set(CPACK_DEBIAN_PGQUE_DEVELOPMENT_PACKAGE_DEPENDS "libpgque${pgque_soversion} (= ${PROJECT_VERSION})")
 
   list(APPEND CPACK_COMPONENTS_ALL pgque_runtime)
-  set(CPACK_DEBIAN_PGQUE_RUNTIME_PACKAGE_NAME "libpgque${PROJECT_VERSION_MAJOR}")
+  set(CPACK_DEBIAN_PGQUE_RUNTIME_PACKAGE_NAME "libpgque${pgque_soversion}")
   set(CPACK_DEBIAN_PGQUE_RUNTIME_PACKAGE_SECTION libs)
   set(CPACK_COMPONENT_PGQUE_RUNTIME_DESCRIPTION "The shared library, for programs built with libpgque-dev.")
   # What the library needs, and what a package that needs the library writes.
@@ -46,7 +46,7 @@ if(PGQUE_BUILD_TOOLS)
   set(CPACK_COMPONENT_PGQUE_TOOLS_DESCRIPTION "The pgque command: scheduler, administration, diagnosis and metrics.")
   set(CPACK_DEBIAN_PGQUE_TOOLS_PACKAGE_SHLIBDEPS ON)
   if(NOT pgque_type STREQUAL "STATIC_LIBRARY")
-    set(CPACK_DEBIAN_PGQUE_TOOLS_PACKAGE_DEPENDS "libpgque${PROJECT_VERSION_MAJOR} (= ${PROJECT_VERSION})")
+    set(CPACK_DEBIAN_PGQUE_TOOLS_PACKAGE_DEPENDS "libpgque${pgque_soversion} (= ${PROJECT_VERSION})")
     set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS_PRIVATE_DIRS "${PROJECT_BINARY_DIR}")
   endif()
 endif()

@@ -17,11 +17,12 @@ install(
   INCLUDES DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
 install(DIRECTORY include/pgque DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" COMPONENT pgque_development)
 if(pgque_type STREQUAL "STATIC_LIBRARY")
-  set(pgque_license_component pgque_development)
+  install(FILES LICENSE DESTINATION "${CMAKE_INSTALL_DOCDIR}" COMPONENT pgque_development)
 else()
-  set(pgque_license_component pgque_runtime)
+  # Two versions of the shared library can be installed in one prefix, so no file of one may have the path of another's.
+  cmake_path(GET CMAKE_INSTALL_DOCDIR PARENT_PATH pgque_doc_dir)
+  install(FILES LICENSE DESTINATION "${pgque_doc_dir}/libpgque${pgque_soversion}" COMPONENT pgque_runtime)
 endif()
-install(FILES LICENSE DESTINATION "${CMAKE_INSTALL_DOCDIR}" COMPONENT ${pgque_license_component})
 
 install(
   EXPORT pgque
