@@ -138,7 +138,10 @@ TEST_P(BadTextTest, QueueNamesOfMoreThan57BytesAreRefused) {
 TEST_P(BadTextTest, ConsumerNamesTooLongForTheServerAreItsError) {
   std::mt19937 random{1};
   std::string name;  // an index entry holds 2704 bytes after compression, which does not help here
-  while (name.size() < 8000) name += static_cast<char>('!' + random() % 90);
+  while (name.size() < 8000) {
+    const auto c = static_cast<char>('!' + random() % 90);
+    if (c != '#') name += c;  // PgQue 0.3 reserves it, and would refuse the name for that before its length matters
+  }
   const auto error = thrown<Error>([&] { call([&](Operations& ops) { return ops.subscribe(queue(), name); }); });
   EXPECT_EQ(error.sqlstate(), "54000");
   std::string undotted = name;
