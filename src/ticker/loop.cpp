@@ -37,6 +37,8 @@ class Periodic {
     next_ = now + period_;
     return true;
   }
+  // It is due again at once.
+  void reset() noexcept { next_ = {}; }
   Clock::time_point next() const noexcept { return next_; }
 
  private:
@@ -134,8 +136,13 @@ void TickerLoop::serve(const std::shared_ptr<Session>& session, const std::funct
     }
     set_leader(leading);
     succeeded();
-    const auto next = std::min({tick.next(), retry.next(), maintenance.next(), rotation.next()});
-    stopper.sleep_until(leading ? next : Clock::now() + options_.standby_period);
+    if (leading) {
+      stopper.sleep_until(std::min({tick.next(), retry.next(), maintenance.next(), rotation.next()}));
+    } else {
+      // This ticker does not know when the active one did these: once that stops, each of them is due.
+      for (auto* const duty : {&tick, &retry, &maintenance, &rotation}) duty->reset();
+      stopper.sleep_until(Clock::now() + options_.standby_period);
+    }
   }
 }
 

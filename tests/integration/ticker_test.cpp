@@ -233,6 +233,61 @@ TEST_F(TickerTest, OnlyOneOfTwoIsActiveAndTheOtherTakesOverWhenItStops) {
   EXPECT_EQ(ticker_log.count(LogEvent::leader), 2U);
 }
 
+// With `pooled` the lead lasts for a transaction: a session's lock would stay with the pooler.
+class PooledTickerTest : public TickerTest {};
+
+TEST_F(PooledTickerTest, StandsByWhileAnotherHoldsTheLeadAndThenDoesEverything) {
+  TestQueue ticked{sql()};
+  let_tick(ticked);
+  Ticker direct{direct_dsn(), fast()};
+  auto through_a_pooler = fast();
+  through_a_pooler.pooled = true;
+  Ticker pooled_one{dsn(), through_a_pooler};
+  Running run_direct{direct};
+  ASSERT_TRUE(wait_leader(direct));
+  Running run_pooled{pooled_one};
+  ASSERT_TRUE(wait_until([&] { return ticker_log.count(LogEvent::standby) == 1; }));
+  EXPECT_TRUE(wait_until([&] {
+    client().send(ticked, "1");
+    return direct.stats().ticks >= 2;
+  }));
+  EXPECT_EQ(pooled_one.stats().ticks, 0U);
+  EXPECT_EQ(pooled_one.stats().maintenance, 0U);
+  EXPECT_FALSE(pooled_one.stats().leader);
+
+  run_direct.stop_and_join();
+  ASSERT_TRUE(wait_until([&] { return pooled_one.stats().leader && pooled_one.stats().maintenance == 1; }));
+  const auto ids = publish_numbers(25);
+  auto impatient = options();
+  impatient.retry_after = 0s;
+  Seen again;
+  Consumer consumer{dsn(), impatient};
+  consumer.on("t", [&](const Message& message) {
+    if (!message.retry_count) throw std::runtime_error{"no"};
+    again(message);
+  });
+  Running run_consumer{consumer};
+  EXPECT_TRUE(wait_until([&] { return again.size() == 25; }));
+  EXPECT_THAT(again.ids(), UnorderedElementsAreArray(ids));
+  EXPECT_EQ(pooled_one.stats().retries, 25U);
+  EXPECT_GE(pooled_one.stats().ticks, 1U);
+  EXPECT_EQ(ticker_log.count(LogEvent::standby), 1U);
+}
+
+TEST_F(PooledTickerTest, LeavesNoLockBehind) {
+  auto through_a_pooler = fast();
+  through_a_pooler.pooled = true;
+  Ticker pooled_one{dsn(), through_a_pooler};
+  Running run_pooled{pooled_one};
+  ASSERT_TRUE(wait_leader(pooled_one));
+  run_pooled.stop_and_join();
+  EXPECT_FALSE(pooled_one.stats().leader);
+  Ticker direct{direct_dsn(), fast()};
+  Running run_direct{direct};
+  EXPECT_TRUE(wait_leader(direct));
+  EXPECT_EQ(ticker_log.count(LogEvent::standby), 0U);
+}
+
 TEST_F(TickerTest, AnotherTakesOverWhenTheActiveOneLosesItsSession) {
   auto slow_to_return = fast();
   slow_to_return.reconnect = {30s, 30s};
