@@ -4,7 +4,9 @@
 
 #include <csignal>
 #include <memory>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -257,7 +259,8 @@ TEST_F(PooledTickerTest, StandsByWhileAnotherHoldsTheLeadAndThenDoesEverything) 
 
   run_direct.stop_and_join();
   ASSERT_TRUE(wait_until([&] { return pooled_one.stats().leader && pooled_one.stats().maintenance == 1; }));
-  const auto ids = publish_numbers(25);
+  std::vector<EventId> ids;
+  for (int i = 0; i < 25; ++i) ids.push_back(client().send(queue(), std::to_string(i), "t"));
   auto impatient = options();
   impatient.retry_after = 0s;
   Seen again;
