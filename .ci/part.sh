@@ -1,7 +1,6 @@
 # shellcheck shell=bash
 # What .ci/run and .ci/nightly have in common. To be sourced.
 
-scripts=$here/../scripts
 export CI=${CI:-true}  # so that no test is skipped for want of a database or a program
 
 part() {  # NAME COMMAND...
