@@ -183,7 +183,8 @@ TEST_F(ConsumerCoopTest, HeartbeatsKeepTheBatchOfALongHandler) {
       const auto active = other.value(of_worker("sub_active", "w1")).value_or("none");
       if (signs_of_life.empty() || signs_of_life.back() != active) signs_of_life.push_back(active);
       stolen += thief.receive_coop(queue(), group_name(), "thief", {std::nullopt, dead_interval}).size();
-      return other.value("select clock_timestamp() - timestamptz '" + begin + "' > interval '6500 ms'") == "t";
+      return signs_of_life.size() >= 5 &&
+             other.value("select clock_timestamp() - timestamptz '" + begin + "' > interval '3500 ms'") == "t";
     }));
   });
   finish_batches(consumer);
@@ -196,7 +197,7 @@ TEST_F(ConsumerCoopTest, HeartbeatsKeepTheBatchOfALongHandler) {
 TEST_F(ConsumerCoopTest, HeartbeatsKeepABatchOfManyShortPages) {
   constexpr auto dead_interval = 3s;  // so there is a sign of life every second
   subscribe("w1");
-  publish_numbers(14);
+  publish_numbers(8);
   auto lively = worker("w1");
   lively.dead_interval = dead_interval;
   lively.max_messages = 1;
@@ -222,16 +223,16 @@ TEST_F(ConsumerCoopTest, AHeartbeatFollowsASlowReceiveAtOnce) {
   subscribe("w1");
   publish("1");
   auto lively = worker("w1");
-  lively.dead_interval = 12s;  // so there is a sign of life every 4 s
+  lively.dead_interval = 6s;  // so there is a sign of life every 2 s
   std::atomic<bool> handled{false};
   Clock::duration silence{};
   Consumer consumer{watched_dsn(), lively};
   consumer.on("t", [&](const Message&) {
-    // The receive's own sign of life is 4.1 s old.
+    // The receive's own sign of life is 2.1 s old.
     const auto begin = Clock::now();
     Sql other;
     EXPECT_TRUE(wait_until(
-        [&] { return other.value(of_worker("clock_timestamp() - sub_active < interval '3 s'", "w1")) == "t"; }));
+        [&] { return other.value(of_worker("clock_timestamp() - sub_active < interval '1500 ms'", "w1")) == "t"; }));
     silence = Clock::now() - begin;
     handled = true;
   });
@@ -242,11 +243,11 @@ TEST_F(ConsumerCoopTest, AHeartbeatFollowsASlowReceiveAtOnce) {
   Running running{consumer};
   EXPECT_TRUE(wait_until([&] {
     return sql().number("select count(*)" + watched() +
-                        "and wait_event_type = 'Lock' and clock_timestamp() - query_start > interval '4.1 s'") == 1;
+                        "and wait_event_type = 'Lock' and clock_timestamp() - query_start > interval '2.1 s'") == 1;
   }));
   holding.reset();
   EXPECT_TRUE(wait_until([&] { return handled.load(); }));
-  EXPECT_LT(silence, 3s);
+  EXPECT_LT(silence, 1500ms);
   EXPECT_TRUE(wait_batches(consumer, 1));
 }
 

@@ -407,7 +407,21 @@ bool is_default(int signal) {
   return action_of(signal).sa_handler == SIG_DFL;
 }
 
-class SignalTest : public ConsumerStopTest, public testing::WithParamInterface<int> {};
+// The parent of this program may have told it to ignore the signal, as shells do with what runs in the background.
+class SignalTest : public ConsumerStopTest, public testing::WithParamInterface<int> {
+ protected:
+  SignalTest() {
+    struct sigaction action {};
+    action.sa_handler = SIG_DFL;
+    ::sigaction(GetParam(), &action, &previous_);
+  }
+  SignalTest(const SignalTest&) = delete;
+  SignalTest& operator=(const SignalTest&) = delete;
+  ~SignalTest() override { ::sigaction(GetParam(), &previous_, nullptr); }
+
+ private:
+  struct sigaction previous_ {};
+};
 
 TEST_P(SignalTest, StopsEveryConsumerThatAskedForItAndRestoresTheHandlers) {
   ASSERT_TRUE(is_default(GetParam()));
