@@ -8,7 +8,6 @@ namespace pgque::detail {
 
 namespace {
 
-constexpr auto never = StatementGuard::Clock::time_point::max();
 constexpr std::chrono::milliseconds look_again{200};
 
 }  // namespace

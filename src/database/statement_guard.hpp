@@ -22,6 +22,7 @@ namespace pgque::detail {
 class StatementGuard {
  public:
   using Clock = Stopper::Clock;
+  static constexpr auto never = Clock::time_point::max();
 
   // Only abort() ends statements.
   StatementGuard() = default;
@@ -38,8 +39,7 @@ class StatementGuard {
   // While it lives, the session may be executing something. With a deadline it is shut down then, stop or not.
   class Scope {
    public:
-    Scope(StatementGuard& guard, std::shared_ptr<Session> session, OnStop on_stop,
-          Clock::time_point deadline = Clock::time_point::max());
+    Scope(StatementGuard& guard, std::shared_ptr<Session> session, OnStop on_stop, Clock::time_point deadline = never);
     Scope(const Scope&) = delete;
     Scope& operator=(const Scope&) = delete;
     ~Scope();
@@ -70,9 +70,9 @@ class StatementGuard {
   std::condition_variable changed_;
   std::shared_ptr<Session> session_;  // while there is a scope
   OnStop on_stop_{};
-  Clock::time_point deadline_ = Clock::time_point::max();
-  Clock::time_point looks_at_ = Clock::time_point::max();  // when the thread looks at the deadline by itself
-  std::uint64_t scope_ = 0;                                // tells one from the next
+  Clock::time_point deadline_ = never;
+  Clock::time_point looks_at_ = never;  // when the thread looks at the deadline by itself
+  std::uint64_t scope_ = 0;             // tells one from the next
   bool aborted_ = false;
   bool quit_ = false;
   std::unique_ptr<Watch> watch_;
