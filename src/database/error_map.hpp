@@ -30,7 +30,7 @@ struct FailureContext {
 // The primary message within the text libpqxx reports: no severity, no context lines.
 std::string primary_message(std::string_view text);
 
-// PgQue could not carry this out however often it is tried: wrong names, missing grants, no PgQue.
+// Whether a retry cannot fix the error: wrong names, missing grants, no PgQue.
 bool is_permanent(const Error& error);
 
 }  // namespace pgque::detail

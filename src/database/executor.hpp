@@ -29,8 +29,8 @@ class Executor {
   virtual void rollback();
 };
 
-// Each statement is committed before run() returns. Repeats what certainly had no effect and cannot succeed otherwise:
-// a lost registration race, and a prepared statement that the server no longer knows.
+// Each statement is committed before run() returns. A statement that certainly had no effect is repeated in two cases:
+// after a lost registration race, and if the server no longer knows the prepared statement.
 class AutocommitExecutor final : public Executor {
  public:
   explicit AutocommitExecutor(std::shared_ptr<Session> session) : session_{std::move(session)} {}
@@ -58,7 +58,7 @@ class TransactionExecutor final : public Executor {
   pqxx::result run_plain(const std::string& sql, const Call& call);
 
   void commit(const Call& call) override;
-  // Destroys the transaction without committing; errors are of no interest.
+  // Destroys the transaction without committing; errors are ignored.
   void rollback() noexcept override;
   pqxx::dbtransaction& work() { return *work_; }
 
@@ -71,7 +71,7 @@ class TransactionExecutor final : public Executor {
   std::string failure_;  // why nothing more can be done in this transaction
 };
 
-// Somebody else's transaction: nothing is prepared, begun or ended there.
+// The caller's transaction: nothing is prepared, begun or ended there.
 class CallerExecutor final : public Executor {
  public:
   explicit CallerExecutor(pqxx::transaction_base& transaction);

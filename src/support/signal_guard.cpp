@@ -52,7 +52,7 @@ void restore() {
   for (std::size_t i = 0; i < signals.size(); ++i) {
     struct sigaction current {};
     sigaction(signals[i], nullptr, &current);
-    // Somebody may have installed a handler of their own since; that one stays.
+    // The program may have installed another handler since then; that one stays.
     if (previous[i].replaced && current.sa_handler == pgque_stop_all) {
       sigaction(signals[i], &previous[i].action, nullptr);
     }

@@ -313,7 +313,7 @@ TEST_F(ConsumerErrorsTest, FailuresInABatchFinishedElsewhereDoNotStopIt) {
   EXPECT_EQ(consumer.stats().stale_acks, 1U);
   const auto stale = log.lines(LogEvent::stale_ack);
   ASSERT_EQ(stale.size(), 1U);
-  EXPECT_THAT(stale[0].message, HasSubstr("those that failed here are not delivered again"));
+  EXPECT_THAT(stale[0].message, HasSubstr("the messages that failed here are not delivered again"));
 }
 
 TEST_F(ConsumerErrorsTest, UnsubscribingWhileItWaitsStopsItWithConsumerNotFound) {

@@ -265,7 +265,7 @@ TEST_F(DoctorTest, FindsDeadLetters) {
   client.ack(messages.at(0).batch_id);
   const auto findings = diagnose(here());
   ASSERT_THAT(codes(findings), ElementsAre("dead_letters_growing"));
-  EXPECT_THAT(findings[0].fact, HasSubstr("1 dead letter, 1 of them of the last 1 h"));
+  EXPECT_THAT(findings[0].fact, HasSubstr("1 dead letter, 1 of them from the last 1 h"));
   sql()("update pgque.dead_letter set dl_time = dl_time - interval '2 hours'");
   EXPECT_THAT(codes(), ElementsAre("dead_letters"));
 }
