@@ -192,9 +192,8 @@ class Judge {
                 seen_.ticker ? "they come late"
                              : "they come late: one call of maint_retry_events() moves ten, and PgQue's own schedule "
                                "calls it every 30 s",
-                "run `pgque tick`, which brings all of them back; or repeat select pgque.maint_retry_events(); until "
-                "it returns "
-                "0"));
+                "run `pgque tick`, which brings all of them back; or repeat select pgque.maint_retry_events(); "
+                "until it returns 0"));
     }
     look_at_consumers(queue);
   }
