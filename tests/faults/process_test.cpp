@@ -176,7 +176,7 @@ TEST_F(CooperativeProcesses, HandlerThatHangsBeyondDeadIntervalIsNotTakenOverWhi
   Consumer consumer{dsn(), sibling()};
   work.handle_with(consumer);
   const Running running{consumer};
-  // What is being waited for is that nothing happens, for this long.
+  // The test checks that nothing happens for this long.
   const auto end = Clock::now() + 3 * dead_interval;
   EXPECT_FALSE(wait_until([&] { return work.total() != 0; }, 3 * dead_interval));
   EXPECT_GE(Clock::now(), end);
@@ -188,7 +188,7 @@ TEST_F(CooperativeProcesses, HandlerThatHangsBeyondDeadIntervalIsNotTakenOverWhi
   EXPECT_EQ(work.total(), 0);
 }
 
-// Only a process that stands still gives no sign of life. When it goes on it has lost its batch, and knows.
+// A process sends no heartbeat only while it is suspended. When it continues, it has lost its batch and notices that.
 TEST_F(CooperativeProcesses, StoppedOneIsTakenOverAndDoesNotAckWhenItGoesOn) {
   publish_numbers(count);
   auto worker = start_worker();
@@ -208,7 +208,7 @@ TEST_F(CooperativeProcesses, StoppedOneIsTakenOverAndDoesNotAckWhenItGoesOn) {
   ASSERT_TRUE(worker.wait_line("batch_lost"));
   EXPECT_EQ(worker.count("end"), count);
   EXPECT_EQ(worker.count("batch_acked"), 0);
-  // It is as good as new.
+  // The worker goes on with new batches.
   publish("\"afterwards\"");
   ASSERT_TRUE(worker.wait_line("batch_acked"));
   EXPECT_EQ(worker.count("end \"afterwards\""), 1);

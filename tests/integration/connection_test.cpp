@@ -24,7 +24,7 @@ namespace {
 using testing::HasSubstr;
 using testing::Not;
 
-// A port of this machine where somebody listens and never says a word, or where nobody listens at all.
+// A port of this machine where a server listens and never answers, or where none listens.
 class Port {
  public:
   enum class Kind { silent, closed };

@@ -1,4 +1,4 @@
-// Situations in which messages do not arrive, each in a database of its own, and what is said of them.
+// Situations in which messages do not arrive, each in a separate database, and the findings about them.
 
 #include <pgque/doctor.hpp>
 
@@ -163,7 +163,7 @@ TEST_F(DoctorTest, FindsAPausedQueue) {
   ASSERT_THAT(codes(findings), ElementsAre("queue_paused"));
   EXPECT_EQ(findings[0].severity, Severity::warning);
   EXPECT_EQ(findings[0].queue, "orders");
-  // The statement mends it.
+  // The statement of the remedy fixes it.
   sql()(findings[0].remedy);
   EXPECT_THAT(codes(), Not(Contains("queue_paused")));
 }
