@@ -21,7 +21,7 @@ std::string yes_no(bool value) {
   return value ? "yes" : "no";
 }
 
-// What a change did: a sentence for a person, an object for a program.
+// Prints what a change did: a sentence for a person, or an object for a program.
 int done(const Common& common, const std::string& sentence, const Json& json) {
   if (common.json) {
     print_json(json);

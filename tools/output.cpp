@@ -19,7 +19,7 @@ namespace pgque::tool {
 
 namespace {
 
-// How many columns a text takes in a terminal, as far as that can be told without a table of characters.
+// How many columns a text takes in a terminal, estimated without a table of characters.
 std::size_t width(std::string_view text) {
   return static_cast<std::size_t>(
       std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) != 0x80; }));

@@ -64,7 +64,7 @@ std::vector<Message> peek(const Common& common, const TailOptions& options) {
   // The real consumer may lock its row for as long as its handlers run, so this waits only briefly.
   work.exec("set local lock_timeout = '5s'");
   Transaction transaction{work};
-  // A worker's open batch ends before the position of the group.
+  // The group's position is already past a worker's open batch, so that batch is an additional window.
   if (!options.subconsumer.empty()) ++windows;
   for (; windows > 0 && (limit == 0 || seen.size() < limit); --windows) {
     auto messages = options.subconsumer.empty()
@@ -86,7 +86,7 @@ void follow(const Common& common, const TailOptions& options) {
   consumer_options.subconsumer = options.subconsumer;
   consumer_options.dead_interval = options.dead_interval;
   if (options.poll_interval) consumer_options.poll_interval = *options.poll_interval;
-  // No transaction is open while a reader takes its time, and little is in memory.
+  // No transaction is open while the reader is slow, and few messages are in memory.
   consumer_options.transaction = TransactionMode::split;
   if (!options.pooled) consumer_options.max_messages = 1000;
   consumer_options.pooled = options.pooled;
@@ -95,7 +95,7 @@ void follow(const Common& common, const TailOptions& options) {
     if (record.level >= LogLevel::warning) complain(std::string{record.message});
   };
   Consumer consumer{common.dsn, consumer_options};
-  // print() ends the process rather than return without having printed, so nothing is acknowledged that was not.
+  // print() ends the process if it cannot print, so only printed messages are acknowledged.
   consumer.on("*", [&](const Message& message, Context& context) {
     const auto text = text_of(message, options.raw) + '\n';
     // If the reader takes nothing, the command must still be interruptible. A pipe accepts this much at once.

@@ -49,7 +49,7 @@ struct TickerOptions {
   /// system does; at most 30 days.
   std::chrono::seconds connect_timeout{10};
   /// Set to true if the DSN points to a connection pooler in transaction mode, as in `ClientOptions`. Then nothing is
-  /// prepared or set for the session, and each transaction takes the advisory lock anew, because a session's lock would
+  /// prepared or set for the session, and each transaction takes the advisory lock again, because a session's lock would
   /// stay with the pooler. A direct connection needs fewer statements. Default false.
   bool pooled = false;
 };

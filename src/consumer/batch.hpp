@@ -44,7 +44,7 @@ class Batch {
   Batch(std::shared_ptr<Session> session, const ConsumerOptions& options);
   Batch(const Batch&) = delete;
   Batch& operator=(const Batch&) = delete;
-  // Leaves a batch that was not finished for redelivery.
+  // A batch that was not finished is left for redelivery.
   ~Batch();
 
   // Opens the batch and returns its first page; no messages means that there is no batch to finish.

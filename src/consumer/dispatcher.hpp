@@ -1,6 +1,6 @@
 #pragma once
 
-// From messages to handlers and their outcomes.
+// Calls the handlers of messages and collects the outcomes.
 
 #include <exception>
 #include <functional>

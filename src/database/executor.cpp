@@ -149,8 +149,8 @@ void CallerExecutor::require_usable(const Call& call) {
 pqxx::result CallerExecutor::run(const Statement& statement, Params params, const Call& call) {
   try {
     const bool has_binary = params.size() != 0 && (params.end() - 1)->kind() == Param::Kind::binary;
-    // Only libpqxx's plain exec() makes sure that the transaction is still open, and opens libpqxx 6's lazy
-    // savepoints. A large array is worth the extra round trip instead of being written out as a literal.
+    // Only libpqxx's plain exec() makes sure that the transaction is still open, and opens libpqxx 6's lazy savepoints.
+    // For a large array the extra round trip is cheaper than writing the array out as a literal.
     if (!has_binary) return transaction_.exec(render(transaction_, statement, params));
     transaction_.exec(std::string{});
     return exec_params(transaction_, statement.sql, params);

@@ -1,6 +1,6 @@
 #pragma once
 
-// How a statement is run: each in its own transaction, in a transaction of ours, or in the caller's.
+// How a statement is run: each in its own transaction, in a transaction that this library began, or in the caller's.
 
 #include <memory>
 #include <string>
@@ -24,7 +24,7 @@ class Executor {
   // Throws as run() would if no statement can be run any more.
   virtual void require_usable(const Call& call) = 0;
 
-  // Both end a transaction of ours. Where there is none, they throw std::logic_error.
+  // Both end a transaction that this library began. For any other executor they throw std::logic_error.
   virtual void commit(const Call& call);
   virtual void rollback();
 };
@@ -46,7 +46,7 @@ class AutocommitExecutor final : public Executor {
   std::shared_ptr<Session> session_;
 };
 
-// A transaction on a session of ours.
+// A transaction that this library began.
 class TransactionExecutor final : public Executor {
  public:
   explicit TransactionExecutor(std::shared_ptr<Session> session);
@@ -54,7 +54,7 @@ class TransactionExecutor final : public Executor {
 
   pqxx::result run(const Statement& statement, Params params, const Call& call) override;
   void require_usable(const Call& call) override;
-  // Runs `sql` as it is, for what cannot be prepared.
+  // Runs `sql` as it is, for statements that cannot be prepared.
   pqxx::result run_plain(const std::string& sql, const Call& call);
 
   void commit(const Call& call) override;

@@ -1,6 +1,6 @@
 #pragma once
 
-// The only file that knows libpqxx 6, 7 and 8 apart.
+// The only file that distinguishes libpqxx 6, 7 and 8.
 
 #include <cstddef>
 #include <cstdint>

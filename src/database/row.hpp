@@ -1,6 +1,6 @@
 #pragma once
 
-// Result rows to values.
+// Converts result rows to values.
 
 #include <chrono>
 #include <cstdint>

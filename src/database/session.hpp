@@ -34,7 +34,7 @@ class Session {
 
   pqxx::result execute(pqxx::transaction_base& tx, const Statement& statement, Params params);
 
-  // Makes all statements be prepared again, under new names, because libpqxx 6 never prepares a name twice.
+  // All statements are then prepared again, under new names, because libpqxx 6 never prepares a name twice.
   void forget_statements();
 
   void close() noexcept;

@@ -44,7 +44,7 @@ void StatementGuard::set(std::shared_ptr<Session> session, OnStop on_stop, Clock
   bool look = false;
   {
     const std::lock_guard lock{mutex_};
-    // The old session is released after the lock.
+    // The old session is let go only after the lock is released.
     session_.swap(session);
     on_stop_ = on_stop;
     deadline_ = deadline;

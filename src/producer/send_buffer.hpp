@@ -1,6 +1,6 @@
 #pragma once
 
-// Events that wait to be sent: what goes together into a batch, and when it goes. No I/O, no clock, no threads.
+// Events that wait to be sent: which of them form a batch, and when it is sent. No I/O, no clock, no threads.
 
 #include <chrono>
 #include <cstddef>
@@ -85,7 +85,7 @@ class SendBuffer {
   SendBatch take(Clock::time_point now);
   // Returns a batch that was not sent to its place before all others of its queue and type.
   void put_back(SendBatch&& batch);
-  // Takes what has been waiting since `since` or longer, in batches of one queue and type each.
+  // Takes the events that have been waiting since `since` or longer, in batches of one queue and type each.
   std::vector<SendBatch> take_older(Clock::time_point since);
   // The room of a batch that was taken is free again.
   void release(std::size_t messages, std::size_t bytes) noexcept;

@@ -49,7 +49,7 @@ class RunState {
     body();
   }
 
-  // For the owner's destructor: nothing runs any more when it returns, except when a handler is the caller. A run that
+  // For the owner's destructor: when this returns, nothing runs any more, unless a handler is the caller. A run that
   // another thread is about to begin ends at once.
   void shut_down() {
     std::unique_lock lock{mutex_};

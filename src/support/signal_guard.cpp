@@ -81,7 +81,7 @@ SignalGuard::~SignalGuard() {
     if (slot.compare_exchange_strong(ours, nullptr)) break;
   }
   if (--guards == 0) restore();
-  // A handler on another thread may still be using the stopper, which dies after this.
+  // A handler on another thread may still be using the stopper, which is destroyed after this.
   while (handlers_running.load() != 0) std::this_thread::yield();
 }
 

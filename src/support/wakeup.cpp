@@ -35,7 +35,7 @@ Wakeup::~Wakeup() {
 
 void Wakeup::signal() noexcept {
   const int saved = errno;
-  // A full pipe is readable already, so a failed write needs no answer.
+  // A full pipe is readable already, so a failed write can be ignored.
   [[maybe_unused]] const auto written = ::write(write_end_, "", 1);
   errno = saved;
 }

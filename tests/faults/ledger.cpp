@@ -326,7 +326,7 @@ class Participant {
   bool ended() const { return running_->ended(); }
   bool failed() const { return running_->error() != nullptr; }
   bool connected() const { return connected_; }  // since it was started
-  // A first connection may fail, and start() with it: whoever starts it has to do so again.
+  // The first connection may fail, and then start() throws: the caller has to start it again.
   bool could_not_connect() const { return ended() && failed() && !connected_; }
   std::string error() const { return failed() ? what(running_->error()) : ""; }
   ConsumerStats stats() const { return consumer_.stats(); }

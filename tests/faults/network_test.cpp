@@ -106,7 +106,7 @@ TEST_P(Network, ConnectionVanishedSilentlyWhileIdleInListen) {
   ASSERT_TRUE(wait_state(*consumer, ConsumerState::waiting));
   proxy->vanish();
   publish_numbers(count);
-  // Nor can it connect anew, which takes as long as connect_timeout says.
+  // The consumer cannot connect again either; each attempt takes connect_timeout.
   ASSERT_TRUE(wait_until([&] { return log.count(LogEvent::connection_lost) >= 2; }));
   EXPECT_EQ(work->total(), 0);
   proxy->reappear();
