@@ -1,6 +1,7 @@
 #pragma once
 
-/// @file Administration: queues and their settings, the state of queues and consumers, dead letters, maintenance.
+/// @file
+/// Administration: queues and their settings, the state of queues and consumers, dead letters, maintenance.
 
 #include <chrono>
 #include <cstdint>

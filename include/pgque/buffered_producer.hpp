@@ -1,6 +1,7 @@
 #pragma once
 
-/// @file A producer that batches by itself: many threads send events, and one connection stores them.
+/// @file
+/// A producer that batches by itself: many threads send events, and one connection stores them.
 
 #include <chrono>
 #include <cstddef>

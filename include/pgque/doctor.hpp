@@ -1,6 +1,7 @@
 #pragma once
 
-/// @file Diagnosis: finds out why messages do not arrive.
+/// @file
+/// Diagnosis: finds out why messages do not arrive.
 
 #include <chrono>
 #include <string>

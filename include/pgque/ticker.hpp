@@ -1,6 +1,7 @@
 #pragma once
 
-/// @file The embedded scheduler: PgQue works with it instead of pg_cron.
+/// @file
+/// The embedded scheduler: PgQue works with it instead of pg_cron.
 
 #include <chrono>
 #include <cstdint>
@@ -49,8 +50,8 @@ struct TickerOptions {
   /// system does; at most 30 days.
   std::chrono::seconds connect_timeout{10};
   /// Set to true if the DSN points to a connection pooler in transaction mode, as in `ClientOptions`. Then nothing is
-  /// prepared or set for the session, and each transaction takes the advisory lock again, because a session's lock would
-  /// stay with the pooler. A direct connection needs fewer statements. Default false.
+  /// prepared or set for the session, and each transaction takes the advisory lock again, because a session's lock
+  /// would stay with the pooler. A direct connection needs fewer statements. Default false.
   bool pooled = false;
 };
 
