@@ -14,8 +14,8 @@ namespace pgque::bench {
 
 namespace {
 
-// Lets a consumer handle what there is. The first batch has one message and warms it up: the time begins when that one
-// is acknowledged and ends with the ack that completes the batches.
+// Lets a consumer handle the waiting messages. The first batch has one message and warms the consumer up: the time
+// begins when that batch is acknowledged and ends with the ack of the last batch.
 ConsumerStats consume(const std::string& dsn, ConsumerOptions options, Meter& meter, int batches, std::int64_t messages,
                       const std::function<void(Consumer&)>& add_handlers) {
   Consumer* running = nullptr;
@@ -56,7 +56,7 @@ struct Shape {
   int pairs = 9;
 };
 
-// What the handlers do and how: empty handlers unless one of these says otherwise.
+// What the handlers do; they are empty unless one of these says otherwise.
 struct Variant {
   std::function<void(ConsumerOptions&)> configure = [](ConsumerOptions&) {};
   std::int64_t fail_every = 0;  // 0: never
@@ -117,7 +117,7 @@ Comparison dispatch(const Setting& setting, Shape shape, const Variant& variant)
       if (!failed.empty()) consumer.nack(messages.front().batch_id, failed, "handler error: no");
       consumer.ack(messages.front().batch_id);
       if (transaction) consumer("commit");
-      // On both sides before the last messages are destroyed.
+      // On both sides, the time ends before the last messages are destroyed.
       if (i == 0) meter.start();
       if (i == shape.batches) meter.stop(total);
     }

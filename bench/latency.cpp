@@ -19,12 +19,12 @@ namespace {
 void wait_for(const std::function<bool()>& condition, const std::string& what) {
   const auto deadline = Clock::now() + std::chrono::seconds{20};
   while (!condition()) {
-    require(Clock::now() < deadline, "waited in vain for " + what);
+    require(Clock::now() < deadline, "timed out waiting for " + what);
     std::this_thread::sleep_for(std::chrono::microseconds{200});
   }
 }
 
-// When the handler saw which message.
+// How many messages reached the handler, and when the last one did.
 struct Arrivals {
   std::atomic<std::int64_t> count{0};
   std::atomic<Clock::rep> last{0};
@@ -34,7 +34,7 @@ struct Arrivals {
   }
 };
 
-// Somebody who waits for messages of a queue.
+// Waits for messages of a queue.
 class Waiter {
  public:
   virtual ~Waiter() = default;

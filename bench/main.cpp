@@ -110,7 +110,7 @@ int main(int argc, char** argv) try {
   }
   if (!dsn) throw std::invalid_argument{"PGQUE_TEST_DSN is not set; scripts/with-postgres COMMAND sets it"};
 
-  // What cannot be written is to be found now, not after some minutes.
+  // A file that cannot be written is reported now, not after some minutes.
   if (!arguments.points.empty()) std::filesystem::create_directories(arguments.points);
   if (!arguments.markdown.empty() && !std::ofstream{arguments.markdown, std::ios::app}) {
     throw std::runtime_error{"cannot write " + arguments.markdown};

@@ -33,7 +33,7 @@ double status_mib(const std::string& key) {
   return -1;
 }
 
-// Gives free memory back and forgets the peak so far. Returns what is in use.
+// Returns free memory to the system and resets the peak. Returns how much is in use.
 double begin_memory() {
 #if defined(__GLIBC__)
   ::malloc_trim(0);
@@ -74,7 +74,7 @@ Comparison compare(int pairs, const Side& pgque, const Side& raw) {
 
   std::vector<double> seconds, raw_seconds, cpu, raw_cpu, ratios;
   for (int pair = 0; pair < pairs; ++pair) {
-    // Whoever goes second finds warmer caches.
+    // The side that runs second finds warmer caches, so the order alternates.
     Meter first = run(pair % 2 == 0 ? pgque : raw, Meter{});
     Meter second = run(pair % 2 == 0 ? raw : pgque, Meter{});
     if (pair % 2 != 0) std::swap(first, second);
@@ -120,7 +120,7 @@ double memory_growth_mib(const std::function<void()>& work) {
       std::fprintf(stderr, "%s\n", error.what());
     }
     [[maybe_unused]] const auto written = ::write(ends[1], &growth, sizeof growth);
-    ::_exit(0);  // what the parent made is the parent's to end
+    ::_exit(0);  // only the parent ends what it has made
   }
   ::close(ends[1]);
   double growth = -2;

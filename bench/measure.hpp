@@ -13,7 +13,7 @@ namespace pgque::bench {
 
 using Clock = std::chrono::steady_clock;
 
-// Throws: a benchmark that does not do its work measures nothing.
+// Throws, because a benchmark that does not do its work measures nothing.
 inline void require(bool condition, const std::string& what) {
   if (!condition) throw std::runtime_error{what};
 }
@@ -65,7 +65,7 @@ inline double median(std::vector<double> values) {
   return quantile(std::move(values), 0.5);
 }
 
-// Runs `work` in a process of its own and returns by how many MiB its memory grew from the beginning of `work`.
+// Runs `work` in a separate process and returns by how many MiB its memory grew from the beginning of `work`.
 double memory_growth_mib(const std::function<void()>& work);
 
 }  // namespace pgque::bench

@@ -15,7 +15,7 @@ Queue::Queue(const std::string& dsn) : sql_{dsn} {
   name_ = "bench_" + std::to_string(::getpid()) + '_' + std::to_string(++counter);
   sql_("set client_min_messages = warning");
   sql_("select pgque.create_queue('" + name_ + "')");
-  // Should a ticker be running in this database, it leaves this queue alone.
+  // A ticker that may run in this database then does not tick this queue.
   for (const std::string setting :
        {"'ticker_max_count', '1000000000'", "'ticker_max_lag', '1 day'", "'ticker_idle_period', '1 day'"}) {
     sql_("select pgque.set_queue_config('" + name_ + "', " + setting + ")");

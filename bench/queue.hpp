@@ -10,7 +10,7 @@
 
 namespace pgque::bench {
 
-// Has a name of its own, is ticked only by tick(), and is dropped in the end.
+// The queue has a unique name, is ticked only by tick(), and is dropped in the end.
 class Queue {
  public:
   explicit Queue(const std::string& dsn);

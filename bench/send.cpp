@@ -61,7 +61,7 @@ struct Sender {
     raw.prepare("batch_text", "select pgque.send_batch($1::text, $2::text, $3::text[])");
     raw.prepare("batch_jsonb", "select pgque.send_batch($1::text, $2::text, $3::text[]::jsonb[])");
   }
-  // Everything that was sent is there.
+  // Checks that everything that was sent is stored.
   void check_all_stored() {
     queue.tick();
     const auto stored = queue.size_of_batch(check);
@@ -126,7 +126,7 @@ void send_batches(const std::string& name, const Setting& setting, Report& repor
                   bool literal, const std::string& at_least) {
   Sender sender{setting};
   const auto batch = setting.size<std::size_t>(size, std::min<std::size_t>(size, 20));
-  // Runs of a few milliseconds, and many of them: whatever else the machine does then meets both sides alike.
+  // Runs of a few milliseconds, and many of them: other work of the machine then affects both sides alike.
   const auto batches = setting.size<std::size_t>(std::max<std::size_t>(1, 20 / size), 2);
   const int pairs = setting.pairs(size >= 10'000 ? 15 : size >= 1000 ? 60 : 150);
   const auto all_objects = objects(batch);

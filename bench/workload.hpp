@@ -1,6 +1,6 @@
 #pragma once
 
-// What a workload gets and what it is.
+// A workload, and the settings that it gets.
 
 #include <algorithm>
 #include <cstdint>

@@ -1,4 +1,4 @@
-// Many threads send single events; one connection stores them in batches. What became of each is in its future.
+// Many threads send single events; one connection stores them in batches. The future of each event holds its outcome.
 //
 //   buffered_producer [EVENTS PER THREAD]
 
@@ -26,10 +26,11 @@ int run(int count) {
   options.linger = std::chrono::milliseconds{2};              // an event waits at most this long for others
   options.buffer_messages = 10'000;                           // beyond that, send() waits for room
   options.block_timeout = std::chrono::milliseconds{30'000};  // but not longer than this
-  options.drain_timeout = std::chrono::milliseconds{10'000};  // and the destructor tries to send the rest for so long
+  options.drain_timeout =
+      std::chrono::milliseconds{10'000};  // the destructor tries to send the rest for at most this long
   pgque::BufferedProducer producer{example::dsn(), options};
 
-  // send() returns at once. These threads do not care for the ids: should a batch fail, the log says so.
+  // send() returns at once. These threads do not need the ids: if a batch fails, the log says so.
   std::vector<std::thread> threads;
   for (int thread = 0; thread < 4; ++thread) {
     threads.emplace_back([&, thread] {
@@ -46,7 +47,7 @@ int run(int count) {
     const auto id = order.get();
     std::cout << "the order is event " << id << '\n';
   } catch (const pgque::Error& error) {
-    // It is not stored, unless nobody can know.
+    // The event is not stored, unless the outcome is unknown.
     std::cerr << (error.outcome_unknown() ? "perhaps stored: " : "not stored: ") << error.what() << '\n';
     return 1;
   }

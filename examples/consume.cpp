@@ -28,7 +28,7 @@ void run(const std::string& queue, const std::string& name) {
   pgque::ConsumerOptions options;
   options.queue = queue;
   options.name = name;
-  // After the first failure again within 1 s, then 2 s, 4 s, and so on up to 5 minutes.
+  // A message is retried within 1 s after its first failure, then within 2 s, 4 s, and so on up to 5 minutes.
   options.retry_delay = pgque::exponential_retry(std::chrono::seconds{1}, std::chrono::minutes{5});
   pgque::Consumer consumer{example::dsn(), options};
 

@@ -4,7 +4,7 @@
 //   coop_demo [WORKERS]              threads of this process; default 4
 //   coop_demo WORKERS --processes    a process for each worker
 //
-// Workers are waiting for 20 ms per message, as if for another service.
+// Each worker waits for 20 ms per message, as if for another service.
 
 #include <algorithm>
 #include <atomic>
@@ -149,7 +149,8 @@ double run_workers(int workers, bool processes) {
   for (const auto child : children) {
     int status = 0;
     const auto waited = ::waitpid(child, &status, 0);
-    // One that had not come to handle the signal yet, because the others had already done everything, was ended by it.
+    // A worker that had not installed its signal handler yet, because the others had already done everything, was ended
+    // by the signal.
     const bool stopped = status == 0 || (WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM);
     if (waited != child || !stopped) failed = true;
   }

@@ -1,4 +1,4 @@
-// Ticking by hand, for tests and demos: without a ticker nothing becomes visible until somebody ticks.
+// Ticking by hand, for tests and demos: without a ticker no message becomes visible until the program ticks.
 
 #include <exception>
 #include <iostream>
@@ -17,8 +17,8 @@ int run() {
 
   std::cout << "before the tick: " << client.receive(queue.name(), "reader").size() << " messages\n";
 
-  // force_next_tick() makes no tick itself; it makes the next ticker() make one, whatever the queue's thresholds.
-  // Each call is a transaction of its own, as PgQue needs it: see docs/transactions.md.
+  // force_next_tick() makes no tick itself; the next ticker() then makes one, even if the queue's thresholds are not
+  // reached. Each call is a separate transaction, as PgQue needs it: see docs/transactions.md.
   client.force_next_tick(queue.name());
   client.ticker(queue.name());
 

@@ -1,6 +1,6 @@
 // A service that exports its consumer's and its ticker's counters to Prometheus, with prometheus-cpp. The counters are
-// read when Prometheus asks; nothing runs in between. Takes the address to serve from its argument: here it serves one
-// message, asks itself and ends.
+// read when Prometheus asks; nothing runs in between. The argument is the address to serve. This example handles one
+// message, asks its own exporter and ends.
 
 #include <exception>
 #include <functional>

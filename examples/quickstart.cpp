@@ -56,7 +56,7 @@ int run() {
   producer.subscribe(queue.name(), "order_worker");
   story.tell("setup", "consumer \"order_worker\" subscribed");
 
-  // Messages become visible with the next tick. Services leave this to pg_cron or to one ticker somewhere.
+  // Messages become visible with the next tick. Services leave this to pg_cron or to one ticker in another process.
   pgque::TickerOptions ticker_options;
   ticker_options.ticker_max_lag = 100ms;
   pgque::Ticker ticker{example::dsn(), ticker_options};

@@ -1,6 +1,6 @@
 #pragma once
 
-// What all examples share: where the database is, and a queue to play with.
+// What all examples share: the DSN of the database and a temporary queue.
 
 #include <cstdlib>
 #include <random>
@@ -38,7 +38,7 @@ class TemporaryQueue {
       pqxx::connection connection{dsn()};
       pqxx::nontransaction{connection}.exec("select pgque.drop_queue(" + connection.quote(name_) + ", true)");
     } catch (const std::exception&) {
-      // Left behind if the database is gone; nothing an example could do about it.
+      // The queue stays if the database is gone, which an example cannot change.
     }
   }
   const std::string& name() const { return name_; }

@@ -1,4 +1,4 @@
-// An order and its event are stored together or not at all; and a handler whose own writes commit exactly once.
+// An order and its event that are stored together or not at all, and a handler whose own writes commit exactly once.
 
 #include <exception>
 #include <iostream>
@@ -14,7 +14,7 @@ using nlohmann::json;
 
 namespace {
 
-// Stores an order and, in the same transaction, its event. `fail` makes it end before the commit.
+// Stores an order and, in the same transaction, its event. With `fail` it throws before the commit.
 void place_order(pqxx::connection& connection, const std::string& queue, int id, bool fail) {
   pqxx::work work{connection};
   work.exec("insert into example_order values (" + std::to_string(id) + ")");

@@ -1,4 +1,5 @@
-// What becomes of messages whose type has no handler: retried by default, acknowledged by policy, or given to "*".
+// What happens to messages whose type has no handler: they are retried by default, acknowledged by policy, or given to
+// "*".
 
 #include <exception>
 #include <iostream>
@@ -10,7 +11,7 @@
 
 namespace {
 
-// Lets a consumer handle what is there, with the given policy and perhaps a "*" handler. Returns its counters.
+// Lets a consumer handle the waiting messages, with the given policy and perhaps a "*" handler. Returns its counters.
 pgque::ConsumerStats consume(const std::string& queue, const std::string& name, pgque::UnknownHandlerPolicy policy,
                              bool catch_all) {
   pgque::ConsumerOptions options;

@@ -1,6 +1,6 @@
 #pragma once
 
-// What the shells may do with each other's public objects and users may not.
+// Lets the public classes use each other's private members, which users cannot reach.
 
 #include <memory>
 

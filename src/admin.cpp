@@ -230,7 +230,7 @@ std::optional<EventId> Admin::replay_dead_letter(DeadLetterId id) {
         detail::sql::replay_dead_letter, {static_cast<std::int64_t>(id)}, {"replay_dead_letter"}));
     return event ? std::optional{EventId{*event}} : std::nullopt;
   } catch (const Error& error) {
-    // Its SQLSTATE is that of everything.
+    // PgQue raises nearly all errors with this SQLSTATE, so only the text tells.
     if (error.server_message().find("dead letter entry not found") == std::string::npos) throw;
     return std::nullopt;
   }

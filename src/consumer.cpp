@@ -51,7 +51,7 @@ Consumer& Consumer::add(std::string type, std::function<void(const Message&, Con
 
 void Consumer::start() {
   required(loop_);
-  // Keeps everything alive should a handler destroy the consumer.
+  // This keeps everything alive if a handler destroys the consumer.
   const auto loop = loop_;
   loop->start();
 }

@@ -19,7 +19,8 @@ std::string compose(const Error::Facts& facts) {
 Error::Error(Facts facts)
     : std::runtime_error{compose(facts)}, facts_{std::make_shared<const Facts>(std::move(facts))} {}
 
-// The destructors are here so that each class has one home, and can be caught across shared libraries.
+// The destructors are defined here so that each class's type information exists once, and the classes can be caught
+// across shared libraries.
 Error::~Error() = default;
 ConnectionError::~ConnectionError() = default;
 QueueNotFound::~QueueNotFound() = default;

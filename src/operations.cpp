@@ -23,7 +23,7 @@ std::string_view type_or_default(std::string_view type) {
   return type.empty() ? "default" : type;
 }
 
-// One row more than the limit is asked for: PgQue 0.2.0 cuts a larger batch off without a word, and only 0.2.1 refuses.
+// Asks for one row more than the limit: PgQue 0.2.0 silently truncates a larger batch, and only 0.2.1 reports an error.
 std::optional<std::int64_t> server_limit(std::optional<std::int32_t> max_messages) {
   if (!max_messages) return std::nullopt;
   detail::check_at_least("max_messages", *max_messages, 1);
@@ -48,7 +48,7 @@ std::vector<Message> receive_limited(detail::Executor& executor, const verbs::Re
   try {
     messages = verbs::receive(executor, receiver, server_limit(limit), call);
   } catch (const Error& error) {
-    // SQLSTATE 54000 alone is any program limit, such as a name too long for an index.
+    // SQLSTATE 54000 alone may be any program limit, such as a name that is too long for an index.
     if (!limit || error.sqlstate() != "54000" || error.server_message().find("max_return") == std::string::npos) throw;
     throw_overflow(call, *limit, error.sqlstate(), error.server_message());
   }

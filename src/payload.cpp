@@ -14,8 +14,7 @@ std::string checked(const char* json) {
 
 }  // namespace
 
-// Not inline, because what they do to an optional string would cost everyone who includes the header a tenth of its
-// time.
+// Not inline, because their code for an optional string would make the header a tenth slower to compile.
 Payload::Payload(std::string json) : text_{std::move(json)} {}
 Payload::Payload(std::string_view json) : text_{std::string{json}} {}
 Payload::Payload(const char* json) : Payload{checked(json)} {}

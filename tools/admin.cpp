@@ -1,4 +1,4 @@
-// Queues, consumers, dead letters, doctor, status: what is asked and answered once.
+// The subcommands that ask once and print the answer: queues, consumers, dead letters, doctor, status.
 
 #include <algorithm>
 #include <cstdio>
@@ -21,7 +21,7 @@ std::string yes_no(bool value) {
   return value ? "yes" : "no";
 }
 
-// What a change did: a sentence for a person, an object for a program.
+// Prints what a change did: a sentence for a person, or an object for a program.
 int done(const Common& common, const std::string& sentence, const Json& json) {
   if (common.json) {
     print_json(json);
@@ -217,7 +217,7 @@ int list_dead_letters(const Common& common, const std::string& queue, std::int32
     });
   };
   if (common.json) {
-    // One per line, because all of them may be more than fit into memory.
+    // One per line, because all of them together may not fit into memory.
     visit([](const DeadLetter& letter) { print_line(dumped(to_json(letter))); });
     return success;
   }
@@ -233,10 +233,10 @@ int list_dead_letters(const Common& common, const std::string& queue, std::int32
 
 int replay_dead_letters(const Common& common, const ReplayOptions& options) {
   constexpr const char* warning =
-      "a replayed dead letter is delivered to every consumer of its queue, also to those that have handled it";
+      "a replayed dead letter is delivered to every consumer of its queue, including those that have handled it";
   if (!options.yes) {
     if (!is_terminal(STDIN_FILENO)) {
-      complain(std::string{warning} + "; say --yes if that is wanted");
+      complain(std::string{warning} + "; add --yes if that is wanted");
       return usage;
     }
     complain(std::string{warning} + ". Go on? [y/N]");
@@ -263,7 +263,7 @@ int replay_dead_letters(const Common& common, const ReplayOptions& options) {
       complain("there is no dead letter " + std::to_string(id));
       status = failure;
     } catch (const Error& error) {
-      // What went before is told all the same.
+      // The replays before the error are reported nevertheless.
       complain("dead letter " + std::to_string(id) + ": " + error.what());
       status = status_of(error);
       break;

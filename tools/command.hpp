@@ -32,7 +32,7 @@ struct Common {
   bool json = false;
 };
 
-// There may be a pooler in transaction mode in between, and hardly a statement is run twice.
+// The DSN may point to a pooler in transaction mode, and hardly any statement is run twice.
 inline ClientOptions unprepared() {
   ClientOptions options;
   options.pooled = true;

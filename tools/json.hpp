@@ -14,7 +14,7 @@ namespace pgque::tool {
 // Keys stay in the order in which they are written.
 using Json = nlohmann::ordered_json;
 
-// A database without an encoding may hold what is no UTF-8.
+// A database with the encoding SQL_ASCII may hold text that is not UTF-8.
 inline std::string dumped(const Json& json, int indent = -1) {
   return json.dump(indent, ' ', false, Json::error_handler_t::replace);
 }
@@ -23,7 +23,7 @@ inline void print_json(const Json& json) {
   print_line(dumped(json, 2));
 }
 
-// nlohmann_json passes over a byte order mark, which PostgreSQL and others do not.
+// nlohmann_json accepts a byte order mark, which PostgreSQL and others do not.
 inline bool is_json(const std::string& text) {
   return text.substr(0, 3) != "\xEF\xBB\xBF" && nlohmann::json::accept(text);
 }

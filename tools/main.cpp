@@ -62,15 +62,15 @@ std::string why_not_decimal(const std::string& text) {
   const auto* const end = text.data() + text.size();
   const auto [stop, error] = std::from_chars(text.data(), end, number);
   const bool whole = error == std::errc{} && stop == end;
-  return whole && std::to_string(number) == text ? "" : '\'' + text + "' is no decimal number";
+  return whole && std::to_string(number) == text ? "" : '\'' + text + "' is not a decimal number";
 }
 
-// Left to itself, CLI11 takes 010 for eight, what is too large for the largest number there is, and an empty text, such
-// as that of a variable which is not set, for an option that was not given.
+// By default, CLI11 reads 010 as eight, reads a number that is too large as the largest one, and treats an empty text,
+// such as that of an unset variable, as an option that was not given.
 const CLI::Validator decimal{why_not_decimal, ""};
 const CLI::Validator not_empty{[](const std::string& text) { return text.empty() ? "must not be empty" : ""; }, ""};
 
-// What all subcommands read, and the one that was chosen.
+// What all subcommands read, and the subcommand that was chosen.
 struct CommandLine {
   Common common;
   std::string queue;
@@ -89,18 +89,18 @@ struct CommandLine {
 };
 
 void add_settings(CLI::App& app, QueueSettings& settings) {
-  app.add_option("--max-count", settings.ticker_max_count, "Tick once so many events have come")
+  app.add_option("--max-count", settings.ticker_max_count, "Tick after this many events")
       ->check(decimal)
       ->type_name("NUMBER");
-  add_duration(app, "--max-lag", settings.ticker_max_lag, "Tick so long after the last tick if events have come");
-  add_duration(app, "--idle-period", settings.ticker_idle_period, "Tick so often if no events come");
-  add_duration(app, "--rotation-period", settings.rotation_period, "Change to the next event table so often");
+  add_duration(app, "--max-lag", settings.ticker_max_lag, "Tick this long after the last tick if there are new events");
+  add_duration(app, "--idle-period", settings.ticker_idle_period, "Tick this often while there are no new events");
+  add_duration(app, "--rotation-period", settings.rotation_period, "Switch to the next event table this often");
   app.add_option("--max-retries", settings.max_retries, "Retries before a message becomes a dead letter")
       ->check(decimal)
       ->type_name("NUMBER");
   app.add_flag_function(
       "--pause,!--resume", [&settings](std::int64_t count) { settings.paused = count > 0; },
-      "Stop or go on ticking the queue");
+      "Stop or resume ticking the queue");
   app.add_flag_function(
       "--external-ticker,!--own-ticker", [&settings](std::int64_t count) { settings.external_ticker = count > 0; },
       "Whether ticks come from another system");
@@ -124,7 +124,7 @@ std::vector<QueueSetting> settings_named(const std::vector<std::string>& names) 
 
 void declare_queues(CLI::App& app, CommandLine& line) {
   auto* queues = app.add_subcommand("queues", "Show queues: their ticks, events and settings");
-  queues->add_option("QUEUE", line.queue, "This one only");
+  queues->add_option("QUEUE", line.queue, "Only this one");
   queues->callback([&line] { line.run = [&line] { return list_queues(line.common, line.queue); }; });
   queues->footer("Example:\n  pgque queues --json | jq '.[] | select(.ticker_lag_seconds > 60)'");
 
@@ -158,14 +158,14 @@ void declare_queues(CLI::App& app, CommandLine& line) {
 
 void declare_consumers(CLI::App& app, CommandLine& line) {
   auto* consumers = app.add_subcommand("consumers", "Show consumers: how far behind they are, and their open batches");
-  consumers->add_option("QUEUE", line.queue, "Of this queue only");
+  consumers->add_option("QUEUE", line.queue, "Only those of this queue");
   consumers->callback([&line] { line.run = [&line] { return list_consumers(line.common, line.queue); }; });
 
   auto& subscription = line.subscription;
   auto* subscribe = app.add_subcommand("subscribe", "Subscribe a consumer; harmless to repeat");
   subscribe->add_option("QUEUE", subscription.queue, "The queue")->required();
   subscribe->add_option("CONSUMER", subscription.consumer, "The consumer's name")->required();
-  auto* at = subscribe->add_option("--at", subscription.at, "Start after this tick of the past, or go back there")
+  auto* at = subscribe->add_option("--at", subscription.at, "Start after this earlier tick, or go back to it")
                  ->check(decimal)
                  ->type_name("TICK");
   subscribe->add_option("--subconsumer", subscription.subconsumer, "A worker of a cooperative consumer")
@@ -196,7 +196,7 @@ void declare_dead_letters(CLI::App& app, CommandLine& line) {
 
   auto* list = dlq->add_subcommand("list", "The newest dead letters of a queue; with --json one per line");
   list->add_option("QUEUE", line.queue, "The queue")->required();
-  list->add_option("--limit", line.limit, "At most so many; 0 for all")
+  list->add_option("--limit", line.limit, "At most this many; 0 for all")
       ->capture_default_str()
       ->check(decimal)
       ->check(CLI::Range(0, std::numeric_limits<int>::max()))
@@ -216,7 +216,7 @@ void declare_dead_letters(CLI::App& app, CommandLine& line) {
 
   auto* purge = dlq->add_subcommand("purge", "Delete dead letters by age");
   purge->add_option("QUEUE", line.queue, "The queue")->required();
-  add_duration(*purge, "--older-than", line.older_than, "Given up longer ago than this")->required();
+  add_duration(*purge, "--older-than", line.older_than, "Delete those that are older than this")->required();
   purge->callback(
       [&line] { line.run = [&line] { return purge_dead_letters(line.common, line.queue, line.older_than); }; });
   purge->footer("Example:\n  pgque dlq purge orders --older-than 30d");
@@ -234,7 +234,7 @@ void declare_observation(CLI::App& app, CommandLine& line) {
       "Example, for the node exporter:\n"
       "  pgque metrics > pgque.prom.new && mv pgque.prom.new /var/lib/node_exporter/pgque.prom");
 
-  auto* status = app.add_subcommand("status", "What PgQue says of itself and its scheduler");
+  auto* status = app.add_subcommand("status", "Show PgQue's report on itself and its scheduler");
   status->callback([&line] { line.run = [&line] { return tool::status(line.common); }; });
 }
 
@@ -242,18 +242,18 @@ void declare_messages(CLI::App& app, CommandLine& line) {
   auto& send = line.send;
   auto* sub = app.add_subcommand("send", "Send one event, or each line of standard input as one");
   sub->add_option("QUEUE", send.queue, "The queue")->required();
-  // Which may be empty.
+  // The payload may be empty.
   auto* payload = sub->add_option_function<std::string>(
       "PAYLOAD", [&send](const std::string& text) { send.payload = text; },
-      "The payload; without it, and without --file, lines are read");
+      "The payload; without it, and without --file, lines of standard input are sent");
   auto* file = sub->add_option("-f,--file", send.file, "One event with this file's contents")
                    ->check(CLI::ExistingFile)
                    ->type_name("FILE");
   payload->excludes(file);
   sub->add_option("-t,--type", send.type, "What consumers dispatch on")->capture_default_str()->type_name("TYPE");
-  sub->add_flag("--text", send.text, "Payloads are any text; without this they must be JSON");
-  auto* batch = sub->add_flag("--batch", send.batch, "Send many lines at a time: about as fast as it gets");
-  sub->add_option("--batch-size", send.batch_size, "How many")
+  sub->add_flag("--text", send.text, "Payloads may be any text; without this they must be JSON");
+  auto* batch = sub->add_flag("--batch", send.batch, "Send many lines at a time, which is much faster");
+  sub->add_option("--batch-size", send.batch_size, "How many lines at a time")
       ->capture_default_str()
       ->check(decimal)
       ->check(CLI::Range(1, 1'000'000))
@@ -271,41 +271,44 @@ void declare_messages(CLI::App& app, CommandLine& line) {
   sub->add_option("QUEUE", tail.queue, "The queue")->required();
   sub->add_option("CONSUMER", tail.consumer, "The consumer, as subscribed")->required();
   auto* once = sub->add_flag("--once", tail.once, "End when there are no more messages");
-  auto* peek = sub->add_flag("--peek", tail.peek, "Acknowledge nothing: show what waits, and end")->excludes(once);
-  sub->add_option("--limit", tail.limit, "Show at most so many (default: 1000); 0 for all")
+  auto* peek = sub->add_flag("--peek", tail.peek, "Acknowledge nothing: show what is waiting, and end")->excludes(once);
+  sub->add_option("--limit", tail.limit, "Show at most this many (default: 1000); 0 for all")
       ->check(decimal)
       ->check(CLI::Range(0, std::numeric_limits<int>::max()))
       ->needs(peek)
       ->type_name("NUMBER");
   sub->add_flag("--subscribe", tail.subscribe, "Subscribe the consumer first, if it is not")->excludes(peek);
   sub->add_flag("--raw", tail.raw, "Print payloads only");
-  sub->add_flag("--pooled", tail.pooled, "Through a pooler in transaction mode: ask again, without notifications");
+  sub->add_flag("--pooled", tail.pooled, "Through a pooler in transaction mode: poll, without notifications");
   auto* worker = sub->add_option("--subconsumer", tail.subconsumer, "Work as this worker of a cooperative consumer")
                      ->check(not_empty)
                      ->type_name("NAME");
-  add_duration(*sub, "--dead-interval", tail.dead_interval, "Take over from workers that are silent for so long")
+  add_duration(*sub, "--dead-interval", tail.dead_interval, "Take over from workers without a heartbeat for this long")
       ->needs(worker);
-  add_duration(*sub, "--poll-interval", tail.poll_interval, "Ask so often beside notifications (default: 30s)");
+  add_duration(*sub, "--poll-interval", tail.poll_interval, "How often to poll beside notifications (default: 30s)");
   sub->callback([&line] { line.run = [&line] { return tool::tail(line.common, line.tail); }; });
   sub->footer("Examples:\n  pgque tail orders debugger --subscribe | jq .payload\n  pgque tail orders worker --peek");
 
   auto& tick = line.tick;
   sub = app.add_subcommand("tick", "Run the scheduler until SIGINT or SIGTERM: ticks, retries, maintenance, rotation");
-  add_duration(*sub, "--period", tick.period, "Look for queues to tick so often (default: 100ms)");
-  add_duration(*sub, "--retry-period", tick.retry_period, "Bring due retries back so often (default: 1s)");
-  add_duration(*sub, "--maintenance-period", tick.maintenance_period, "General maintenance (default: 30s)");
-  add_duration(*sub, "--rotation-period", tick.rotation_period, "The second step of rotation (default: 10s)");
-  add_duration(*sub, "--standby-period", tick.standby_period, "Look whether to take over (default: 1s)");
+  add_duration(*sub, "--period", tick.period, "How often to look for queues to tick (default: 100ms)");
+  add_duration(*sub, "--retry-period", tick.retry_period, "How often to bring due retries back (default: 1s)");
+  add_duration(*sub, "--maintenance-period", tick.maintenance_period,
+               "How often to run general maintenance (default: 30s)");
+  add_duration(*sub, "--rotation-period", tick.rotation_period,
+               "How often to run the second step of rotation (default: 10s)");
+  add_duration(*sub, "--standby-period", tick.standby_period,
+               "How often to try to become the active one (default: 1s)");
   add_duration(*sub, "--max-lag", tick.max_lag, "Lower each queue's ticker_max_lag to this where it is higher");
   sub->add_flag("-q,--quiet", tick.quiet, "Only warnings and errors");
   sub->callback([&line] { line.run = [&line] { return tool::tick(line.common, line.tick); }; });
   sub->footer(
-      "Run as many as you like: one is active, another takes over when it goes.\n"
+      "Run as many as you like: one is active, and another takes over when it ends.\n"
       "Example:\n  pgque tick --max-lag 100ms");
 }
 
-// A standard stream that is closed would be the number of the next file or connection that is opened. What takes its
-// place here fails, as a closed one does.
+// The next file or connection would get the descriptor of a standard stream that is closed. What is opened here in its
+// place fails on use, as a closed stream does.
 void occupy_standard_streams() {
   for (const int descriptor : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
     if (::fcntl(descriptor, F_GETFD) < 0) ::open("/dev/null", descriptor == STDIN_FILENO ? O_WRONLY : O_RDONLY);
@@ -324,7 +327,7 @@ int run(int argc, char** argv) {
   app.add_flag("--json", line.common.json, "Answer in JSON");
   app.footer(
       "Exit status: 0 success, 1 failure, 2 wrong arguments, 3 no connection, 4 no permission; doctor: 5 warnings,\n"
-      "6 errors. Passwords belong into ~/.pgpass or PGQUE_DSN, not into arguments, which everybody can read.");
+      "6 errors. Passwords belong into ~/.pgpass or PGQUE_DSN, not into arguments, which other users can see.");
   declare_messages(app, line);
   declare_queues(app, line);
   declare_consumers(app, line);

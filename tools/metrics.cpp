@@ -1,4 +1,4 @@
-// pgque metrics: what Prometheus asks for, in its text format.
+// pgque metrics: the metrics in Prometheus' text format.
 
 #include <algorithm>
 #include <array>
@@ -70,16 +70,18 @@ int metrics(const Common& common) {
   Exposition out;
   out.describe("pgque_info", "The version of PgQue, as a label.");
   out.describe("pgque_queue_ticker_lag_seconds", "Age of the latest tick of the queue.");
-  out.describe("pgque_queue_ticker_max_lag_seconds", "How long events wait for a tick at most (ticker_max_lag).");
+  out.describe("pgque_queue_ticker_max_lag_seconds", "How long events may wait for a tick (ticker_max_lag).");
   out.describe("pgque_queue_last_tick", "Id of the latest tick of the queue.");
-  out.describe("pgque_queue_new_events", "Events since the latest tick, estimated from above.");
-  out.describe("pgque_queue_events_per_second", "Events per second over the last ticks, estimated from above.");
+  out.describe("pgque_queue_new_events", "Events since the latest tick; the true number may be lower.");
+  out.describe("pgque_queue_events_per_second", "Events per second over the last ticks; the true number may be lower.");
   out.describe("pgque_queue_paused", "Whether the ticker of the queue is paused.");
   out.describe("pgque_queue_rotated_seconds", "Time since the event tables of the queue were rotated.");
-  out.describe("pgque_queue_rotation_period_seconds", "How often they are to be rotated.");
+  out.describe("pgque_queue_rotation_period_seconds", "How often the event tables of the queue are to be rotated.");
   out.describe("pgque_consumer_lag_seconds", "Age of the last tick that the consumer has finished.");
-  out.describe("pgque_consumer_last_seen_seconds", "Time since the consumer last gave a sign of life.");
-  out.describe("pgque_consumer_pending_events", "Ticked events the consumer has not finished, estimated from above.");
+  out.describe("pgque_consumer_last_seen_seconds",
+               "Time since the consumer last opened or finished a batch or sent a heartbeat.");
+  out.describe("pgque_consumer_pending_events",
+               "Ticked events that the consumer has not finished; the true number may be lower.");
   out.describe("pgque_consumer_open_batch_seconds", "How long the consumer has had its batch open; 0 without one.");
   out.describe("pgque_dead_letters", "Dead letters of the consumer in the queue.");
 
@@ -108,7 +110,7 @@ int metrics(const Common& common) {
     out.add("pgque_consumer_open_batch_seconds", labels,
             in_seconds(info.open_batch_age.value_or(std::chrono::microseconds{0})));
   }
-  // A counter that appears only with the first dead letter could not be seen to rise, so each consumer has one.
+  // If the metric appeared only with the first dead letter, no rise would be visible, so each consumer has one.
   std::map<std::pair<std::string, std::string>, std::int64_t> dead_letters;
   for (const auto& info : admin.consumers()) {
     if (info.role != ConsumerRole::subconsumer) dead_letters[{info.queue, info.consumer}] = 0;

@@ -19,7 +19,7 @@ namespace pgque::tool {
 
 namespace {
 
-// How many columns a text takes in a terminal, as far as that can be told without a table of characters.
+// How many columns a text takes in a terminal, estimated without a table of characters.
 std::size_t width(std::string_view text) {
   return static_cast<std::size_t>(
       std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) != 0x80; }));
@@ -38,14 +38,14 @@ void print(std::string_view text) {
   while (!text.empty()) {
     const auto written = ::write(STDOUT_FILENO, text.data(), text.size());
     if (written < 0 && errno == EINTR) continue;
-    // Others who have the same terminal may have set it so that it does not block.
+    // Another program on the same terminal may have made it non-blocking.
     if (written < 0 && errno == EAGAIN) {
       output_writable(std::chrono::milliseconds{-1});
       continue;
     }
     if (written < 0) {
       const int error = errno;
-      // Whoever closed the pipe does not want to hear about it; by default SIGPIPE has ended the process already.
+      // A reader that closed the pipe needs no message; by default SIGPIPE has ended the process already.
       if (error != EPIPE) complain(std::string{"cannot write to standard output: "} + std::strerror(error));
       ::_exit(1);
     }
@@ -60,14 +60,14 @@ void print_line(const std::string& text) {
 bool output_writable(std::chrono::milliseconds patience) {
   pollfd descriptor{STDOUT_FILENO, POLLOUT, 0};
   const int ready = ::poll(&descriptor, 1, static_cast<int>(patience.count()));
-  // A failure is left to write() to find and to report; a signal is none, and says nothing of the output.
+  // write() finds and reports a failure; a signal is no failure, and says nothing about the output.
   return ready > 0 || (ready < 0 && errno != EINTR);
 }
 
 void complain(std::string_view text) {
   std::string line = "pgque: ";
   line.append(text).append("\n");
-  // Nobody can be told if this fails.
+  // If this fails, the failure cannot be reported.
   [[maybe_unused]] const auto written = ::write(STDERR_FILENO, line.data(), line.size());
 }
 
@@ -181,7 +181,7 @@ std::chrono::milliseconds parse_duration(const std::string& text) {
       if (name == unit.name && milliseconds < 1e15) return std::chrono::milliseconds{std::llround(milliseconds)};
     }
   }
-  throw std::invalid_argument{"'" + text + "' is no duration: write it as 100ms, 3s, 5min, 2h or 30d"};
+  throw std::invalid_argument{"'" + text + "' is not a duration: write it as 100ms, 3s, 5min, 2h or 30d"};
 }
 
 std::string compact_json(std::string_view json) {

@@ -13,12 +13,12 @@
 
 namespace pgque::tool {
 
-// Writes to standard output and flushes. Whatever keeps it from being written ends the process at once, with status 1:
-// what was not written must not count as delivered.
+// Writes to standard output and flushes. If that fails, the process ends at once with status 1, because text that was
+// not written must not count as delivered.
 void print(std::string_view text);
 // The same, with a line feed.
 void print_line(const std::string& text);
-// Whether standard output would take something now, or within the time; a negative one is for ever.
+// Whether standard output accepts data now or within the time; a negative time is for ever.
 bool output_writable(std::chrono::milliseconds patience);
 
 // A line to standard error, beginning with the program's name.
@@ -26,10 +26,10 @@ void complain(std::string_view text);
 
 bool is_terminal(int descriptor);
 
-// Columns as wide as they need to be. Numbers stand to the right.
+// Columns as wide as they need to be. Numbers are right-aligned.
 class Table {
  public:
-  // A column whose name begins with '>' stands to the right.
+  // A column whose name begins with '>' is right-aligned.
   explicit Table(std::vector<std::string> columns);
   void add(std::vector<std::string> row);
   bool empty() const noexcept { return rows_.empty(); }
@@ -64,7 +64,7 @@ inline double in_seconds(std::chrono::microseconds duration) {
 // Parses "100ms", "3 s", "1.5h", "2min", "30d"; a number alone counts seconds. Throws std::invalid_argument.
 std::chrono::milliseconds parse_duration(const std::string& text);
 
-// JSON text without the white space between its tokens, everything else untouched. It must be valid.
+// JSON text without the white space between its tokens and otherwise unchanged. The text must be valid.
 std::string compact_json(std::string_view json);
 
 }  // namespace pgque::tool

@@ -36,8 +36,8 @@ extern "C" void remember_signal(int) {
   signalled = 1;
 }
 
-// Without SA_RESTART, so that a read returns. A second signal ends the process at once, should the server not answer. A
-// signal that is ignored, as under nohup, stays ignored.
+// Without SA_RESTART, so that a read returns. A second signal ends the process at once, in case the server does not
+// answer. A signal that is ignored, as under nohup, stays ignored.
 void stop_at_signals() {
   struct sigaction action {};
   action.sa_handler = remember_signal;
@@ -84,7 +84,7 @@ class LineReader {
     while (count < 0 && signalled == 0) {
       count = ::read(STDIN_FILENO, buffer_.data(), buffer_.size());
       pollfd descriptor{STDIN_FILENO, POLLIN, 0};
-      // Others who have the same terminal may have set it so that it does not block.
+      // Another program on the same terminal may have made it non-blocking.
       if (count < 0 && errno == EAGAIN)
         ::poll(&descriptor, 1, -1);
       else if (count < 0 && errno != EINTR)
@@ -103,7 +103,7 @@ class LineReader {
   std::uint64_t bytes_ = 0;
 };
 
-// A line on the terminal that says how far it is: a bar if the end is known and the terminal wide enough.
+// A line of progress on the terminal, with a bar if the end is known and the terminal is wide enough.
 class Progress {
  public:
   explicit Progress(bool wanted) : shown_{wanted && is_terminal(STDERR_FILENO)} {
@@ -146,7 +146,7 @@ class Progress {
   std::chrono::steady_clock::time_point next_{};
 };
 
-// What is checked here is stored as it is; the line of a mistake can be named, which the server could not.
+// JSON that is checked here is stored as it is; unlike the server, this check can name the line of a mistake.
 void check(const std::string& text, bool verbatim) {
   if (!verbatim) {
     if (!is_json(text)) throw std::invalid_argument{"the payload is not JSON; --text sends it as it is"};
@@ -184,7 +184,7 @@ class LineSender {
  public:
   LineSender(const Common& common, const SendOptions& options)
       : common_{common}, options_{options}, client_{common.dsn, unprepared()}, progress_{options.progress} {
-    client_.send_batch(options_.queue, options_.type, {});  // a wrong name is found before anything is read
+    client_.send_batch(options_.queue, options_.type, {});  // checks the names before anything is read
     if (options_.atomic) transaction_.emplace(client_.begin());
   }
 
@@ -193,9 +193,9 @@ class LineSender {
     if (is_terminal(STDIN_FILENO)) complain("reading lines from the terminal; end with Ctrl-D");
     try {
       while (auto line = next()) add(std::move(*line));
-      // What came before a mistake is sent, unless all or nothing is wanted.
+      // The lines before a mistake are sent, unless all or nothing is wanted.
       if (mistake_.empty() || !transaction_) flush();
-      // What is committed is sent, whatever signal comes meanwhile.
+      // Events that are committed are sent, even if a signal comes meanwhile.
       stopped_ = signalled != 0;
       if (transaction_ && mistake_.empty() && !stopped_) transaction_->commit();
     } catch (const Error& error) {
@@ -218,7 +218,7 @@ class LineSender {
   }
 
  private:
-  // The next line that is not blank; empty at the end and at a mistake, which it takes down.
+  // The next line that is not blank; empty at the end and at a mistake, which is recorded.
   std::optional<std::string> next() {
     try {
       while (auto line = input_.next()) {
@@ -241,7 +241,7 @@ class LineSender {
     if (pending_.empty()) first_pending_ = input_.lines();
     pending_bytes_ += payload.size();
     pending_.push_back(Payload::verbatim(std::move(payload)));
-    // Bounded in memory however long the lines are.
+    // Memory is bounded even if the lines are long.
     constexpr std::size_t enough_bytes = 4 << 20;
     if (!options_.batch || pending_.size() >= options_.batch_size || pending_bytes_ >= enough_bytes) flush();
   }
@@ -260,7 +260,7 @@ class LineSender {
 
   std::string so_far(bool outcome_unknown = false) const {
     // The commit of a transaction is the only thing in it whose outcome can be unknown.
-    if (transaction_) return outcome_unknown ? "; all was sent or nothing" : "; nothing was sent";
+    if (transaction_) return outcome_unknown ? "; either everything or nothing was sent" : "; nothing was sent";
     return "; " + std::to_string(sent_) + (sent_ == 1 ? " event was sent" : " events were sent") +
            (outcome_unknown ? " for certain" : "");
   }
@@ -287,8 +287,8 @@ class LineSender {
   std::size_t pending_bytes_ = 0;
   std::uint64_t first_pending_ = 1;
   std::uint64_t sent_ = 0;
-  bool stopped_ = false;  // by a signal, before the end
-  std::string mistake_;   // what ended it before the end, in the input
+  bool stopped_ = false;  // by a signal, before the end of the input
+  std::string mistake_;   // the mistake in the input that ended the sending early
   std::optional<EventId> first_id_, last_id_;
 };
 

@@ -48,7 +48,7 @@ std::string text_of(const Message& message, bool raw) {
   return raw ? message.payload.value_or("") : line_of(message);
 }
 
-// Everything that waits for the consumer, in a transaction that is rolled back: it leaves no trace.
+// Everything that waits for the consumer, received in a transaction that is rolled back, so that nothing changes.
 std::vector<Message> peek(const Common& common, const TailOptions& options) {
   Admin admin{common.dsn, unprepared()};
   const auto consumer = admin.consumer(options.queue, options.consumer);
@@ -61,10 +61,10 @@ std::vector<Message> peek(const Common& common, const TailOptions& options) {
   std::vector<Message> seen;
   Client client{common.dsn, unprepared()};
   pqxx::work work{native(client)};
-  // The real consumer may hold its row for as long as its handlers run; it is not to be waited for.
+  // The real consumer may lock its row for as long as its handlers run, so this waits only briefly.
   work.exec("set local lock_timeout = '5s'");
   Transaction transaction{work};
-  // A worker's own batch ends where the group is already.
+  // The group's position is already past a worker's open batch, so that batch is an additional window.
   if (!options.subconsumer.empty()) ++windows;
   for (; windows > 0 && (limit == 0 || seen.size() < limit); --windows) {
     auto messages = options.subconsumer.empty()
@@ -86,7 +86,7 @@ void follow(const Common& common, const TailOptions& options) {
   consumer_options.subconsumer = options.subconsumer;
   consumer_options.dead_interval = options.dead_interval;
   if (options.poll_interval) consumer_options.poll_interval = *options.poll_interval;
-  // No transaction is open while a reader takes its time, and little is in memory.
+  // No transaction is open while the reader is slow, and few messages are in memory.
   consumer_options.transaction = TransactionMode::split;
   if (!options.pooled) consumer_options.max_messages = 1000;
   consumer_options.pooled = options.pooled;
@@ -95,10 +95,10 @@ void follow(const Common& common, const TailOptions& options) {
     if (record.level >= LogLevel::warning) complain(std::string{record.message});
   };
   Consumer consumer{common.dsn, consumer_options};
-  // print() ends the process rather than return without having printed, so nothing is acknowledged that was not.
+  // print() ends the process if it cannot print, so only printed messages are acknowledged.
   consumer.on("*", [&](const Message& message, Context& context) {
     const auto text = text_of(message, options.raw) + '\n';
-    // A reader that takes nothing must not keep the command from being interrupted. So much a pipe takes at once.
+    // If the reader takes nothing, the command must still be interruptible. A pipe accepts this much at once.
     for (std::string_view rest{text}; !rest.empty(); rest.remove_prefix(std::min<std::size_t>(rest.size(), PIPE_BUF))) {
       while (!output_writable(std::chrono::milliseconds{100})) {
         if (context.stop_requested()) ::_exit(interrupted);

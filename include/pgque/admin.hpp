@@ -1,7 +1,7 @@
 #pragma once
 
 /// @file
-/// Administration: queues and their settings, what queues and consumers are at, dead letters, maintenance.
+/// Administration: queues and their settings, the state of queues and consumers, dead letters, maintenance.
 
 #include <chrono>
 #include <cstdint>
@@ -31,7 +31,7 @@ PGQUE_EXPORT std::string to_string(DeadLetterId id);
 /// Writes the id in decimal.
 PGQUE_EXPORT std::ostream& operator<<(std::ostream& out, DeadLetterId id);
 
-/// The settings a queue has.
+/// The settings of a queue.
 enum class QueueSetting {
   ticker_max_count,    ///< default 500 events
   ticker_max_lag,      ///< default 3 s
@@ -45,33 +45,34 @@ enum class QueueSetting {
 /// PgQue's name of the setting, such as "ticker_max_lag"; `paused` is its "ticker_paused".
 PGQUE_EXPORT std::string_view to_string(QueueSetting setting) noexcept;
 
-/// Changes to a queue's settings. What is empty stays as it is. Durations are 1 ms to 10 years.
+/// Changes to a queue's settings. An empty member leaves its setting as it is. Durations are 1 ms to 10 years.
 struct QueueSettings {
-  /// A tick is due once so many events have come. At least 1. It makes ticks earlier, it does not limit batches.
+  /// A tick is due as soon as this many events have arrived since the last one. At least 1. This makes ticks come
+  /// earlier; it does not limit the size of a batch.
   std::optional<std::int32_t> ticker_max_count{};
-  /// A tick is due once events have come and the last tick is so long ago. This is what a message waits for at most,
-  /// and half of it in the median under steady traffic.
+  /// A tick is due when there are new events and the last tick is at least this old. So this is the longest time that a
+  /// message waits for its tick; under steady traffic the median is half of it.
   std::optional<std::chrono::milliseconds> ticker_max_lag{};
-  /// A queue without events gets a tick so often at least.
+  /// A queue without new events gets a tick at least this often.
   std::optional<std::chrono::milliseconds> ticker_idle_period{};
-  /// How often to change to the next event table. What was there is then removed, once every consumer has passed it.
+  /// How often to switch to the next event table. Old events are removed then, if every consumer has passed them.
   std::optional<std::chrono::milliseconds> rotation_period{};
   /// How often a message is retried before it becomes a dead letter. At least 0.
   std::optional<std::int32_t> max_retries{};
-  /// No ticks, so nothing is delivered, while this is true. Events can be sent all the same.
+  /// While this is true the queue gets no ticks, so nothing is delivered. Events can still be sent.
   std::optional<bool> paused{};
-  /// Ticks come from another system; no ticker here makes any.
+  /// Ticks come from another system; neither PgQue's own scheduler nor a `Ticker` makes any.
   std::optional<bool> external_ticker{};
-  /// What goes back to PgQue's default.
+  /// Settings to bring back to PgQue's default.
   std::vector<QueueSetting> reset{};
 };
 
-/// A queue. Numbers of events are differences of a sequence that `force_next_tick` and rolled back sends also move, so
-/// they are estimates from above.
+/// The state and settings of a queue. Numbers of events are differences of a sequence, which `force_next_tick` and
+/// rolled back sends advance as well, so the true numbers may be lower.
 struct QueueInfo {
   std::string queue;                                ///< its name
   std::int32_t tables = 0;                          ///< event tables, used in turn
-  std::int32_t current_table = 0;                   ///< the one that events go to, from 0
+  std::int32_t current_table = 0;                   ///< the one that new events go to, counted from 0
   std::chrono::microseconds rotation_period{0};     ///< see `QueueSettings`
   Timestamp rotated_at{};                           ///< when the current table came into use
   std::int32_t ticker_max_count = 0;                ///< see `QueueSettings`
@@ -83,10 +84,10 @@ struct QueueInfo {
   /// Empty: PgQue's default, 5.
   std::optional<std::int32_t> max_retries;
   std::optional<TickId> last_tick;                      ///< the latest tick; empty for a queue without ticks
-  std::optional<std::chrono::microseconds> ticker_lag;  ///< its age
-  std::optional<std::int64_t> new_events;               ///< events since then; empty when not known: see `note`
-  std::optional<double> events_per_second;              ///< over the last ticks; empty when not known: see `note`
-  /// Why something is not known; empty when all is. PgQue 0.2.0 denies `get_queue_info()` to `pgque_reader`.
+  std::optional<std::chrono::microseconds> ticker_lag;  ///< age of that tick
+  std::optional<std::int64_t> new_events;               ///< events since that tick; empty if unknown: see `note`
+  std::optional<double> events_per_second;              ///< over the last ticks; empty if unknown: see `note`
+  /// Why a member is unknown; empty if all are known. PgQue 0.2.0 denies `get_queue_info()` to `pgque_reader`.
   std::string note;
 };
 
@@ -94,7 +95,7 @@ struct QueueInfo {
 enum class ConsumerRole {
   normal,
   group,        ///< a cooperative consumer, which its subconsumers share
-  subconsumer,  ///< one worker of it
+  subconsumer,  ///< one worker of a cooperative consumer
 };
 
 /// "normal", "group" or "subconsumer".
@@ -103,43 +104,43 @@ PGQUE_EXPORT std::string_view to_string(ConsumerRole role) noexcept;
 /// A subscription.
 struct ConsumerInfo {
   std::string queue;  ///< the queue it reads
-  /// The name as subscribed; of a subconsumer `<group>.<subconsumer>`.
+  /// The name as subscribed; for a subconsumer, `<group>.<subconsumer>`.
   std::string consumer;
   ConsumerRole role = ConsumerRole::normal;  ///< what kind of subscription it is
   std::string group;                         ///< for a subconsumer, the cooperative consumer it belongs to
-  /// Age of the last tick it has finished; grows while the queue has nothing for it, too. Empty for an idle
-  /// subconsumer.
+  /// Age of the last tick that the consumer has finished. It also grows while there is nothing new to receive. Empty
+  /// for an idle subconsumer.
   std::optional<std::chrono::microseconds> lag;
-  /// Time since it last opened or finished a batch or, for a subconsumer, gave a sign of life.
+  /// Time since the consumer last opened or finished a batch or, for a subconsumer, sent a heartbeat.
   std::chrono::microseconds last_seen{0};
-  std::optional<TickId> last_tick;       ///< the last tick it has finished
+  std::optional<TickId> last_tick;       ///< the last tick that the consumer has finished
   std::optional<BatchId> current_batch;  ///< the open batch
-  std::optional<TickId> next_tick;       ///< where the open batch ends
-  /// How long the batch has been open; for a subconsumer, how long it has given no sign of life while holding one.
+  std::optional<TickId> next_tick;       ///< the tick that ends the open batch
+  /// How long the batch has been open; for a subconsumer with a batch, the time since its last heartbeat.
   std::optional<std::chrono::microseconds> open_batch_age;
-  /// Events up to the latest tick that it has not finished: an estimate from above, see `QueueInfo`.
+  /// Events up to the latest tick that the consumer has not finished. The true number may be lower, see `QueueInfo`.
   std::optional<std::int64_t> pending_events;
 };
 
 /// An open batch.
 struct BatchInfo {
-  std::string queue;                 ///< the queue it is from
-  std::string consumer;              ///< who holds it, as in `ConsumerInfo`
-  Timestamp begin{};                 ///< when the tick was made that it begins after
-  Timestamp end{};                   ///< when the tick was made that it ends with
-  TickId first_tick{};               ///< the tick that it begins after
-  TickId last_tick{};                ///< the tick that it ends with
-  std::chrono::microseconds lag{0};  ///< age of the tick that it ends with
-  std::int64_t events = 0;           ///< an estimate from above, see `QueueInfo`
+  std::string queue;                 ///< the queue of the batch
+  std::string consumer;              ///< the consumer that holds it, named as in `ConsumerInfo`
+  Timestamp begin{};                 ///< when `first_tick` was made
+  Timestamp end{};                   ///< when `last_tick` was made
+  TickId first_tick{};               ///< the tick after which the batch begins
+  TickId last_tick{};                ///< the tick with which the batch ends
+  std::chrono::microseconds lag{0};  ///< age of `last_tick`
+  std::int64_t events = 0;           ///< the true number may be lower, see `QueueInfo`
 };
 
-/// A message that was given up: its retries were exhausted.
+/// A message that was given up because its retries were exhausted.
 struct DeadLetter {
   DeadLetterId id{};                        ///< unique within the database
-  std::string queue;                        ///< where the message was
-  std::string consumer;                     ///< whose retries were exhausted; for a subconsumer, the group
-  Timestamp time{};                         ///< when it was given up
-  std::optional<std::string> reason;        ///< of the last nack; empty for SQL NULL
+  std::string queue;                        ///< the queue of the message
+  std::string consumer;                     ///< the consumer that failed to handle it; for a subconsumer, the group
+  Timestamp time{};                         ///< when it became a dead letter
+  std::optional<std::string> reason;        ///< the reason given with the last nack; empty for SQL NULL
   EventId event_id{};                       ///< the id that it had as a message
   Timestamp created_at{};                   ///< when it was sent
   std::optional<std::int32_t> retry_count;  ///< how often it had been retried
@@ -154,17 +155,17 @@ struct DeadLetter {
 /// How many dead letters a consumer has in a queue.
 struct DeadLetterCount {
   std::string queue;       ///< the queue
-  std::string consumer;    ///< whose retries were exhausted
+  std::string consumer;    ///< the consumer that failed to handle them
   std::int64_t count = 0;  ///< at least 1
-  Timestamp oldest{};      ///< when the first of them was given up
-  Timestamp newest{};      ///< when the last of them was given up
+  Timestamp oldest{};      ///< when the oldest became a dead letter
+  Timestamp newest{};      ///< when the newest became a dead letter
 };
 
 /// What `replay_dead_letters` did.
 struct ReplayResult {
-  std::int64_t replayed = 0;               ///< sent again, and dead letters no longer
-  std::int64_t failed = 0;                 ///< could not be sent, and stay
-  std::optional<std::string> first_error;  ///< why the first of those could not
+  std::int64_t replayed = 0;               ///< messages sent again; they are dead letters no longer
+  std::int64_t failed = 0;                 ///< dead letters that could not be sent; they stay
+  std::optional<std::string> first_error;  ///< the error of the first failure
 };
 
 /// A line of `Admin::status`.
@@ -174,11 +175,12 @@ struct StatusLine {
   std::string detail;     ///< more about it, in PgQue's words
 };
 
-/// Everything PgQue has beside sending and consuming. Most of it needs `pgque_admin`, which includes the other roles;
-/// what needs less says so. Without the grant a call throws `Error` with SQLSTATE 42501, which names the role.
+/// The administrative functions of PgQue. Most of them need the role `pgque_admin`, which includes the other roles; a
+/// function that needs less says so. Without the grant a call throws `Error` with SQLSTATE 42501, whose text names the
+/// role.
 ///
-/// Each call is committed when it returns. A lost connection, `close()` and being moved from are as with `Client`, and
-/// so are the names and text that are accepted.
+/// Each call is committed when it returns. Lost connections, `close()`, moving, and the names and text that are
+/// accepted are the same as for `Client`.
 ///
 /// **Thread safety.** One thread at a time.
 class PGQUE_EXPORT Admin {
@@ -187,25 +189,25 @@ class PGQUE_EXPORT Admin {
   /// @throws ConnectionError
   explicit Admin(std::string_view dsn, const ClientOptions& options = {});
 
-  /// As with `Client`.
+  /// The same as for `Client`.
   Admin(Admin&&) noexcept;
-  /// As with `Client`.
+  /// The same as for `Client`.
   Admin& operator=(Admin&&) noexcept;
-  /// As with `Client`.
+  /// The same as for `Client`.
   ~Admin();
 
   /// @name Queues. Need `pgque_admin`.
   /// @{
 
-  /// Creates a queue, or finds that it exists; then applies the settings in either case.
+  /// Creates a queue unless it exists, and applies the settings in either case.
   /// @return true if it was new
   /// @throws std::invalid_argument for a setting out of its range, before anything is created
   /// SQL: `pgque.create_queue(text)`, `pgque.set_queue_config(text, text, text)`
   bool create_queue(std::string_view queue, const QueueSettings& settings = {});
 
   /// Removes a queue with its events, retries and dead letters. Waits for open transactions that use it.
-  /// @param with_consumers also if consumers are subscribed to it, cooperative ones included; otherwise they make it
-  ///   fail
+  /// @param with_consumers drop the queue even if consumers, normal or cooperative, are subscribed to it; otherwise the
+  ///   call fails then
   /// @throws QueueNotFound
   /// SQL: `pgque.drop_queue(text, bool)`, `pgque.unregister_subconsumer(text, text, text, int4)`
   void drop_queue(std::string_view queue, bool with_consumers = false);
@@ -220,9 +222,9 @@ class PGQUE_EXPORT Admin {
   /// @name Subscriptions. Need `pgque_reader`.
   /// @{
 
-  /// Subscribes a consumer from a tick of the past, or moves a subscribed one there: what came after that tick is
-  /// delivered, again where it was delivered before. A batch it has open is given up. Ticks go back about as far as
-  /// the queue's rotation; `Client::subscribe` starts at the latest.
+  /// Subscribes a consumer from an earlier tick, or moves a subscribed consumer there: all events after that tick are
+  /// delivered, even if they were delivered before. If the consumer has an open batch, that batch is given up. Ticks go
+  /// back about as far as the queue's rotation; `Client::subscribe` starts at the latest tick.
   /// @return true if it was new
   /// @throws QueueNotFound
   /// @throws Error if the queue has no such tick
@@ -233,8 +235,8 @@ class PGQUE_EXPORT Admin {
   /// @name Information. Needs `pgque_reader`.
   /// @{
 
-  /// All queues, by name. Where PgQue denies `get_queue_info()` to a reader (0.2.0 does), what can be read without it
-  /// is returned, and `QueueInfo::note` says so.
+  /// All queues, ordered by name. If PgQue denies `get_queue_info()` to a reader, as 0.2.0 does, the members that need
+  /// it are empty, and `QueueInfo::note` says so.
   /// SQL: `pgque.get_queue_info()`
   std::vector<QueueInfo> queues();
   /// One queue.
@@ -242,10 +244,10 @@ class PGQUE_EXPORT Admin {
   /// SQL: `pgque.get_queue_info()`
   QueueInfo queue(std::string_view queue);
 
-  /// All subscriptions, by queue and name.
+  /// All subscriptions, ordered by queue and name.
   /// SQL: `pgque.get_consumer_info()`, and the tables `subscription` and `consumer` for roles and groups
   std::vector<ConsumerInfo> consumers();
-  /// Those of one queue.
+  /// The subscriptions of one queue.
   /// @throws QueueNotFound
   /// SQL: `pgque.get_consumer_info()`
   std::vector<ConsumerInfo> consumers(std::string_view queue);
@@ -254,7 +256,7 @@ class PGQUE_EXPORT Admin {
   /// SQL: `pgque.get_consumer_info()`
   ConsumerInfo consumer(std::string_view queue, std::string_view consumer);
 
-  /// An open batch; empty if it is not open.
+  /// An open batch; empty if there is no open batch with this id.
   /// SQL: `pgque.get_batch_info(int8)`
   std::optional<BatchInfo> batch(BatchId batch);
 
@@ -262,7 +264,7 @@ class PGQUE_EXPORT Admin {
   /// SQL: `pgque.version()`
   std::string server_version();
 
-  /// What PgQue says of itself, its scheduler and its ticker. Needs `pgque_admin`.
+  /// PgQue's report on itself, its scheduler and its ticker. Needs `pgque_admin`.
   /// SQL: `pgque.status()`
   std::vector<StatusLine> status();
 
@@ -273,39 +275,40 @@ class PGQUE_EXPORT Admin {
   /// The newest dead letters of a queue, the newest first. Needs `pgque_reader`.
   /// @param limit at least 1
   /// @throws QueueNotFound
-  /// @throws std::invalid_argument if `limit` is less
+  /// @throws std::invalid_argument if `limit` is less than 1
   /// SQL: `pgque.dlq_inspect(text, int4)`
   std::vector<DeadLetter> dead_letters(std::string_view queue, std::int32_t limit = 100);
 
-  /// Calls `visit` for each dead letter of a queue, the newest first, until it returns false. Few of them are in
-  /// memory at once: they are read from a cursor, as they were when this was called. Other calls of this object may be
-  /// made meanwhile, except this one. Needs `pgque_reader`, and a direct connection or a pooler in session mode.
+  /// Calls `visit` for each dead letter of a queue, the newest first, until it returns false. Only a few are in memory
+  /// at once: they are read from a cursor, which shows them as they were when this was called. `visit` may call any
+  /// other function of this object, but not this one. Needs `pgque_reader`, and a direct connection or a pooler in
+  /// session mode.
   /// @throws QueueNotFound
   /// SQL: `pgque.dlq_inspect(text, int4)`
   void for_each_dead_letter(std::string_view queue, const std::function<bool(const DeadLetter&)>& visit);
 
-  /// Counts them per queue and consumer. Needs `pgque_reader`.
+  /// Counts the dead letters of each queue and consumer. Needs `pgque_reader`.
   /// SQL: reads the table `pgque.dead_letter`
   std::vector<DeadLetterCount> count_dead_letters();
 
-  /// Sends the message anew, with a new id and no retry count, and removes the dead letter. Needs `pgque_writer`.
+  /// Sends the message again, with a new id and no retry count, and removes the dead letter. Needs `pgque_writer`.
   ///
-  /// **Every consumer of the queue receives it**, also those that have handled it already: PgQue knows no other way.
-  /// Where only the one that failed may see it, handle the payload from `dead_letters()` instead.
-  /// @return the new event, or empty if there is no such dead letter (any more). Of two replays through this library
-  ///   at the same time one gets it.
+  /// **Every consumer of the queue receives it**, including those that have handled it already: PgQue has no other way.
+  /// If only the consumer that failed may see it, take the payload from `dead_letters()` and handle it directly.
+  /// @return the new event, or empty if there is no such dead letter (any more). If this library replays one dead
+  ///   letter twice at the same time, only one of the calls sends it.
   /// SQL: `pgque.dlq_replay(int8)`
   std::optional<EventId> replay_dead_letter(DeadLetterId id);
 
-  /// The same for all dead letters of a queue; those that fail stay. Needs `pgque_writer`. **Every consumer of the
-  /// queue receives them**, see `replay_dead_letter`.
+  /// The same for all dead letters of a queue; those that cannot be sent stay. Needs `pgque_writer`. **Every consumer
+  /// of the queue receives them**, see `replay_dead_letter`.
   /// @throws QueueNotFound
   /// SQL: `pgque.dlq_replay_all(text)`
   ReplayResult replay_dead_letters(std::string_view queue);
 
-  /// Deletes the dead letters of a queue that were given up longer ago. Needs `pgque_admin`.
+  /// Deletes the dead letters of a queue that are older than `older_than`. Needs `pgque_admin`.
   /// @param older_than at least 0, at most 100 years
-  /// @return how many
+  /// @return how many were deleted
   /// @throws QueueNotFound
   /// @throws std::invalid_argument if `older_than` is out of range
   /// SQL: `pgque.dlq_purge(text, interval)`
@@ -315,33 +318,33 @@ class PGQUE_EXPORT Admin {
   /// @name Maintenance. Needs `pgque_admin`. `Ticker` does all of this regularly.
   /// @{
 
-  /// Brings all due retries back, of all queues. They are delivered after the next tick that follows.
-  /// @return how many
+  /// Brings back all due retries of all queues. They are delivered after the next tick.
+  /// @return how many came back
   /// SQL: `pgque.maint_retry_events()`, which moves ten at a time, until it returns 0
   std::int64_t bring_retries_back();
 
-  /// General maintenance: the first step of table rotation where it is due.
+  /// General maintenance: takes the first step of table rotation for each queue where it is due.
   /// SQL: `pgque.maint()`
   void maintain();
 
-  /// The second step of table rotation, without which the first is not taken again.
+  /// Takes the second step of table rotation. Until that is done, the first step is not taken again.
   /// SQL: `pgque.maint_rotate_tables_step2()`
   void finish_rotation();
 
-  /// How often PgQue's own scheduler ticks (pg_cron and pg_timetable; a `Ticker` has its own period).
+  /// Sets how often PgQue's own scheduler ticks, in pg_cron or pg_timetable. A `Ticker` has its own period.
   /// @param period a divisor of 1000 ms
-  /// @throws std::invalid_argument if it is none
+  /// @throws std::invalid_argument if `period` is no such divisor
   /// SQL: `pgque.set_tick_period_ms(int4)`
   void set_tick_period(std::chrono::milliseconds period);
-  /// What it is. Needs `pgque_reader`.
+  /// How often PgQue's own scheduler ticks. Needs `pgque_reader`.
   /// SQL: reads the table `pgque.config`
   std::chrono::milliseconds tick_period();
 
   /// @}
 
-  /// As with `Client`.
+  /// The same as for `Client`.
   void close() noexcept;
-  /// As with `Client`.
+  /// The same as for `Client`.
   bool is_open() const noexcept;
 
  private:

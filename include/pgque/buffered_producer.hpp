@@ -1,7 +1,7 @@
 #pragma once
 
 /// @file
-/// A producer that batches by itself: many threads send, one connection stores.
+/// A producer that batches by itself: many threads send events, and one connection stores them.
 
 #include <chrono>
 #include <cstddef>
@@ -29,31 +29,33 @@ struct BufferedProducerOptions {
   std::size_t batch_messages = 1'000;
   /// Most bytes of payload in one batch; a single larger payload is a batch by itself. Default 1 MiB; at least 1.
   std::size_t batch_bytes = std::size_t{1} << 20;
-  /// How long an event waits for others before its batch is sent although it is not full. Default 5 ms; 0 sends as
-  /// soon as the connection is free. At most 30 days. Nothing waits for others while the buffer is full.
+  /// How long an event waits for others to fill its batch. Default 5 ms; 0 sends as soon as the connection is free. At
+  /// most 30 days. While the buffer is full, no event waits for others.
   std::chrono::milliseconds linger{5};
-  /// Most events in the buffer, those being sent included. Default 100,000; at least 1.
+  /// Most events in the buffer, including those being sent. Default 100,000; at least 1.
   std::size_t buffer_messages = 100'000;
-  /// Most bytes of payload in the buffer, those being sent included. Default 64 MiB; at least 1.
+  /// Most bytes of payload in the buffer, including those being sent. Default 64 MiB; at least 1.
   std::size_t buffer_bytes = std::size_t{64} << 20;
   /// How long `send()` waits for room when the buffer is full. Default 60 s; 0 fails at once. At most 30 days.
   std::chrono::milliseconds block_timeout{60'000};
-  /// How long an event may wait to be sent, from `send()` on; then it fails, and is certainly not stored. The same
-  /// time is granted to each batch once it is being sent; then the connection is given up, and the batch fails.
-  /// Default 2 min; 1 ms to 30 days. Futures may get ready later by a tenth of it, and by twice `connect_timeout`.
+  /// How long an event may wait after `send()` until its batch is sent. After that the event fails and is certainly not
+  /// stored. Sending a batch may take the same time again; after that the connection is closed, and the batch fails.
+  /// Default 2 min; 1 ms to 30 days. Futures may become ready later than that, by a tenth of it and twice
+  /// `connect_timeout`.
   std::chrono::milliseconds delivery_timeout{120'000};
-  /// How long `close()` and the destructor go on sending what is in the buffer. Default 25 s; 0 gives it up at once.
-  /// At most 30 days.
+  /// How long `close()` and the destructor go on sending what is in the buffer. Default 25 s; 0 discards it at once. At
+  /// most 30 days.
   std::chrono::milliseconds drain_timeout{25'000};
   /// Pauses before each attempt to replace a lost connection. Default: 100 ms, growing to 30 s.
   ReconnectOptions reconnect{};
-  /// Log lines and events. Default: warnings and errors to standard error. It is called by the thread that sends, so
-  /// it must not wait for this producer: neither for `send()` with a full buffer nor in `flush()`.
+  /// Log lines and events. Default: warnings and errors to standard error. It is called by the thread that sends, so it
+  /// must not wait for this producer, neither in `send()` while the buffer is full nor in `flush()`.
   LogSink log{};
-  /// How long connecting to one host may take, as in `ClientOptions`, and then the first statement. Default 10 s; 0
-  /// waits as long as the operating system does, and for the statement `delivery_timeout`; at most 30 days.
+  /// How long connecting to one host may take, as in `ClientOptions`, and how long the first statement may take after
+  /// that. Default 10 s; at most 30 days. With 0, connecting takes as long as the operating system allows, and the
+  /// statement may take `delivery_timeout`.
   std::chrono::seconds connect_timeout{10};
-  /// Set to true if the DSN points to a connection pooler in transaction mode, as in `ClientOptions`. Nothing is then
+  /// Set to true if the DSN points to a connection pooler in transaction mode, as in `ClientOptions`. Then nothing is
   /// prepared or set for the session. Default false.
   bool pooled = false;
 };
@@ -63,17 +65,17 @@ enum class ProducerState {
   waiting,      ///< connected; no batch is due
   sending,      ///< a batch is on its way
   connecting,   ///< replacing a lost connection
-  backing_off,  ///< pausing before it does
-  closed,       ///< `close()` is done
+  backing_off,  ///< pausing before the next attempt to connect
+  closed,       ///< `close()` has finished
 };
 
 /// The name of the state, such as "waiting".
 PGQUE_EXPORT std::string_view to_string(ProducerState state) noexcept;
 
-/// Counters since the producer was made. Every event that `send()` took is `buffered`, `sent` or `failed`.
+/// Counters since the producer was made. Every event that `send()` accepted is `buffered`, `sent` or `failed`.
 struct BufferedProducerStats {
   ProducerState state = ProducerState::waiting;  ///< what it is doing now
-  std::uint64_t buffered = 0;                    ///< events taken whose outcome is open
+  std::uint64_t buffered = 0;                    ///< events whose outcome is not known yet
   std::uint64_t buffered_bytes = 0;              ///< bytes of their payloads
   std::uint64_t sent = 0;                        ///< events stored for certain
   std::uint64_t failed = 0;                      ///< events whose futures have an error
@@ -91,49 +93,49 @@ struct BufferedProducerStats {
 /// producer.flush(5s);                             // or id.get(), or neither: the destructor sends what is left
 /// ```
 ///
-/// **Batches.** Events of one queue and type are gathered into a batch, one call of `send_batch` in a transaction of
-/// its own, until there are `batch_messages` or `batch_bytes` of them, the first has waited for `linger`, or the buffer
-/// is full. The batches of one queue and type are stored one after another, so these events keep the order in which
-/// they were sent, as far as one thread sent them. Between different queues or types there is no order.
+/// **Batches.** Events of the same queue and type are collected into a batch until there are `batch_messages` or
+/// `batch_bytes` of them, the first has waited for `linger`, or the buffer is full. Each batch is one call of
+/// `send_batch` in a separate transaction. The batches of one queue and type are stored one after another, so the
+/// events of one thread keep the order in which it sent them. Events of different queues or types have no order.
 ///
-/// **What is known at once is thrown, what is found out later is in the future.** `send()` throws what `Client::send`
-/// would throw before sending anything, and when the buffer is full. The future becomes ready exactly once, also when
+/// **Exceptions and futures.** `send()` throws what is known at once: for wrong arguments, as `Client::send` does, and
+/// if the buffer is full. The future reports what is found out later. The future becomes ready exactly once, also when
 /// the producer is closed or destroyed, with the event's id or with the error of its batch:
 ///
 /// | what happened to the batch | its events | error |
 /// |---|---|---|
 /// | committed | stored, once | none: the ids |
-/// | refused by the server, such as for one malformed JSON text or a missing queue | none is stored | the server's |
-/// | connection lost before the commit | kept, and sent again over a new connection | none yet |
-/// | connection lost during the commit | all stored or none | `ConnectionError`, `outcome_unknown()` |
-/// | not sent within `delivery_timeout`, or before `close()` ended | not stored | `Error`, `retryable()` |
+/// | refused by the server, for example because of a malformed JSON text or a missing queue | none is stored | the
+/// server's | | connection lost before the commit | kept, and sent again over a new connection | none yet | |
+/// connection lost during the commit | all stored or none | `ConnectionError`, `outcome_unknown()` | | not sent within
+/// `delivery_timeout`, or before `close()` ended | not stored | `Error`, `retryable()` |
 ///
-/// So each event is stored at most once for each call of `send()`: what may have been stored is never sent again. A
-/// refused batch fails as a whole, the good events in it included, and no other batch does; since none of them was
-/// stored, they may be sent again without the bad one. What nlohmann_json makes and `pgque::text()` cannot be
-/// malformed.
+/// So each call of `send()` stores its event at most once: an event that may have been stored is never sent again. A
+/// refused batch fails as a whole, including the good events in it; other batches are not affected. None of its events
+/// was stored, so the good ones may be sent again without the bad one. Payloads made by nlohmann_json or
+/// `pgque::text()` are never malformed.
 ///
-/// **Not transactional.** An event is stored some time after `send()` returned, or not: if the process dies first, what
-/// is in the buffer is gone. To store events together with rows of yours, use `Transaction`.
+/// **Not transactional.** An event is stored some time after `send()` has returned. If the process dies first, the
+/// events in the buffer are lost. To store events together with other rows, use `Transaction`.
 ///
-/// **Thread safety.** Everything from any thread, except moving and destruction. `send()` takes one short lock, and
-/// wakes the sending thread only when the buffer was empty and for each batch that is full. It does not survive
-/// `fork()`: make one in the child, and let the child neither use nor destroy the parent's.
+/// **Thread safety.** All functions may be called from any thread at any time, except moving and destruction. `send()`
+/// takes one short lock, and wakes the sending thread only if the buffer was empty or a batch is full. A producer does
+/// not survive `fork()`: make a new one in the child process, which must neither use nor destroy the parent's.
 class PGQUE_EXPORT BufferedProducer {
  public:
-  /// Connects, as `Client` does, and starts to work. Needs `pgque_writer`.
+  /// Connects, as `Client` does, and starts the sending thread. Needs `pgque_writer`.
   /// @throws std::invalid_argument naming the option
-  /// @throws ConnectionError if the DSN is malformed, or the server does not take the connection or falls silent
+  /// @throws ConnectionError if the DSN is malformed, or the server refuses the connection or does not answer
   explicit BufferedProducer(std::string_view dsn, BufferedProducerOptions options = {});
 
   /// A moved-from producer can be destroyed and closed; every other use throws `std::logic_error`.
   BufferedProducer(BufferedProducer&&) noexcept;
   BufferedProducer& operator=(BufferedProducer&&) = delete;
-  /// Like `close()`. Not to be called from the log sink.
+  /// Like `close()`. Must not be called from the log sink.
   ~BufferedProducer();
 
-  /// Takes one event to be stored. Returns at once, unless the buffer is full. The future's destructor does not wait:
-  /// it may be dropped, and then a failure is only in the log and in `stats()`.
+  /// Takes one event to be stored. Returns at once, unless the buffer is full. The future may be discarded, because its
+  /// destructor does not wait; a failure is then reported only in the log and in `stats()`.
   /// @param payload see `Payload`
   /// @param type what consumers dispatch on; an empty one means "default"
   /// @throws std::invalid_argument naming the argument: as `Client::send`, or a payload larger than `buffer_bytes`
@@ -144,18 +146,18 @@ class PGQUE_EXPORT BufferedProducer {
   /// The same for an `Event`; throws the same.
   std::future<EventId> send(std::string_view queue, Event event);
 
-  /// Sends what is in the buffer without lingering, and waits until the outcome of every event taken before this call
-  /// is known; their futures tell it.
-  /// @return false if the time was over first; sending goes on all the same
+  /// Sends the events in the buffer without waiting for `linger`, and waits until the outcome of every event accepted
+  /// before this call is known. Their futures hold it.
+  /// @return false if the time was over first; sending continues nevertheless
   /// @throws std::invalid_argument if `timeout` is negative or above 30 days
   bool flush(std::chrono::milliseconds timeout);
 
-  /// Takes no more events, sends what is in the buffer for `drain_timeout` at most, and gives up the rest: their
-  /// futures fail, and the log says how many they are. Threads that wait for room throw. A batch that is being sent
-  /// when the time is over is given up, too, with the connection, its outcome perhaps unknown; an attempt to connect
-  /// is waited for. Closing again, also at the same time, waits for the same and returns the same. From the log sink it
-  /// does not wait, and returns false.
-  /// @return true if all that was in the buffer when it was called was sent, or refused, within the time
+  /// Accepts no more events, sends those in the buffer for at most `drain_timeout`, and gives up the rest: their
+  /// futures fail, and the log says how many there were. A `send()` that waits for room throws. If a batch is still
+  /// being sent when the time is over, the connection is closed, and the outcome of the batch may be unknown. An
+  /// attempt to connect is waited for. A second call, even at the same time, waits for the same end and returns the
+  /// same result. Called from the log sink, it does not wait and returns false.
+  /// @return true if every event that was in the buffer was sent, or refused, within the time
   bool close() noexcept;
 
   /// A snapshot of the counters.

@@ -21,32 +21,32 @@ struct Access;
 /// How a client uses its connection. A wrong value makes the constructor throw `std::invalid_argument`.
 struct ClientOptions {
   /// Set to true if the DSN points to a connection pooler in transaction mode, such as PgBouncer's, where the next
-  /// statement may reach another server session. Statements are then not prepared. Default false: each statement is
+  /// statement may reach another server session. Then statements are not prepared. Default false: each statement is
   /// prepared once per connection.
   bool pooled = false;
-  /// How long connecting to one host may take. Default 10 s; 0 waits as long as the operating system does; at most
-  /// 30 days. The DSN's own `connect_timeout`, its service file and the environment's PGCONNECT_TIMEOUT come first.
-  /// PostgreSQL's client counts in whole seconds and takes 1 for 2.
+  /// How long connecting to one host may take. Default 10 s; 0 waits as long as the operating system does; at most 30
+  /// days. A `connect_timeout` in the DSN or its service file, and PGCONNECT_TIMEOUT in the environment, take
+  /// precedence. libpq counts in whole seconds and treats 1 as 2.
   std::chrono::seconds connect_timeout{10};
 };
 
-/// A connection to a database with PgQue. Each call is a transaction of its own that is committed when the call
-/// returns; `begin()` gives one for several calls.
+/// A connection to a database with PgQue. Each call is one transaction, which is committed when the call returns;
+/// `begin()` starts a transaction for several calls.
 ///
-/// If the connection is lost, the call that notices throws `ConnectionError`, and so does every later one: a client
-/// never reconnects behind its user's back, because whether the lost call took effect is the user's decision
-/// (`Error::outcome_unknown()`). Make a new client.
+/// If the connection is lost, the call that notices it throws `ConnectionError`, and so does every later one. A client
+/// never reconnects by itself, because only the caller can decide whether to repeat a call that may have taken effect
+/// (`Error::outcome_unknown()`). Make a new client instead.
 ///
-/// **Thread safety.** One thread at a time; a client and its transactions count as one object. Give each thread a
-/// client of its own.
+/// **Thread safety.** One thread at a time; a client and its transactions count as one object. Give each thread its own
+/// client.
 class PGQUE_EXPORT Client : public Operations {
  public:
-  /// Connects. The connection speaks UTF-8 whatever the DSN says, calls itself `pgque` unless the DSN or PGAPPNAME
-  /// gives an `application_name`, and has TCP keepalives of 30 s + 3 x 10 s unless the DSN sets them or names a
-  /// service, whose file then has to.
+  /// Connects. The client encoding is always UTF-8, even if the DSN asks for another. The `application_name` is `pgque`
+  /// unless the DSN or PGAPPNAME sets one. TCP keepalives are 30 s + 3 x 10 s unless the DSN sets them; if the DSN
+  /// names a service, the service file has to set them.
   /// @param dsn a `postgresql://` URI or `key=value` settings, as libpq takes them
   /// @param options see `ClientOptions`
-  /// @throws ConnectionError if the DSN is malformed or the server does not take the connection, within
+  /// @throws ConnectionError if the DSN is malformed, or the server refuses the connection or cannot be reached within
   ///   `connect_timeout`; the message never shows the DSN
   /// @throws std::invalid_argument naming the option
   explicit Client(std::string_view dsn, const ClientOptions& options = {});
@@ -55,13 +55,13 @@ class PGQUE_EXPORT Client : public Operations {
   Client(Client&&) noexcept;
   /// The same.
   Client& operator=(Client&&) noexcept;
-  /// Closes the connection as `close()` does; an open transaction keeps it until its own end.
+  /// Closes the connection as `close()` does; an open transaction keeps the connection until it ends.
   ~Client();
 
   /// Starts a transaction. Until it is committed, rolled back or destroyed, the client itself must not be used:
   /// its calls throw `std::logic_error`.
   /// @throws ConnectionError
-  /// @throws std::logic_error if one is open already, or the client is closed or moved from
+  /// @throws std::logic_error if a transaction is open already, or the client is closed or moved from
   /// SQL: `BEGIN`
   Transaction begin();
 

@@ -31,7 +31,7 @@ enum class ConsumerState {
   connecting,   ///< making its connections
   receiving,    ///< asking for a batch
   handling,     ///< running handlers, or finishing the batch
-  waiting,      ///< for a notification, at most `poll_interval`
+  waiting,      ///< waiting for a notification, at most `poll_interval`
   backing_off,  ///< pausing after an error
 };
 
@@ -46,25 +46,27 @@ struct ConsumerStats {
   std::uint64_t unknown = 0;                  ///< messages without a handler
   std::uint64_t retries = 0;                  ///< messages put up for retry, in batches acknowledged
   std::uint64_t abandoned = 0;                ///< batches left for redelivery
-  std::uint64_t stale_acks = 0;               ///< batches that somebody had finished by their ack
+  std::uint64_t stale_acks = 0;               ///< batches that were already finished when they were acknowledged
   std::uint64_t takeovers = 0;                ///< batches lost to another worker
   std::uint64_t reconnects = 0;               ///< connections made after the first
   ConsumerState state = ConsumerState::idle;  ///< what it is doing now
   std::string last_error{};                   ///< what() of the latest error; empty if there was none
 };
 
-/// Receives the batches of one queue for one consumer, calls a handler per message by its type, and acknowledges.
+/// Receives the batches of one queue for one consumer, calls the handler for each message's type, and acknowledges the
+/// batches.
 ///
 /// **Guarantees.** Every message is handled at least once: a batch is acknowledged only after every message was
-/// handled, nacked or acknowledged by policy, and after every nack succeeded. Whatever goes wrong before that, the
-/// whole batch is delivered again. In `per_batch` mode the handlers' own writes happen exactly once. Order is that of
-/// event ids within a batch, with retried messages coming later.
+/// handled, nacked or acknowledged by policy, and after every nack succeeded. If anything goes wrong before that, the
+/// whole batch is delivered again. In `per_batch` mode, what handlers write through `Context::transaction()` is
+/// committed exactly once. Within a batch, messages come in the order of their ids; a retried message comes again in a
+/// later batch.
 ///
-/// **Waking.** It LISTENs for PgQue's tick notifications and polls every `poll_interval` beside them. After a batch,
-/// and across empty tick windows, it asks again at once.
+/// **Waking.** The consumer LISTENs for PgQue's tick notifications, and also polls every `poll_interval`. After a batch
+/// or an empty tick window it asks for the next one at once.
 ///
-/// **Thread safety.** `stop()` and `stats()` from any thread, `stop()` also from handlers and signal handlers. The
-/// rest from one thread, and `on()` not while the consumer runs.
+/// **Thread safety.** `stop()` and `stats()` may be called from any thread, `stop()` also from handlers and signal
+/// handlers. All other functions must be called from one thread, and `on()` not while the consumer runs.
 class PGQUE_EXPORT Consumer {
  public:
   /// Checks the options; connects only in `start()`.
@@ -78,8 +80,8 @@ class PGQUE_EXPORT Consumer {
   ~Consumer();
 
   /// Registers the handler for a type, or with "*" for every type that has none, NULL included. It is called as
-  /// `handler(const Message&)` or `handler(const Message&, Context&)`; it fails by throwing, whatever it throws.
-  /// A later handler for the same type replaces the earlier one.
+  /// `handler(const Message&)` or `handler(const Message&, Context&)`; any exception that it throws counts as a
+  /// failure. A later handler for the same type replaces the earlier one.
   /// @throws std::invalid_argument if the handler is an empty std::function or a null pointer
   /// @throws std::logic_error while the consumer runs
   template <class Handler>
@@ -96,7 +98,7 @@ class PGQUE_EXPORT Consumer {
   }
 
   /// Registers a handler for the decoded payload: `handler(const T&)` or `handler(const T&, Context&)`. A payload that
-  /// is not a `T` counts as a failure of the handler. Needs `pgque/json.hpp` or a `PayloadDecoder<T>` of your own.
+  /// is not a `T` counts as a failure of the handler. Needs `pgque/json.hpp` or your own `PayloadDecoder<T>`.
   template <class T, class Handler>
   Consumer& on(std::string type, Handler handler) {
     static_assert(std::is_invocable_v<Handler&, const T&, Context&> || std::is_invocable_v<Handler&, const T&>,
@@ -114,18 +116,19 @@ class PGQUE_EXPORT Consumer {
   }
 
   /// Runs until `stop()`: connects, listens, and handles what arrives. The first connection must succeed; later ones
-  /// are tried again with growing pauses. Can be called again after it returned.
+  /// are retried with growing pauses. Can be called again after it returned.
   /// @throws ConnectionError if the first connection fails
-  /// @throws Error for what `on_error` decides to stop at, and whatever `on_error` itself throws
+  /// @throws Error if `on_error` decides to stop; an exception thrown by `on_error` itself is passed on
   /// @throws std::logic_error if it runs already
-  /// @throws std::system_error, std::bad_alloc when out of threads, file descriptors or memory; the batch comes again
+  /// @throws std::system_error, std::bad_alloc when out of threads, file descriptors or memory; the batch is delivered
+  ///   again
   /// SQL: `LISTEN`, `pgque.receive` or `pgque.receive_coop`, `pgque.next_batch`, `pgque.nack`, `pgque.ack`,
   /// `pgque.touch_subconsumer`
   void start();
 
-  /// Makes `start()` return: at once when it waits; after the current batch, but at most `drain_timeout`, when it
-  /// handles one; and at once after the running handlers when called a second time. Before `start()` it makes the
-  /// next `start()` return immediately. Async-signal-safe.
+  /// Makes `start()` return. A consumer that waits returns at once. A consumer that handles a batch finishes it, but
+  /// begins no handler after `drain_timeout`; after a second call it finishes only the handlers that are running. A
+  /// call before `start()` makes the next `start()` return immediately. Async-signal-safe.
   void stop() noexcept;
 
   /// A snapshot of the counters.

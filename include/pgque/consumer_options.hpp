@@ -26,7 +26,7 @@ enum class UnknownHandlerPolicy {
 /// How a batch, its handlers and its acknowledgement relate to database transactions.
 enum class TransactionMode {
   /// One transaction around receive, handlers, nacks and ack. Handlers may write in it (`Context::transaction()`):
-  /// those writes commit exactly once, together with the ack. It is open while handlers run.
+  /// those writes commit exactly once, together with the ack. The transaction is open while handlers run.
   per_batch,
   /// The receive is committed first; no transaction is open while handlers run; nacks and ack commit together.
   split,
@@ -36,62 +36,65 @@ enum class TransactionMode {
 struct ConsumerOptions {
   /// The queue. Required; 1 to 57 bytes.
   std::string queue{};
-  /// The consumer's name, as subscribed. Required. Two processes with one name do each other's work again; to share
-  /// the work give each a `subconsumer`.
+  /// The name with which the consumer is subscribed. Required. If two processes use the same name, both handle every
+  /// message; to share the messages, give each process a `subconsumer`. Avoid `#` in the name, which PgQue 0.3
+  /// reserves.
   std::string name{};
-  /// How long to wait for a notification before asking anyway. Default 30 s; 1 ms to 30 days.
+  /// How long to wait for a notification before asking the server anyway. Default 30 s; 1 ms to 30 days.
   std::chrono::milliseconds poll_interval{30'000};
   /// How many messages to hold in memory at once. Larger batches are read page by page, and acknowledged after their
   /// last message. In `split` mode the reasons of failures, at most 4000 bytes each, are held until then as well.
-  /// Default: the whole batch. At least 1. Not in `split` mode with `pooled`.
+  /// Default: the whole batch. At least 1. Not allowed in `split` mode with `pooled`.
   std::optional<std::int32_t> max_messages{};
   /// Delay before a failed or unknown message is delivered again. Default 60 s; 0 to 2147483647 s.
   std::chrono::seconds retry_after{60};
-  /// Computes that delay per message instead; see `exponential_retry`. Default: `retry_after` for all.
+  /// Computes the delay for each message, in place of `retry_after`; see `exponential_retry`. Default: `retry_after`
+  /// for all messages.
   RetryDelay retry_delay{};
   /// What happens to messages whose type has no handler. Default: nack.
   UnknownHandlerPolicy unknown_handler_policy = UnknownHandlerPolicy::nack;
   /// This worker's name within the cooperative consumer `name`. Default: empty, a normal consumer. Workers register
-  /// themselves. No dots in either name. Experimental in PgQue 0.2.
+  /// themselves. Neither name may contain a dot. Avoid `#` as well: in PgQue 0.3 a subconsumer `worker#1` can receive
+  /// but never ack. Cooperative consumers are experimental in PgQue 0.2.
   std::string subconsumer{};
-  /// Take over the batch of a sibling that has shown no sign of life for this long. Needs `subconsumer`. Default:
-  /// never; 1 ms to 30 days. While its handlers run, a worker gives a sign of life every third of its own
-  /// `dead_interval`, or every 10 s, whichever is shorter; so give all workers of a group the same value.
+  /// Take over the batch of another worker of the group if that worker has sent no heartbeat for this long. Needs
+  /// `subconsumer`. Default: never; 1 ms to 30 days. While its handlers run, a worker sends a heartbeat every third of
+  /// its `dead_interval`, but at least every 10 s; so give all workers of a group the same value.
   std::optional<std::chrono::milliseconds> dead_interval{};
   /// How handlers relate to transactions. Default: `per_batch`; always `split` with `subconsumer` or `concurrency`
   /// above 1, where asking for `per_batch` is an error.
   std::optional<TransactionMode> transaction{};
-  /// How many messages are handled at once, each on a thread of its own. Default 1: one after another, in order, on
-  /// the thread that called `start()`. 1 to 1024. Above 1, one handler may be called from several threads at once.
+  /// How many messages are handled at once, each on a separate thread. Default 1: one after another, in order, on the
+  /// thread that called `start()`. 1 to 1024. Above 1, one handler may be called from several threads at once.
   std::int32_t concurrency = 1;
   /// With `concurrency` above 1: messages with the same key are handled one after another, in order. Called on the
-  /// loop's thread. Default: no order.
+  /// thread of `start()`. Default: no order.
   std::function<std::string(const Message&)> key{};
   /// How long `stop()` lets the current batch go on; after that, the messages whose handlers have not begun are left
-  /// for redelivery. Default 25 s; 0 abandons at once; up to 30 days. A running handler is never interrupted.
+  /// for redelivery. Default 25 s; 0 leaves them at once; at most 30 days. A running handler is never interrupted.
   std::chrono::milliseconds drain_timeout{25'000};
   /// Pauses after errors. Default: 100 ms, growing to 30 s.
   ReconnectOptions reconnect{};
-  /// Asked about each error that trying again will not mend: no such queue or consumer, missing grants, no PgQue.
-  /// Default: stop. Called on the loop's thread.
+  /// Asked about each error that a retry cannot fix: no such queue or consumer, missing grants, no PgQue. Default:
+  /// stop. Called on the thread of `start()`.
   std::function<ErrorAction(const Error&)> on_error{};
   /// Log lines and events. Default: warnings and errors to standard error.
   LogSink log{};
   /// How long connecting to one host may take, as in `ClientOptions`. Default 10 s; 0 waits as long as the operating
   /// system does; at most 30 days.
   std::chrono::seconds connect_timeout{10};
-  /// Set to true if the DSN points to a connection pooler in transaction mode, as in `ClientOptions`. Nothing is then
+  /// Set to true if the DSN points to a connection pooler in transaction mode, as in `ClientOptions`. Then nothing is
   /// prepared or set for the session, and LISTEN needs `listen_dsn`. Default false.
   bool pooled = false;
-  /// A direct connection for LISTEN alone, beside a pooled one. Default: LISTEN on the consumer's own connection, or
-  /// with `pooled` not at all: then `poll_interval` is how late a message may be noticed.
+  /// The DSN of a direct connection for LISTEN only, beside a pooled one. Default: LISTEN on the consumer's own
+  /// connection. With `pooled`, the default is no LISTEN, so a message may be noticed as late as `poll_interval`.
   std::string listen_dsn{};
-  /// Limit for each statement of this consumer, handlers' statements included. Default 0: what the server says. At most
-  /// 2147483647 ms.
+  /// Time limit for each statement of this consumer, including the statements of handlers. Default 0: the server's
+  /// setting. At most 2147483647 ms.
   std::chrono::milliseconds statement_timeout{0};
-  /// In `per_batch`: after how long the server ends a session whose handler keeps its transaction waiting. Default 0:
-  /// never, whatever the server's own setting, because being ended there means handling the whole batch again. At most
-  /// 2147483647 ms.
+  /// In `per_batch` mode: how long a handler may leave its transaction idle before the server ends the session. Default
+  /// 0: for ever, even if the server has a limit, because ending the session means handling the whole batch again. At
+  /// most 2147483647 ms.
   std::chrono::milliseconds idle_in_transaction_timeout{0};
   /// Make `start()` return once nothing is left to receive, for jobs that run now and then, and for tests. Messages
   /// that were not ticked yet and retries that are not due do not count. Default false: wait for more.

@@ -18,14 +18,15 @@ namespace detail {
 struct HandlerCall;
 }
 
-/// What a handler may ask while it runs. Valid only during the call.
+/// What a handler can use while it runs. Valid only during the call.
 ///
-/// **Thread safety.** To be used on the thread of the call alone.
+/// **Thread safety.** Use it only on the thread of the call.
 class PGQUE_EXPORT Context {
  public:
-  /// The transaction that received this batch and will acknowledge it, wrapped in a savepoint for this handler alone:
-  /// if the handler throws, only its own writes vanish. What is written here, and what is sent through
-  /// `pgque::Transaction{context.transaction()}`, commits exactly once, together with the ack. Do not end it.
+  /// The transaction that received this batch and will acknowledge it, with a savepoint for this handler: if the
+  /// handler throws, only its own writes are rolled back. Rows written here, and events sent through
+  /// `pgque::Transaction{context.transaction()}`, are committed exactly once, together with the ack. Do not commit or
+  /// roll back this transaction.
   /// @throws std::logic_error in `split` mode, where no transaction is open
   /// @throws ConnectionError
   /// SQL: `SAVEPOINT`, at the first call

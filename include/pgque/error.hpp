@@ -14,10 +14,11 @@
 
 namespace pgque {
 
-/// Something failed at the server or on the way there. `what()` says which operation, the server's own words, the
-/// SQLSTATE and, where it helps, what to do. No password and no payload is ever part of it.
+/// Something failed at the server or on the way there. `what()` contains the operation, the server's message, the
+/// SQLSTATE and, where it helps, advice. It never contains a password or a payload.
 ///
-/// **Thread safety.** Of this class and those derived from it: immutable, may be copied and read from any thread.
+/// **Thread safety.** Objects of this class and of those derived from it are immutable; any thread may copy and read
+/// them.
 class PGQUE_EXPORT Error : public std::runtime_error {
  public:
   /// The facts about a failure.
@@ -30,7 +31,7 @@ class PGQUE_EXPORT Error : public std::runtime_error {
     bool outcome_unknown = false;  ///< see `Error::outcome_unknown()`
   };
 
-  /// Makes an error, as the library does; for tests of programs that handle them.
+  /// Makes an error, as the library does. Useful in tests of programs that handle errors.
   explicit Error(Facts facts);
   /// Copying never throws: copies share the facts.
   Error(const Error&) noexcept = default;
@@ -40,13 +41,13 @@ class PGQUE_EXPORT Error : public std::runtime_error {
 
   /// What was being done, such as `send to queue "orders"`.
   const std::string& operation() const noexcept;
-  /// The server's own primary message, untouched; when connecting failed, what is known of the reason. Empty when the
-  /// failure is not the server's.
+  /// The server's primary message, unchanged; if connecting failed, the reason as far as it is known. Empty if the
+  /// server reported nothing.
   const std::string& server_message() const noexcept;
   /// The SQLSTATE; empty when there is none. PgQue uses P0001 for nearly everything.
   const std::string& sqlstate() const noexcept;
-  /// True if the same call may succeed later, and repeating it cannot do anything twice: the failed call had no
-  /// effect. Deadlocks, serialization failures, timeouts, a registration race, a refused connection.
+  /// True if the same call may succeed later, and repeating it cannot do anything twice: the failed call had no effect.
+  /// Examples are deadlocks, serialization failures, timeouts, a registration race and a refused connection.
   bool retryable() const noexcept;
   /// True if the connection was lost while the server may already have committed: the call may or may not have had
   /// its effect. Repeating a `send` can then store the event twice.
@@ -56,8 +57,8 @@ class PGQUE_EXPORT Error : public std::runtime_error {
   std::shared_ptr<const Facts> facts_;
 };
 
-/// No connection could be made, or it was lost. A `Client` whose connection is lost stays that way; make a new one.
-/// **Thread safety.** As `Error`.
+/// No connection could be made, or it was lost. A `Client` does not reconnect; make a new one. **Thread safety.** As
+/// `Error`.
 class PGQUE_EXPORT ConnectionError : public Error {
  public:
   using Error::Error;
@@ -71,7 +72,7 @@ class PGQUE_EXPORT QueueNotFound : public Error {
   ~QueueNotFound() override;
 };
 
-/// The consumer is not subscribed to the queue, or the queue does not exist: PgQue says the same for both.
+/// The consumer is not subscribed to the queue, or the queue does not exist: PgQue reports both with the same text.
 /// **Thread safety.** As `Error`.
 class PGQUE_EXPORT ConsumerNotFound : public Error {
  public:
@@ -79,7 +80,7 @@ class PGQUE_EXPORT ConsumerNotFound : public Error {
   ~ConsumerNotFound() override;
 };
 
-/// The batch is not open: never was, is finished, or was taken over by another subconsumer. **Thread safety.** As
+/// The batch is not open: it never was, it is finished, or another subconsumer has taken it over. **Thread safety.** As
 /// `Error`.
 class PGQUE_EXPORT BatchNotFound : public Error {
  public:
@@ -87,12 +88,12 @@ class PGQUE_EXPORT BatchNotFound : public Error {
   ~BatchNotFound() override;
 };
 
-/// The batch holds more messages than the limit given to `receive`. Nothing is lost: the batch is not finished and
-/// comes again, so receive it with a larger limit or none. Never ack it instead: that would skip what was not seen.
-/// **Thread safety.** As `Error`.
+/// The batch holds more messages than the limit given to `receive`. Nothing is lost: the batch stays open, so receive
+/// it again with a larger limit or without one. Never ack it instead: that would skip messages that nothing has
+/// handled. **Thread safety.** As `Error`.
 class PGQUE_EXPORT BatchOverflow : public Error {
  public:
-  /// Makes an error, as the library does; for tests of programs that handle them.
+  /// Makes an error, as the library does. Useful in tests of programs that handle errors.
   BatchOverflow(Facts facts, std::int32_t limit);
   ~BatchOverflow() override;
   /// The limit that was too small.

@@ -11,9 +11,9 @@
 /// consumer.on<Order>("order.created", [](const Order& order) { ... });
 /// ```
 ///
-/// What nlohmann_json serialises is valid JSON already, so it is stored as it is, without a second check by the
-/// server. Text is never taken for a JSON string: `send("q", "x")` sends the JSON text `x`, which the server refuses,
-/// and `send("q", nlohmann::json("x"))` the JSON string `"x"`.
+/// nlohmann_json writes valid JSON, so its text is stored as it is, without a second check by the server. A C++ string
+/// is never turned into a JSON string: `send("q", "x")` sends the JSON text `x`, which the server refuses, and
+/// `send("q", nlohmann::json("x"))` the JSON string `"x"`.
 
 #include <cstddef>
 #include <stdexcept>
@@ -85,9 +85,9 @@ struct PayloadEncoder<T, std::enable_if_t<detail::is_json_value<T>>> {
   }
 };
 
-/// Reads the message's payload as JSON into a `T`: `nlohmann::json` itself, or any type with a `from_json()`. It is
-/// parsed now, at each call; nothing is parsed unless asked for.
-/// @throws PayloadError if the payload is SQL NULL, not JSON, or not a `T`; its text never contains the payload
+/// Reads the message's payload as JSON into a `T`: `nlohmann::json` itself, or any type with a `from_json()`. The
+/// payload is parsed at each call, and not before.
+/// @throws PayloadError if the payload is SQL NULL, not JSON, or not a `T`; the error's text never contains the payload
 template <class T = nlohmann::json>
 T payload_as(const Message& message) {
   Error::Facts facts;
@@ -105,7 +105,7 @@ T payload_as(const Message& message) {
     facts.advice = "it is not JSON, at byte " + std::to_string(error.byte);  // what() would quote the payload
     throw PayloadError{std::move(facts)};
   } catch (const nlohmann::json::exception&) {
-    facts.advice = "it is not JSON that nlohmann_json can represent";  // so would this one
+    facts.advice = "it is not JSON that nlohmann_json can represent";  // here as well
     throw PayloadError{std::move(facts)};
   }
   if constexpr (detail::is_basic_json<T>) {

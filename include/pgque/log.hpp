@@ -17,8 +17,8 @@ namespace pgque {
 enum class LogLevel {
   debug,    ///< each batch
   info,     ///< connections, starts and stops
-  warning,  ///< something failed and will be tried again, or comes again
-  error,    ///< something somebody should look at
+  warning,  ///< something failed and will be retried or redelivered
+  error,    ///< something that needs attention
 };
 
 /// What happened, for code that counts or reacts; `LogRecord::message` says the same to a person.
@@ -27,22 +27,22 @@ enum class LogEvent {
   stopped,             ///< it ended
   connected,           ///< a connection was made and is ready
   connection_lost,     ///< a connection broke, or making one failed; another attempt follows after a pause
-  listen_unavailable,  ///< notifications cannot be had; polling goes on alone
+  listen_unavailable,  ///< there are no notifications; the consumer only polls
   batch_received,      ///< a batch with messages was opened
   batch_acked,         ///< the batch was finished
   batch_abandoned,     ///< the batch was left unacked and will be delivered again
   batch_lost,          ///< another subconsumer took the batch over; it was not acked here
-  stale_ack,           ///< the ack, or a nack before it, found the batch finished: its work may have been done twice
-  handler_failed,      ///< a handler threw; the message is nacked
-  unknown_type,        ///< no handler for the message's type and no "*" handler
-  nack_failed,         ///< nacking failed, so the batch is not acked
-  failed,              ///< any other error; the loop pauses and tries again, or stops
-  leader,              ///< this ticker became the active one
-  standby,             ///< another ticker is active; this one waits
-  batch_sent,          ///< a buffered producer stored a batch
-  batch_refused,       ///< the server refused a buffered producer's batch; none of its events is stored
-  batch_in_doubt,      ///< the connection was lost while a buffered producer's batch was being committed
-  events_dropped,      ///< a buffered producer gave up events that it could not send in time; they are not stored
+  stale_ack,       ///< the ack, or a nack before it, found the batch finished: its messages may have been handled twice
+  handler_failed,  ///< a handler threw; the message is nacked
+  unknown_type,    ///< no handler for the message's type and no "*" handler
+  nack_failed,     ///< nacking failed, so the batch is not acked
+  failed,          ///< any other error; the loop pauses and tries again, or stops
+  leader,          ///< this ticker became the active one
+  standby,         ///< another ticker is active; this one waits
+  batch_sent,      ///< a buffered producer stored a batch
+  batch_refused,   ///< the server refused a buffered producer's batch; none of its events is stored
+  batch_in_doubt,  ///< the connection was lost while a buffered producer's batch was being committed
+  events_dropped,  ///< a buffered producer gave up events that it could not send in time; they are not stored
 };
 
 /// The name of the event, such as "stale_ack".
@@ -63,8 +63,8 @@ struct LogRecord {
   std::string_view sqlstate{};            ///< if the server reported one; otherwise empty
 };
 
-/// Receives every record, from the thread that runs the loop and from its helper threads, one call at a time for one
-/// consumer, ticker or producer. Exceptions it throws are swallowed. An empty function means `log_to_stderr`.
+/// Receives every record. The thread that runs the loop and its helper threads call it, one call at a time for each
+/// consumer, ticker or producer. Exceptions that it throws are ignored. An empty function means `log_to_stderr`.
 using LogSink = std::function<void(const LogRecord&)>;
 
 /// The default sink: warnings and errors, one line each, to standard error.

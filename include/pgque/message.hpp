@@ -15,7 +15,8 @@ namespace pgque {
 
 /// Id of an event, unique within its queue. A message received later carries it as `Message::msg_id`.
 enum class EventId : std::int64_t {};
-/// Id of an open batch. Whoever knows it can finish the batch: PgQue checks no ownership, so it has a type of its own.
+/// Id of an open batch. PgQue does not check who finishes a batch, so this is a separate type, which cannot be confused
+/// with other ids.
 enum class BatchId : std::int64_t {};
 /// Id of a tick of a queue.
 enum class TickId : std::int64_t {};

@@ -21,9 +21,9 @@ namespace detail {
 class Executor;
 }
 
-/// How a message is to be retried.
+/// How a message is retried.
 struct NackOptions {
-  /// Earliest time until the next delivery. Default 60 s; 0 means as soon as maintenance runs. PgQue counts in whole
+  /// Shortest time until the next delivery. Default 60 s; 0 means as soon as maintenance runs. PgQue counts in whole
   /// seconds; range 0 to 2147483647 s.
   std::chrono::seconds retry_after{60};
   /// Stored with the dead letter if this was the last attempt. Default: the server's own text, "max retries
@@ -35,8 +35,8 @@ struct NackOptions {
 struct ReceiveCoopOptions {
   /// Throw `BatchOverflow` if the batch is larger. Default: no limit. At least 1.
   std::optional<std::int32_t> max_messages{};
-  /// Take over the batch of a sibling that has shown no sign of life for this long. Default: never;
-  /// 1 ms to 30 days.
+  /// Take over the batch of another worker of the group if that worker has sent no heartbeat for this long. Default:
+  /// never; 1 ms to 30 days.
   std::optional<std::chrono::milliseconds> dead_interval{};
 };
 
@@ -46,15 +46,16 @@ enum class BatchHandling : std::int32_t {
   retry = 1,   ///< put its messages up for retry after 60 s, or into the dead letters when retries are exhausted
 };
 
-/// Every call PgQue offers to producers and consumers. `Client` runs each one in a transaction of its own,
-/// `Transaction` runs several in one; both are described there. This class cannot be made by itself.
+/// The calls that PgQue offers to producers and consumers. `Client` runs each call in a separate transaction,
+/// `Transaction` runs several calls in one. This class cannot be instantiated by itself.
 ///
 /// **Arguments.** Queue names have 1 to 57 bytes, consumer names at least one byte. All text must be valid UTF-8
 /// without NUL bytes. Anything else is `std::invalid_argument`, thrown before anything is sent; it names the argument.
 ///
-/// **Errors.** Every function throws `Error` or a class derived from it: `ConnectionError` when the connection is
-/// lost, `QueueNotFound` / `ConsumerNotFound` / `BatchNotFound` for those, `Error` with SQLSTATE 42501 when the role
-/// lacks a grant (it names the role to grant). A closed, finished or moved-from object throws `std::logic_error`.
+/// **Errors.** Every function throws `Error` or a class derived from it: `ConnectionError` when the connection is lost,
+/// `QueueNotFound` / `ConsumerNotFound` / `BatchNotFound` when there is no such queue, consumer or batch, `Error` with
+/// SQLSTATE 42501 when the role lacks a grant (its text names the role to grant). A closed, finished or moved-from
+/// object throws `std::logic_error`.
 ///
 /// **Thread safety.** One thread at a time, together with the client or transaction it is part of.
 class PGQUE_EXPORT Operations {
@@ -75,8 +76,8 @@ class PGQUE_EXPORT Operations {
   /// @throws QueueNotFound
   EventId send(std::string_view queue, const Event& event);
 
-  /// Stores several events of one type: all of them or, on any error, none. Returns their ids in the same order.
-  /// An empty list returns no ids and is not sent at all, so it does not find out whether the queue exists.
+  /// Stores several events of one type: all of them or, on any error, none. Returns their ids in the same order. An
+  /// empty list is not sent at all and returns no ids, so a missing queue is not noticed.
   /// @throws QueueNotFound
   /// SQL: `pgque.send_batch(text, text, jsonb[])` or `pgque.send_batch(text, text, text[])`
   std::vector<EventId> send_batch(std::string_view queue, std::string_view type, const std::vector<Payload>& payloads);
@@ -96,11 +97,11 @@ class PGQUE_EXPORT Operations {
   /// SQL: `pgque.unsubscribe(text, text)`
   bool unsubscribe(std::string_view queue, std::string_view consumer);
 
-  /// Opens the next batch and returns its messages, ordered by id; returns the same batch again until it is acked.
-  /// Empty when there is nothing to do or when an empty tick window was skipped: call again after a notification,
-  /// or use `Consumer`, which tells the two apart.
+  /// Opens the next batch and returns its messages, ordered by id; returns the same batch again until it is acked. The
+  /// list is empty when there is nothing to receive or when an empty tick window was skipped: call again after a
+  /// notification, or use `Consumer`, which distinguishes the two.
   /// @param max_messages if given, at least 1: a batch that is larger throws `BatchOverflow`, because an ack would
-  ///   finish the whole batch, rows beyond the limit included
+  ///   finish the whole batch, including the messages beyond the limit
   /// @throws ConsumerNotFound also if the queue does not exist
   /// @throws BatchOverflow
   /// SQL: `pgque.receive(text, text, int4)`
@@ -112,8 +113,8 @@ class PGQUE_EXPORT Operations {
   /// SQL: `pgque.ack(int8)`
   bool ack(BatchId batch);
 
-  /// Puts one message up for another delivery, or into the dead letters when its retries are exhausted. It does not
-  /// finish the batch: ack it afterwards. Needs the open batch; safe to repeat before the ack.
+  /// Puts one message up for another delivery, or into the dead letters when its retries are exhausted. This does not
+  /// finish the batch: ack it afterwards. The batch must be open; repeating the nack before the ack is safe.
   /// @throws BatchNotFound if the batch is no longer open
   /// @throws std::invalid_argument if `retry_after` is negative or above 2147483647 s
   /// SQL: `pgque.nack(int8, pgque.message, interval, text)`, with only the id inside the composite
@@ -125,7 +126,7 @@ class PGQUE_EXPORT Operations {
 
   /// @}
   /// @name Cooperative consumers: several workers share one consumer. Experimental in PgQue 0.2. Needs `pgque_reader`.
-  /// Names must not contain a dot.
+  /// Names must not contain a dot. Avoid `#` as well: in PgQue 0.3 a subconsumer `worker#1` can receive but never ack.
   /// @{
 
   /// Registers a worker of the group `consumer`.
@@ -143,15 +144,15 @@ class PGQUE_EXPORT Operations {
   bool unsubscribe_subconsumer(std::string_view queue, std::string_view consumer, std::string_view subconsumer,
                                BatchHandling batch_handling = BatchHandling::refuse);
 
-  /// Like `receive`, for one worker; registers group and worker if they are missing. Commit it before working on the
-  /// messages: it locks the whole group.
+  /// Like `receive`, for one worker; registers group and worker if they are missing. In a `Transaction`, commit before
+  /// handling the messages, because this call locks the whole group.
   /// @throws QueueNotFound
   /// @throws BatchOverflow
   /// SQL: `pgque.receive_coop(text, text, text, int4, interval)`
   std::vector<Message> receive_coop(std::string_view queue, std::string_view consumer, std::string_view subconsumer,
                                     const ReceiveCoopOptions& options = {});
 
-  /// A sign of life: keeps siblings from taking over this worker's batch.
+  /// Sends a heartbeat, which keeps other workers from taking over this worker's batch.
   /// @return true if the worker exists
   /// SQL: `pgque.touch_subconsumer(text, text, text)`
   bool touch_subconsumer(std::string_view queue, std::string_view consumer, std::string_view subconsumer);
@@ -160,20 +161,21 @@ class PGQUE_EXPORT Operations {
   /// @name Ticking by hand, for tests and demos. Needs `pgque_admin`.
   /// @{
 
-  /// Makes the next `ticker()` call create a tick whatever the queue's thresholds. Creates none itself.
+  /// Makes the next `ticker()` call create a tick even if the queue's thresholds are not reached. Creates no tick
+  /// itself.
   /// @return the latest existing tick, if there is one
   /// @throws QueueNotFound
   /// SQL: `pgque.force_next_tick(text)`
   std::optional<TickId> force_next_tick(std::string_view queue);
 
-  /// Deprecated name of `force_next_tick`, kept for those who come from pgque-py.
+  /// Deprecated name of `force_next_tick`, kept for programs that come from pgque-py.
   /// @return the latest existing tick, if there is one
   /// @throws QueueNotFound
   /// SQL: `pgque.force_tick(text)`
   [[deprecated("use force_next_tick")]] std::optional<TickId> force_tick(std::string_view queue);
 
-  /// Creates a tick for one queue if one is due. Events become visible with the first tick after their commit, so
-  /// this belongs into a transaction after the one that sent them.
+  /// Creates a tick for one queue if one is due. Events become visible with the first tick after their commit, so call
+  /// this in a later transaction than the one that sent them.
   /// @return the new tick, or empty if none was needed
   /// @throws QueueNotFound
   /// SQL: `pgque.ticker(text)`
@@ -196,7 +198,7 @@ class PGQUE_EXPORT Operations {
   // Throws std::logic_error if this object was moved from.
   detail::Executor& executor() const;
 
-  // The only owner. A std::unique_ptr would cost every source file that includes this more time.
+  // This is the only owner. A std::unique_ptr would make every source file that includes this compile more slowly.
   std::shared_ptr<detail::Executor> executor_;
   /// @endcond
 };

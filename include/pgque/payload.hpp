@@ -17,8 +17,8 @@ namespace pgque {
 class Payload;
 
 /// Customisation point: how a value of type `T` becomes a payload. `pgque/json.hpp` specialises it for everything
-/// nlohmann_json can serialise; specialise it for a type of your own with
-/// `static Payload encode(const T&)`. Include the specialisation before the first use of `T` as a payload.
+/// nlohmann_json can serialise; specialise it for your own types with `static Payload encode(const T&)`. Include the
+/// specialisation before the first use of `T` as a payload.
 template <class T, class Enable = void>
 struct PayloadEncoder {};
 
@@ -70,7 +70,7 @@ class PGQUE_EXPORT Payload {
   Payload(std::nullptr_t);  // NOLINT(google-explicit-constructor)
   /// SQL NULL: the event has no payload at all.
   Payload(std::nullopt_t);  // NOLINT(google-explicit-constructor)
-  /// Whatever a `PayloadEncoder` makes of the value.
+  /// What the `PayloadEncoder` makes of the value.
   template <class T, std::enable_if_t<!detail::is_text<T> && detail::has_encoder<T>::value, int> = 0>
   Payload(const T& value) : Payload{PayloadEncoder<T>::encode(value)} {}  // NOLINT(google-explicit-constructor)
 

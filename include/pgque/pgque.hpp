@@ -1,9 +1,9 @@
 #pragma once
 
 /// @file
-/// What producers and consumers need. Opt-in headers: `pgque/json.hpp` (nlohmann_json), `pgque/pqxx.hpp` (libpqxx),
-/// `pgque/buffered_producer.hpp`, whose `<future>` costs more time than all of this, and for those who run queues
-/// `pgque/admin.hpp` and `pgque/doctor.hpp`.
+/// Includes what producers and consumers need. Opt-in headers: `pgque/json.hpp` needs nlohmann_json, `pgque/pqxx.hpp`
+/// needs libpqxx, `pgque/buffered_producer.hpp` includes `<future>`, which takes longer to compile than all of this,
+/// and `pgque/admin.hpp` and `pgque/doctor.hpp` are for administration.
 
 #include <pgque/client.hpp>
 #include <pgque/consumer.hpp>

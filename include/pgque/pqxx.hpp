@@ -16,19 +16,19 @@ namespace pgque {
 /// libpqxx's class for connections.
 using PqxxConnection = pqxx::connection_base;  // libpqxx 6 has a class for each way of connecting
 #else
-/// libpqxx's class for connections; with libpqxx 6 the base of those it has for each way of connecting.
+/// libpqxx's class for connections; with libpqxx 6, the base of its several connection classes.
 using PqxxConnection = pqxx::connection;
 #endif
 
-/// A client over the caller's connection. The connection must outlive the client and is not closed by it. Nothing is
-/// prepared on it and no setting is changed. While it has a transaction of the caller's open, the client's calls
-/// throw `std::logic_error`: use `Transaction{work}` there. Thread safety: one thread at a time, together with the
-/// connection.
+/// A client that uses the caller's connection. The connection must outlive the client and is not closed by it. Nothing
+/// is prepared on it and no setting is changed. While the caller has a transaction open on the connection, the client's
+/// calls throw `std::logic_error`: use `Transaction{work}` there. Thread safety: one thread at a time, together with
+/// the connection.
 /// @throws std::invalid_argument if the connection's client_encoding is not UTF8
 PGQUE_EXPORT Client borrow(PqxxConnection& connection);
 
-/// The client's connection, for what this library has no function for. Use it only between calls, and do not keep it
-/// beyond the client's lifetime. Thread safety: as the client.
+/// The client's connection, for statements that this library has no function for. Use it only between calls, and do not
+/// keep it beyond the client's lifetime. Thread safety: as the client.
 /// @throws std::logic_error if the client is closed or moved from
 PGQUE_EXPORT PqxxConnection& native(Client& client);
 

@@ -24,8 +24,8 @@ using RetryDelay = std::function<std::chrono::seconds(const Message& message, st
 /// Thread safety: the returned function may be called from any thread.
 PGQUE_EXPORT RetryDelay exponential_retry(std::chrono::seconds initial, std::chrono::seconds maximum);
 
-/// Thrown by a handler that wants the message again after a delay of its own choosing. It counts as a failure like
-/// any other: PgQue's retry limit applies. **Thread safety.** Immutable; may be read from any thread.
+/// A handler throws this to choose the delay after which the message is delivered again. It counts as a failure like
+/// any other exception: PgQue's retry limit applies. **Thread safety.** Immutable; may be read from any thread.
 class PGQUE_EXPORT RetryAfter : public std::runtime_error {
  public:
   /// @param delay 0 s to 2147483647 s
@@ -34,7 +34,7 @@ class PGQUE_EXPORT RetryAfter : public std::runtime_error {
   explicit RetryAfter(std::chrono::seconds delay, const std::string& reason = "retry requested");
   ~RetryAfter() override;
 
-  /// The delay it was made with.
+  /// The delay given to the constructor.
   std::chrono::seconds delay() const noexcept { return delay_; }
 
  private:

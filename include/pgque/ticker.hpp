@@ -1,7 +1,7 @@
 #pragma once
 
 /// @file
-/// The embedded scheduler: makes PgQue go without pg_cron.
+/// The embedded scheduler: PgQue works with it instead of pg_cron.
 
 #include <chrono>
 #include <cstdint>
@@ -34,24 +34,24 @@ struct TickerOptions {
   std::chrono::milliseconds maintenance_period{30'000};
   /// How often to run the second step of table rotation. Default 10 s; 1 ms to 30 days.
   std::chrono::milliseconds rotation_period{10'000};
-  /// How often a ticker that is not the active one looks whether it may take over. Default 1 s; 1 ms to 30 days.
+  /// How often a ticker that is not the active one tries to become active. Default 1 s; 1 ms to 30 days.
   std::chrono::milliseconds standby_period{1'000};
   /// Lower each queue's `ticker_max_lag` to this where it is higher; checked at the start and with every maintenance.
-  /// Default: leave the queues alone. With PgQue's own default of 3 s a message waits about 1.5 s for its tick while
+  /// Default: do not change the queues. With PgQue's own default of 3 s a message waits about 1.5 s for its tick while
   /// there is steady traffic, however small `tick_period` is. 1 ms to 30 days.
   std::optional<std::chrono::milliseconds> ticker_max_lag{};
   /// Pauses after errors. Default: 100 ms, growing to 30 s.
   ReconnectOptions reconnect{};
-  /// Asked about each error that trying again will not mend, such as a missing grant. Default: stop.
+  /// Asked about each error that a retry cannot fix, such as a missing grant. Default: stop.
   std::function<ErrorAction(const Error&)> on_error{};
   /// Log lines and events. Default: warnings and errors to standard error.
   LogSink log{};
   /// How long connecting to one host may take, as in `ClientOptions`. Default 10 s; 0 waits as long as the operating
   /// system does; at most 30 days.
   std::chrono::seconds connect_timeout{10};
-  /// Set to true if the DSN points to a connection pooler in transaction mode, as in `ClientOptions`. Nothing is then
-  /// prepared or set for the session, and each transaction takes the lead for itself, because the pooler would keep a
-  /// session's. A direct connection needs fewer statements. Default false.
+  /// Set to true if the DSN points to a connection pooler in transaction mode, as in `ClientOptions`. Then nothing is
+  /// prepared or set for the session, and each transaction takes the advisory lock again, because a session's lock
+  /// would stay with the pooler. A direct connection needs fewer statements. Default false.
   bool pooled = false;
 };
 
@@ -65,14 +65,15 @@ struct TickerStats {
   std::string last_error{};       ///< what() of the latest error; empty if there was none
 };
 
-/// Calls what PgQue needs called regularly: `ticker()`, `maint_retry_events()` until it returns 0, `maint()` and
-/// `maint_rotate_tables_step2()`, each in a transaction of its own. Needs `pgque_admin`.
+/// Calls the functions that PgQue needs called regularly: `ticker()`, `maint_retry_events()` until it returns 0,
+/// `maint()` and `maint_rotate_tables_step2()`, each in a separate transaction. Needs `pgque_admin`.
 ///
 /// Any number of processes may run one for the same database: only the one that holds an advisory lock is active, and
 /// another takes over when it ends or loses its connection. The lock belongs to the database session, or with `pooled`
 /// to each transaction: without `pooled`, connect directly or through a pooler in session mode.
 ///
-/// **Thread safety.** `stop()` and `stats()` from any thread, `stop()` also from a signal handler. `start()` from one.
+/// **Thread safety.** `stop()` and `stats()` may be called from any thread, `stop()` also from a signal handler. All
+/// other functions must be called from one thread.
 class PGQUE_EXPORT Ticker {
  public:
   /// Checks the options; connects only in `start()`.
@@ -87,14 +88,14 @@ class PGQUE_EXPORT Ticker {
 
   /// Runs until `stop()`. Can be called again after it returned.
   /// @throws ConnectionError if the first connection fails
-  /// @throws Error for what `on_error` decides to stop at
+  /// @throws Error if `on_error` decides to stop
   /// @throws std::logic_error if it runs already
   /// SQL: `pgque.ticker()`, `pgque.maint_retry_events()`, `pgque.maint()`, `pgque.maint_rotate_tables_step2()`,
   /// `pgque.set_queue_config()`, `pg_try_advisory_lock(int4, int4)` or `pg_try_advisory_xact_lock(int4, int4)`
   void start();
 
-  /// Makes `start()` return after the statement that is running. Before `start()` it makes the next `start()` return
-  /// immediately. Async-signal-safe.
+  /// Makes `start()` return after the statement that is running. A call before `start()` makes the next `start()`
+  /// return immediately. Async-signal-safe.
   void stop() noexcept;
 
   /// A snapshot of the counters.

@@ -8,8 +8,8 @@
 #include <pgque/export.hpp>
 #include <pgque/operations.hpp>
 
-// libpqxx is not part of this library's interface, except that a Transaction can work on yours. A forward declaration
-// is all it takes, so this header costs nothing to those who do not use libpqxx themselves.
+// libpqxx is not part of this library's interface, except that a Transaction can work in the caller's. A forward
+// declaration is enough for that, so this header does not include libpqxx.
 namespace pqxx {
 class transaction_base;
 }
@@ -23,43 +23,43 @@ struct Access;
 
 /// All calls on this object are one database transaction.
 ///
-/// Two ways to get one: `Client::begin()`, to be committed with `commit()`; and the constructor below, which works
-/// inside the caller's own libpqxx transaction, so that the caller's rows and the events commit together (the
+/// There are two ways to get one. `Client::begin()` starts a transaction, which `commit()` ends. The constructor below
+/// works inside the caller's own libpqxx transaction, so that the caller's rows and the events commit together (the
 /// transactional outbox).
 ///
 /// **The snapshot rule.** An event is visible to `receive` only if it was committed before a tick that was committed
 /// before the `receive`. Sending, ticking and receiving in one transaction therefore delivers nothing; the event
 /// arrives with the next tick after the commit.
 ///
-/// **After an error** PostgreSQL has given up the whole transaction. A transaction from `begin()` then refuses every
-/// further call and `commit()`, with `std::logic_error`, instead of pretending. A caller's transaction must be
-/// abandoned by the caller: libpqxx lets a commit after a swallowed error pass without storing anything.
+/// **After an error** the whole transaction has failed in PostgreSQL. A transaction from `begin()` then throws
+/// `std::logic_error` from every further call and from `commit()`. If the transaction is the caller's, the caller must
+/// roll it back: after a swallowed error libpqxx's commit succeeds without storing anything.
 ///
 /// **Thread safety.** One thread at a time, together with the client or connection it works on.
 class PGQUE_EXPORT Transaction : public Operations {
  public:
   /// Works inside the caller's transaction: `pqxx::work`, a `pqxx::subtransaction`, `pqxx::nontransaction` and so on.
-  /// Nothing is committed or rolled back here. Each call first makes sure that the transaction is still open and
-  /// throws `std::logic_error` if not: libpqxx by itself would run it in autocommit mode. The transaction must outlive
+  /// Nothing is committed or rolled back here. Each call first makes sure that the transaction is still open and throws
+  /// `std::logic_error` if not, because libpqxx would run the call in autocommit mode. The transaction must outlive
   /// this object.
   /// @throws std::invalid_argument if the connection's client_encoding is not UTF8
   explicit Transaction(pqxx::transaction_base& transaction);
 
   /// A moved-from transaction can be assigned to and destroyed; every other use throws `std::logic_error`.
   Transaction(Transaction&&) noexcept;
-  /// The same; what this one had open is rolled back.
+  /// The same; a transaction that this object had open is rolled back.
   Transaction& operator=(Transaction&&) noexcept;
-  /// Rolls back what was begun with `Client::begin()` and not committed.
+  /// Rolls back a transaction from `Client::begin()` that was not committed.
   ~Transaction();
 
   /// Makes everything since `begin()` permanent.
   /// @throws ConnectionError with `outcome_unknown()` if the connection is lost while committing
   /// @throws Error if the server refuses, for example because of a deferred constraint; nothing is stored then
-  /// @throws std::logic_error if it is finished already, failed, or the caller's own
+  /// @throws std::logic_error if the transaction is finished already, has failed, or is the caller's own
   /// SQL: `COMMIT`
   void commit();
 
-  /// Gives up everything since `begin()`. Does nothing if it is finished already.
+  /// Gives up everything since `begin()`. Does nothing if the transaction is finished already.
   /// @throws std::logic_error if the transaction is the caller's own
   /// SQL: `ROLLBACK`
   void rollback();

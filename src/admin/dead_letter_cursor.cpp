@@ -50,7 +50,7 @@ DeadLetterCursor::~DeadLetterCursor() {
   try {
     if (session_->is_open()) AutocommitExecutor{session_}.run_plain(sql::dead_letter_cursor.close(), call_);
   } catch (...) {
-    // A connection that is lost takes its cursors with it, and the next statement finds out.
+    // If the connection is lost, its cursors are gone as well, and the next statement reports the loss.
   }
 }
 

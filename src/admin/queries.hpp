@@ -1,6 +1,6 @@
 #pragma once
 
-// The session of an Admin, and the questions that several of its verbs ask.
+// The session of an Admin, and the queries that several of its functions need.
 
 #include <memory>
 #include <optional>
@@ -16,7 +16,7 @@
 
 namespace pgque::detail {
 
-// Whether the server denied get_queue_info() something inside it, not the function itself.
+// Whether get_queue_info() could be called, but was denied something that it uses.
 bool is_denied_inside_queue_info(const Error& error);
 
 // Throws QueueNotFound.
@@ -30,7 +30,7 @@ class AdminQueries {
   const std::shared_ptr<Session>& shared_session() const noexcept { return session_; }
   AutocommitExecutor& executor() noexcept { return executor_; }
 
-  // PgQue answers nothing, instead of an error, for most questions about a queue that is not there.
+  // For a queue that does not exist, most functions of PgQue return no rows instead of an error.
   void require_queue(std::string_view queue, const char* verb);
   std::vector<QueueInfo> queues(const std::optional<std::string>& queue);
   std::vector<ConsumerInfo> consumers(const std::optional<std::string>& queue,
@@ -39,7 +39,7 @@ class AdminQueries {
  private:
   std::shared_ptr<Session> session_;
   AutocommitExecutor executor_;
-  std::string denied_;  // what stands in QueueInfo::note, once get_queue_info() was denied
+  std::string denied_;  // the text for QueueInfo::note, once get_queue_info() was denied
 };
 
 }  // namespace pgque::detail

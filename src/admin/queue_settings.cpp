@@ -15,7 +15,7 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// Beyond that, times leave what PostgreSQL can represent sooner than one would think.
+// Longer durations soon lead to times that PostgreSQL cannot represent.
 constexpr milliseconds longest_setting{std::chrono::hours{24 * 3653}};
 
 class SettingList {

@@ -14,7 +14,7 @@ struct SettingArrays {
   std::string values;
 };
 
-// Throws std::invalid_argument that names the setting.
+// Throws std::invalid_argument, which names the setting.
 SettingArrays render(const QueueSettings& settings);
 
 }  // namespace pgque::detail

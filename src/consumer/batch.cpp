@@ -19,7 +19,7 @@ Batch::Batch(std::shared_ptr<Session> session, const ConsumerOptions& options)
 Batch::~Batch() {
   transaction_.reset();
   close_cursor();
-  // It would be in the way of the next one for as long as the session lasts.
+  // A cursor that cannot be closed would block the cursor of the next batch as long as the session lasts.
   if (cursor_open_ && session_->is_open()) session_->shut_down();
 }
 
@@ -93,7 +93,7 @@ std::optional<Finish> Batch::nack(const std::vector<Retry>& retries) {
     throw;
   } catch (const BatchNotFound& error) {
     transaction_.reset();
-    // In per_batch it was a handler that finished it, and that was undone just now.
+    // In per_batch mode a handler finished the batch, and the rollback has just undone that.
     return Finish{coop_ ? Finish::Kind::lost : per_batch_ ? Finish::Kind::nack_failed : Finish::Kind::stale, error};
   } catch (const Error& error) {
     transaction_.reset();
@@ -107,8 +107,8 @@ Finish Batch::finish(const std::vector<Retry>& retries) {
   if (auto refused = nack(retries)) return std::move(*refused);
   const auto ack = call("ack");
   const bool acked = verbs::ack(executor(), id_, ack);
-  // If another worker has taken the batch over, the nacks are rolled back together with the ack. In per_batch only a
-  // handler can have finished it, in this very transaction.
+  // If another worker has taken the batch over, the nacks are rolled back together with the ack. In per_batch mode only
+  // a handler can have finished it, in this transaction.
   if (transaction_ && (acked || per_batch_)) transaction_->commit(ack);
   transaction_.reset();
   if (acked) return {Finish::Kind::acked};
@@ -131,7 +131,7 @@ void Batch::close_cursor() noexcept {
     autocommit_.run_plain(sql::batch_cursor.close(), call("close"));
     cursor_open_ = false;
   } catch (...) {
-    // A connection that is lost takes its cursors with it, and the next statement finds out.
+    // If the connection is lost, its cursors are gone as well, and the next statement reports the loss.
   }
 }
 

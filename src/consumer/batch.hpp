@@ -30,9 +30,9 @@ struct Retry {
 struct Finish {
   enum class Kind {
     acked,
-    stale,        // it was finished already
-    lost,         // another worker of the group has it
-    nack_failed,  // so it was not acked
+    stale,        // the batch was finished already
+    lost,         // another worker of the group has taken it over
+    nack_failed,  // so the batch was not acked
   };
   Kind kind;
   std::optional<Error> error{};  // of a failed nack
@@ -44,7 +44,7 @@ class Batch {
   Batch(std::shared_ptr<Session> session, const ConsumerOptions& options);
   Batch(const Batch&) = delete;
   Batch& operator=(const Batch&) = delete;
-  // Leaves a batch that was not finished for redelivery.
+  // A batch that was not finished is left for redelivery.
   ~Batch();
 
   // Opens the batch and returns its first page; no messages means that there is no batch to finish.
@@ -61,7 +61,7 @@ class Batch {
   pqxx::dbtransaction* transaction() noexcept { return transaction_ ? &transaction_->work() : nullptr; }
   BatchId id() const noexcept { return id_; }
   const std::shared_ptr<Session>& session() const noexcept { return session_; }
-  // Throws ConnectionError if a transaction is open and the server has ended it: what handlers do then is lost.
+  // Throws ConnectionError if a transaction is open and the server has ended it, because what handlers do then is lost.
   void require_connection();
 
  private:
@@ -78,8 +78,8 @@ class Batch {
   const ConsumerOptions& options_;
   const bool coop_;
   const bool per_batch_;
-  // Behind a pooler a setting of the session would go to whoever gets that server connection next, so each transaction
-  // has it for itself.
+  // Behind a pooler, a session's setting would affect the next client of that server connection, so each transaction
+  // sets it for itself.
   const std::string settings_;
   AutocommitExecutor autocommit_;
   std::unique_ptr<TransactionExecutor> transaction_;

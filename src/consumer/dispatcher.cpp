@@ -12,7 +12,7 @@ namespace pgque::detail {
 
 namespace {
 
-// Enough to understand a failure, and no reason to bloat the dead letters.
+// Long enough to understand a failure, and short enough to keep dead letters small.
 constexpr std::size_t longest_reason = 4000;
 
 std::int32_t attempt_of(const Message& message) {
@@ -36,7 +36,7 @@ PageResult Dispatcher::handle(const std::vector<Message>& page, Batch& batch) {
     return result;
   }
   try {
-    // Asking the operating system before each of many short handlers would take longer than they do.
+    // A system call before each of many short handlers would take longer than the handlers.
     constexpr std::chrono::microseconds look_again{50};
     auto looked = Stopper::Clock::time_point::min();
     for (const auto& message : page) {
@@ -83,7 +83,7 @@ void Dispatcher::handle_concurrently(const std::vector<Message>& page, Batch& ba
     });
     return;
   }
-  // A lane is what must be handled one after another: the messages of one key.
+  // A lane holds the messages of one key, which must be handled one after another.
   std::vector<std::vector<std::size_t>> lanes;
   std::unordered_map<std::string, std::size_t> lane_of_key;
   for (std::size_t i = 0; i < page.size(); ++i) {

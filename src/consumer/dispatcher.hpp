@@ -1,6 +1,6 @@
 #pragma once
 
-// From messages to handlers and their outcomes.
+// Calls the handlers of messages and collects the outcomes.
 
 #include <exception>
 #include <functional>
@@ -25,7 +25,7 @@ using Handler = std::function<void(const Message&, Context&)>;
 using Handlers = std::unordered_map<std::string, Handler>;
 
 struct PageResult {
-  bool interrupted = false;  // by stop(): not every message was handled
+  bool interrupted = false;  // stop() left messages unhandled
   std::uint64_t handled = 0;
   std::uint64_t failed = 0;
   std::uint64_t unknown = 0;

@@ -40,8 +40,8 @@ void HandlerSavepoint::discard() {
   const Call call{"roll back to the handler's savepoint", {}, {}, batch_.id()};
   auto& outer = *batch_.transaction();
   try {
-    // By hand: libpqxx takes a subtransaction whose commit failed for rolled back, which it is not when the handler
-    // swallowed an SQL error.
+    // Roll back with plain SQL: libpqxx considers a subtransaction whose commit failed as rolled back, but it is not if
+    // the handler swallowed an SQL error.
     const auto name = outer.quote_name(savepoint_name(*savepoint_));
     savepoint_.reset();
     outer.exec(sql::undo_savepoint(name));

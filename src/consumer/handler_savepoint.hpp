@@ -23,7 +23,7 @@ class HandlerSavepoint {
   void discard();
 
  private:
-  // stop() does not wait for ever for a server that does not answer.
+  // With this guard, stop() does not wait for ever for a server that does not answer.
   StatementGuard::Scope waiting_for_server() { return {guard_, batch_.session(), StatementGuard::OnStop::drain}; }
 
   Batch& batch_;

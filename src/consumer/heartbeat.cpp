@@ -22,7 +22,7 @@ Heartbeat::~Heartbeat() {
     const std::lock_guard lock{mutex_};
     quit_ = true;
   }
-  guard_.abort();  // it may be waiting for an answer that never comes
+  guard_.abort();  // the thread may be waiting for an answer that never comes
   changed_.notify_all();
   thread_.join();
 }
@@ -73,8 +73,8 @@ void Heartbeat::beat() {
       logger_(LogLevel::warning, LogEvent::failed, "heartbeat: this subconsumer is no longer registered");
     }
   } catch (const Error& error) {
-    // The next beat tries again. If none gets through in time, another worker takes the batch over, and it is not acked
-    // here.
+    // The next heartbeat is another attempt. If none succeeds in time, another worker takes the batch over, and it is
+    // not acked here.
     session_.reset();
     if (quitting()) return;  // the destructor has shut the connection down
     LogRecord record{LogLevel::warning, LogEvent::connection_lost, {}};

@@ -1,7 +1,6 @@
 #pragma once
 
-// Tells the server that a cooperative worker is alive while its handlers run, from a thread and a connection of its
-// own.
+// Sends the heartbeats of a cooperative worker while its handlers run, on a separate thread and connection.
 
 #include <chrono>
 #include <condition_variable>

@@ -13,12 +13,13 @@ class HeartbeatSchedule {
 
   explicit HeartbeatSchedule(std::chrono::milliseconds interval) : interval_{interval} {}
 
-  // The worker has a batch. To the server it has been alive since it asked for the batch, however long the answer took.
+  // The worker has a batch. The server dates its last heartbeat to the time when it asked for the batch, even if the
+  // answer took long.
   void begin(TimePoint asked_for_batch) noexcept {
     active_ = true;
     due_ = asked_for_batch + interval_;
   }
-  // It has none any more.
+  // The worker has no batch any more.
   void end() noexcept { active_ = false; }
   // A heartbeat was sent at that time. A batch that began meanwhile may have put the next one off further.
   void beaten(TimePoint asked) noexcept { due_ = std::max(due_, asked + interval_); }

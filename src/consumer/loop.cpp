@@ -17,7 +17,7 @@ std::string consumer_label(const ConsumerOptions& options) {
   return options.subconsumer.empty() ? options.name : options.name + '.' + options.subconsumer;
 }
 
-// Another session's statement waits for a stop; that the server cancelled ours then is no error.
+// A stop cancels the running statement, so this error is expected then.
 bool is_our_cancel(const Error& error, const Stopper& stopper) {
   return stopper.requested() && error.sqlstate() == "57014";
 }
@@ -144,7 +144,8 @@ void ConsumerLoop::Run::listen() {
     verbs::configure_session(executor, {"configure the session for listening"});
   } else if (options_.pooled) {
     log_(LogLevel::warning, LogEvent::listen_unavailable,
-         "no notifications through a pooler, polling alone; set listen_dsn to a direct connection");
+         "there are no notifications through a pooler, so the consumer only polls; set listen_dsn to a direct "
+         "connection");
     return;
   } else {
     listen_session_ = session_;
@@ -158,13 +159,13 @@ void ConsumerLoop::Run::listen() {
       throw_mapped(error, {call, Role::none, connection.is_open()});
     }
     log_(LogLevel::warning, LogEvent::listen_unavailable,
-         "no notifications, polling alone: " + primary_message(error.what()));
+         "there are no notifications, so the consumer only polls: " + primary_message(error.what()));
   }
 }
 
 void ConsumerLoop::Run::take_notifications() {
   const Call call{"wait for notifications", options_.queue, options_.name};
-  // Without notifications the consumer's own connection is watched all the same: its loss is noticed here.
+  // Even without notifications the consumer's own connection is watched, so that its loss is noticed here.
   auto& connection = (listen_session_ ? *listen_session_ : *session_).idle_connection(call);
   try {
     connection.get_notifs();
@@ -174,7 +175,7 @@ void ConsumerLoop::Run::take_notifications() {
 }
 
 void ConsumerLoop::Run::disconnect() {
-  // Without a word to the server: libpqxx's UNLISTEN would wait for an answer, and there may be nobody to give one.
+  // No UNLISTEN is sent: libpqxx would wait for an answer, which a lost server never gives.
   if (listen_session_) listen_session_->shut_down();
   if (session_) session_->shut_down();
   listener_.reset();
@@ -186,7 +187,7 @@ Outcome ConsumerLoop::Run::receive() {
   set_state(ConsumerState::receiving);
   retries_.clear();
   nacked_ = 0;
-  // What was notified until here is covered by this receive; what comes from now on is not.
+  // This receive covers all notifications that have come so far, but none that come from now on.
   take_notifications();
   notified_ = false;
   batch_.emplace(session_, options_);
@@ -227,7 +228,8 @@ Outcome ConsumerLoop::Run::handle() {
 }
 
 Outcome ConsumerLoop::Run::next_page() {
-  // Where the transaction of the ack is open they are nacked in it page by page, lest they pile up here.
+  // If the transaction of the ack is open, failed messages are nacked in it page by page, so that they do not
+  // accumulate here.
   if (batch_->transaction()) {
     const auto failed = [&] {
       const StatementGuard::Scope scope{guard_, session_, OnStop::drain};
@@ -263,7 +265,7 @@ Outcome ConsumerLoop::Run::finish() {
       owner_.count([](ConsumerStats& stats) { ++stats.stale_acks; });
       std::string text =
           "stale or double ack: the batch was finished already, so its messages may have been handled twice";
-      if (!retries_.empty()) text += "; those that failed here are not delivered again";
+      if (!retries_.empty()) text += "; the messages that failed here are not delivered again";
       log_.write(batch_record(LogLevel::warning, LogEvent::stale_ack, text));
       break;
     }
@@ -294,7 +296,7 @@ Outcome ConsumerLoop::Run::wait() {
   const auto deadline = Stopper::Clock::now() + options_.poll_interval;
   auto& waited_for = listen_session_ ? *listen_session_ : *session_;
   for (;;) {
-    // libpq may have read a notification along with an answer, and then the socket stays silent.
+    // libpq may have read a notification along with an answer; then the socket does not become readable.
     take_notifications();
     if (notified_) {
       stopper_.sleep_until(notified_polls_.next());
@@ -314,10 +316,10 @@ Outcome ConsumerLoop::Run::after_error(const Error& error) {
   const bool cancelled = is_our_cancel(error, stopper_);
   if (!cancelled) owner_.count([&](ConsumerStats& stats) { stats.last_error = error.what(); });
   error_ = std::current_exception();
-  if (batch_ && !page_.empty()) abandon("an error came before its end");
+  if (batch_ && !page_.empty()) abandon("an error came before it was finished");
   drop_batch();
 
-  // A read-only server is a former primary: only another connection helps.
+  // A read-only server may be a former primary: only a new connection helps.
   const bool lost = !session_ || !session_->is_open() || (listen_session_ && !listen_session_->is_open()) ||
                     dynamic_cast<const ConnectionError*>(&error) != nullptr;
   if (lost || error.sqlstate() == "25006") {
@@ -344,7 +346,7 @@ void ConsumerLoop::Run::abandon(const char* why) {
 void ConsumerLoop::Run::drop_batch() {
   alive_.reset();
   {
-    const StatementGuard::Scope scope{guard_, session_, OnStop::drain};  // it may be rolled back now
+    const StatementGuard::Scope scope{guard_, session_, OnStop::drain};  // the destructor may roll back
     batch_.reset();
   }
   page_.clear();

@@ -56,7 +56,7 @@ class ConsumerLoop {
   ConsumerStats stats_;
 };
 
-// What lives from start() to its return.
+// Everything that exists only while start() runs.
 class ConsumerLoop::Run {
  public:
   explicit Run(ConsumerLoop& owner);
@@ -96,16 +96,16 @@ class ConsumerLoop::Run {
   std::optional<Heartbeat::Scope> alive_;  // while there is a batch
 
   std::shared_ptr<Session> session_;
-  std::shared_ptr<Session> listen_session_;  // the same one, or one of its own, or none
-  std::optional<Listener> listener_;         // goes before its session
+  std::shared_ptr<Session> listen_session_;  // the consumer's session, a separate one, or none
+  std::optional<Listener> listener_;         // destroyed before its session
   bool notified_ = false;
-  RateLimit notified_polls_{std::chrono::milliseconds{33}, 10};  // those that found nothing: anybody may NOTIFY
+  RateLimit notified_polls_{std::chrono::milliseconds{33}, 10};  // those that found nothing: any client may NOTIFY
   bool ever_connected_ = false;
 
   std::optional<Batch> batch_;
-  Stopper::Clock::time_point asked_at_{};  // for the batch
+  Stopper::Clock::time_point asked_at_{};  // when the batch was asked for
   std::vector<Message> page_;
-  std::vector<Retry> retries_;  // of the batch, yet to be nacked
+  std::vector<Retry> retries_;  // failed messages of the batch that are not nacked yet
   std::uint64_t nacked_ = 0;
   std::exception_ptr error_;
 };

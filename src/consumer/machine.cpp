@@ -12,8 +12,8 @@ Step ConsumerMachine::next(Outcome outcome, StopLevel stop) {
       ever_connected_ = connected_ = true;
       return unless_stopping(Action::receive);
     case Outcome::messages:
-      // A batch that nobody has begun to handle can wait for the next start. One that has been begun goes on within
-      // the drain timeout: leaving it would repeat what its handlers did.
+      // A batch of which no handler has run can wait for the next start. Otherwise the batch continues within the drain
+      // timeout, because leaving it would repeat what its handlers did.
       if (stop == StopLevel::abandon || (stopping && !handling_)) return {Action::stop};
       handling_ = true;
       return {Action::handle};
@@ -29,7 +29,7 @@ Step ConsumerMachine::next(Outcome outcome, StopLevel stop) {
     case Outcome::page_interrupted:
       return {Action::stop};
     case Outcome::end_of_batch:
-      return {Action::finish};  // also when stopping: all the work is done
+      return {Action::finish};  // even after stop(), because all messages are handled
     case Outcome::finished:
     case Outcome::lost:
       handling_ = false;

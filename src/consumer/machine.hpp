@@ -20,7 +20,7 @@ enum class Outcome {
   messages,           // the first page, or a further one, has messages
   nothing,            // receive gave no rows: nothing there, or an empty tick window was consumed
   more_windows,       // there is another window, perhaps with messages
-  drained,            // there is none
+  drained,            // there is no other window
   page_handled,       // every message of the page has been handled or has failed
   page_interrupted,   // stop() left messages of the page unhandled
   end_of_batch,       // there are no further pages
@@ -29,7 +29,7 @@ enum class Outcome {
   abandoned,          // nacking was refused; the batch was not acked
   woken,              // a notification came, or poll_interval is over
   paused,             // the pause is over
-  failed,             // an error that a later attempt may not meet
+  failed,             // an error; a later attempt may succeed
   connection_failed,  // no connection, or it was lost
   failed_for_good,    // an error that on_error decided to stop at
 };
@@ -42,9 +42,9 @@ enum class Action {
   next_page,   // in per_batch mode after nacking what failed on the last one
   finish,      // nack what failed, ack, commit
   wait,        // for a notification, for at most poll_interval
-  pause,       // for Step::pause, whatever is notified
+  pause,       // for Step::pause; notifications do not shorten it
   stop,        // give up an unfinished batch and return
-  fail,        // the same, and throw the last error
+  fail,        // give up an unfinished batch and throw the last error
 };
 
 std::string_view to_string(Outcome outcome) noexcept;

@@ -14,7 +14,7 @@ void check(const ConsumerOptions& options);
 // The transaction mode that the options amount to.
 TransactionMode transaction_mode(const ConsumerOptions& options) noexcept;
 
-// The statements that make a session, or behind a pooler each transaction, behave as the options say. May be empty.
+// The statements that apply the options to a session, or behind a pooler to each transaction. May be empty.
 std::string session_settings(const ConsumerOptions& options);
 
 // How often a cooperative worker sends a heartbeat while its handlers run.

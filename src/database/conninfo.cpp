@@ -14,7 +14,7 @@ namespace pgque::detail {
 namespace {
 
 // libpq's message quotes parts of the DSN, and with them perhaps the password; how it quotes depends on the language.
-// So only what is known to be no secret is taken from it.
+// So only reasons that are known to contain no secret are taken from it.
 [[noreturn]] void throw_malformed(std::string_view libpq_text) {
   static constexpr std::array<std::string_view, 13> harmless{"it contains a NUL byte",
                                                              "IPv6 host address may not be empty",
@@ -38,8 +38,8 @@ namespace {
   throw ConnectionError{std::move(facts)};
 }
 
-// A password with a '/' or '@' in it, written as it is, makes libpq take parts of it for a port or a host, and show
-// them when they turn out to be none.
+// If a password contains an unescaped '/' or '@', libpq takes parts of it for a port or a host, and shows them in its
+// error message.
 void check_place(const std::map<std::string, std::string>& settings) {
   const auto text_of = [&](const char* keyword) {
     const auto found = settings.find(keyword);
@@ -84,19 +84,19 @@ std::string complete_conninfo(std::string_view dsn, const SessionOptions& option
   auto settings = parse(dsn);
   // emplace() keeps what the DSN says.
   settings.emplace("fallback_application_name", options.application_name);
-  // What is set here would come before a service file, so that one is trusted to say all of it.
+  // Settings made here would override a service file, so with a service none are made.
   if (settings.count("service") == 0 && !std::getenv("PGSERVICE")) {
     if (!std::getenv("PGCONNECT_TIMEOUT")) {
       settings.emplace("connect_timeout", std::to_string(options.connect_timeout.count()));
     }
-    // A peer that vanished is noticed after about a minute instead of the operating system's two hours, and data it
-    // does not acknowledge after as long.
+    // A vanished peer is noticed after about a minute instead of the operating system's two hours, also when it does
+    // not acknowledge data.
     settings.emplace("keepalives_idle", "30");
     settings.emplace("keepalives_interval", "10");
     settings.emplace("keepalives_count", "3");
     settings.emplace("tcp_user_timeout", "60000");
   }
-  settings["client_encoding"] = "UTF8";  // what this library speaks; not a matter of taste
+  settings["client_encoding"] = "UTF8";  // the only encoding that this library works with
 
   std::string out;
   for (const auto& [keyword, value] : settings) {

@@ -1,6 +1,6 @@
 #pragma once
 
-// The user's DSN with this library's defaults for what it leaves open.
+// The user's DSN with this library's defaults for the settings that it leaves open.
 
 #include <string>
 #include <string_view>

@@ -19,7 +19,7 @@ struct Text {
   Kind kind;
 };
 
-// The messages are all there is to tell these apart by. See `docs/decisions.md`.
+// Only the messages distinguish these errors. See `docs/decisions.md`.
 constexpr std::array<Text, 8> texts{{
     {"queue not found: ", Kind::queue_not_found},             // send, send_batch, force_next_tick
     {"no such queue", Kind::queue_not_found},                 // ticker
@@ -55,13 +55,13 @@ const char* role_name(Role role) {
   return nullptr;
 }
 
-// Nothing happened, and the same statement may succeed another time.
+// The statement had no effect, and may succeed if it is repeated.
 bool is_retryable(std::string_view state, std::string_view message) {
   static constexpr std::array<std::string_view, 8> states{"40001", "40P01", "55P03", "57014",
                                                           "57P01", "57P02", "57P03", "26000"};
   if (std::find(states.begin(), states.end(), state) != states.end()) return true;
   if (state.substr(0, 2) == "53") return true;  // out of memory, disk, connections
-  // Two sessions created the same queue or consumer at once; the loser finds it when asking again.
+  // Two sessions created the same queue or consumer at once; the one that failed finds it when it tries again.
   return state == "23505" && (contains(message, "consumer_name_uq") || contains(message, "queue_name_uq"));
 }
 
@@ -80,7 +80,7 @@ std::string advice_for(std::string_view state, std::string_view message, Role ro
   return {};
 }
 
-// Such as "DETAIL: ", "LINE 1: " or "ZEILE 1: ": no small letters before a colon that comes soon.
+// Such as "DETAIL: ", "LINE 1: " or "ZEILE 1: ": a short label before a colon, without small letters.
 bool begins_with_label(std::string_view line) {
   constexpr std::size_t longest = 32;
   const auto colon = line.substr(0, longest).find(':');
@@ -128,7 +128,7 @@ std::string primary_message(std::string_view text) {
 }
 
 [[noreturn]] void throw_mapped(const std::exception& error, const FailureContext& context) {
-  // What this library throws itself passes through, and what has nothing to do with the server.
+  // Exceptions of this library pass through, and so do those that have nothing to do with the server.
   if (dynamic_cast<const Error*>(&error) || dynamic_cast<const std::bad_alloc*>(&error)) throw;
   const auto [kind, sqlstate] = classify(error);
   Error::Facts facts;
@@ -145,7 +145,8 @@ std::string primary_message(std::string_view text) {
       facts.advice = "the connection was lost during the commit, which may or may not have taken place";
       throw ConnectionError{std::move(facts)};
     case PqxxFailure::lost:
-      // libpqxx says the same of what the server merely reports; only a closed socket is a lost connection.
+      // libpqxx throws the same for errors that the server merely reports; only a closed socket means a lost
+      // connection.
       if (context.connection_open) break;
       facts.outcome_unknown = context.may_have_committed;
       facts.retryable = !context.may_have_committed;
@@ -165,8 +166,8 @@ std::string primary_message(std::string_view text) {
 bool is_permanent(const Error& error) {
   if (dynamic_cast<const QueueNotFound*>(&error) || dynamic_cast<const ConsumerNotFound*>(&error)) return true;
   const std::string_view state{error.sqlstate()};
-  // P0001 is everything else PgQue says, such as that the consumer is a cooperative one. But two processes that receive
-  // as the same consumer may for a moment be told of a corruption that is none.
+  // P0001 covers all other errors of PgQue, such as that the consumer is a cooperative one. But if two processes
+  // receive as the same consumer, PgQue may for a moment report a corruption that does not exist.
   return state == "42501" || state == "3F000" || state == "42883" || state == "42704" ||
          (state == "P0001" && !dynamic_cast<const BatchNotFound*>(&error) &&
           !contains(error.server_message(), "PgQ corruption"));

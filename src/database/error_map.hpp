@@ -1,6 +1,6 @@
 #pragma once
 
-// From libpqxx's exceptions to this library's.
+// Maps libpqxx's exceptions to those of this library.
 
 #include <exception>
 #include <string>
@@ -24,13 +24,13 @@ struct FailureContext {
 // Throws the pgque error (or std::logic_error, std::invalid_argument) that `error` stands for.
 [[noreturn]] void throw_mapped(const std::exception& error, const FailureContext& context);
 
-// What the server said, classified by SQLSTATE and text: PgQue raises P0001 for nearly everything.
+// Classifies a server's error by SQLSTATE and text, because PgQue raises P0001 for nearly everything.
 [[noreturn]] void throw_server_error(Error::Facts facts, Role role);
 
 // The primary message within the text libpqxx reports: no severity, no context lines.
 std::string primary_message(std::string_view text);
 
-// PgQue could not carry this out however often it is tried: wrong names, missing grants, no PgQue.
+// Whether a retry cannot fix the error: wrong names, missing grants, no PgQue.
 bool is_permanent(const Error& error);
 
 }  // namespace pgque::detail

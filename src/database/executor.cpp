@@ -12,7 +12,8 @@ namespace pgque::detail {
 
 namespace {
 
-// A registration that lost a race against another one, or a statement that a pooler or DISCARD made the server forget.
+// True for a registration that lost a race, and for a prepared statement that the server has forgotten, because of a
+// pooler or DISCARD.
 bool worth_repeating(const Error& error, Session& session) {
   if (error.sqlstate() == "26000") {
     session.forget_statements();
@@ -24,11 +25,11 @@ bool worth_repeating(const Error& error, Session& session) {
 }  // namespace
 
 void Executor::commit(const Call& call) {
-  throw std::logic_error{call.describe() + ": the transaction is the caller's own, who alone ends it"};
+  throw std::logic_error{call.describe() + ": the transaction is the caller's; only the caller can end it"};
 }
 
 void Executor::rollback() {
-  throw std::logic_error{"rollback: the transaction is the caller's own, who alone ends it"};
+  throw std::logic_error{"rollback: the transaction is the caller's; only the caller can end it"};
 }
 
 template <class Run>
@@ -104,7 +105,7 @@ pqxx::result TransactionExecutor::run(const Statement& statement, Params params,
     try {
       return session_->execute(*work_, statement, params);
     } catch (const pqxx::sql_error& error) {
-      // The transaction is lost, but not the session: the next one prepares anew.
+      // The transaction has failed, but the session is good: the next transaction prepares the statement again.
       if (std::string{error.sqlstate()} == "26000") session_->forget_statements();
       throw;
     }
@@ -148,8 +149,8 @@ void CallerExecutor::require_usable(const Call& call) {
 pqxx::result CallerExecutor::run(const Statement& statement, Params params, const Call& call) {
   try {
     const bool has_binary = params.size() != 0 && (params.end() - 1)->kind() == Param::Kind::binary;
-    // Only libpqxx's plain exec() makes sure that the transaction is still open, and opens libpqxx 6's lazy
-    // savepoints. A large array is worth the extra round trip instead of being written out as a literal.
+    // Only libpqxx's plain exec() makes sure that the transaction is still open, and opens libpqxx 6's lazy savepoints.
+    // For a large array the extra round trip is cheaper than writing the array out as a literal.
     if (!has_binary) return transaction_.exec(render(transaction_, statement, params));
     transaction_.exec(std::string{});
     return exec_params(transaction_, statement.sql, params);

@@ -1,6 +1,6 @@
 #pragma once
 
-// How a statement is run: each in its own transaction, in a transaction of ours, or in the caller's.
+// How a statement is run: each in its own transaction, in a transaction that this library began, or in the caller's.
 
 #include <memory>
 #include <string>
@@ -24,13 +24,13 @@ class Executor {
   // Throws as run() would if no statement can be run any more.
   virtual void require_usable(const Call& call) = 0;
 
-  // Both end a transaction of ours. Where there is none, they throw std::logic_error.
+  // Both end a transaction that this library began. For any other executor they throw std::logic_error.
   virtual void commit(const Call& call);
   virtual void rollback();
 };
 
-// Each statement is committed before run() returns. Repeats what certainly had no effect and cannot succeed otherwise:
-// a lost registration race, and a prepared statement that the server no longer knows.
+// Each statement is committed before run() returns. A statement that certainly had no effect is repeated in two cases:
+// after a lost registration race, and if the server no longer knows the prepared statement.
 class AutocommitExecutor final : public Executor {
  public:
   explicit AutocommitExecutor(std::shared_ptr<Session> session) : session_{std::move(session)} {}
@@ -46,7 +46,7 @@ class AutocommitExecutor final : public Executor {
   std::shared_ptr<Session> session_;
 };
 
-// A transaction on a session of ours.
+// A transaction that this library began.
 class TransactionExecutor final : public Executor {
  public:
   explicit TransactionExecutor(std::shared_ptr<Session> session);
@@ -54,11 +54,11 @@ class TransactionExecutor final : public Executor {
 
   pqxx::result run(const Statement& statement, Params params, const Call& call) override;
   void require_usable(const Call& call) override;
-  // Runs `sql` as it is, for what cannot be prepared.
+  // Runs `sql` as it is, for statements that cannot be prepared.
   pqxx::result run_plain(const std::string& sql, const Call& call);
 
   void commit(const Call& call) override;
-  // Destroys the transaction without committing; errors are of no interest.
+  // Destroys the transaction without committing; errors are ignored.
   void rollback() noexcept override;
   pqxx::dbtransaction& work() { return *work_; }
 
@@ -71,7 +71,7 @@ class TransactionExecutor final : public Executor {
   std::string failure_;  // why nothing more can be done in this transaction
 };
 
-// Somebody else's transaction: nothing is prepared, begun or ended there.
+// The caller's transaction: nothing is prepared, begun or ended there.
 class CallerExecutor final : public Executor {
  public:
   explicit CallerExecutor(pqxx::transaction_base& transaction);

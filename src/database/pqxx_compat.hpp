@@ -1,6 +1,6 @@
 #pragma once
 
-// The only file that knows libpqxx 6, 7 and 8 apart.
+// The only file that distinguishes libpqxx 6, 7 and 8.
 
 #include <cstddef>
 #include <cstdint>
@@ -47,8 +47,8 @@ struct pqxx::string_traits<pgque::detail::Param> {
 namespace pgque::detail {
 
 #if PQXX_VERSION_MAJOR < 7
-// Calls run() with the parameters as separate arguments: for those libpqxx 6 allocates once, for a list of them over
-// and over. The last may be binary, which is another type to it.
+// Calls run() with the parameters as separate arguments: libpqxx 6 allocates memory once for these, but repeatedly for
+// a list. The last parameter may be binary, for which libpqxx 6 has another type.
 template <std::size_t Most = 8, class Run, class... Args>
 pqxx::result with_params(Params params, const Run& run, const Args&... args) {
   if (params.size() == sizeof...(args)) return run(args...);
@@ -155,9 +155,9 @@ inline std::int64_t backend_pid(Connection& connection) {
 }
 
 enum class PqxxFailure {
-  sql,       // the server said no
+  sql,       // the server reported an error
   lost,      // the connection is gone, or libpqxx thinks so
-  in_doubt,  // it went during a commit
+  in_doubt,  // the connection was lost during a commit
   usage,     // libpqxx was called wrongly, for instance on a finished transaction
   argument,  // text that cannot be sent
   other

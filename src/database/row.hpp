@@ -1,6 +1,6 @@
 #pragma once
 
-// Result rows to values.
+// Converts result rows to values.
 
 #include <chrono>
 #include <cstdint>
@@ -21,7 +21,7 @@ namespace pgque::detail {
 // std::runtime_error for anything else.
 std::int64_t parse_integer(const char* text);
 // From a timestamptz's binary form in hexadecimal: microseconds since the year 2000. PostgreSQL's infinity becomes the
-// latest time there is.
+// latest possible time.
 Timestamp parse_timestamp(const char* hex);
 
 // Reads the fields of a row one after another.
@@ -71,7 +71,7 @@ class RowReader {
   bool begun_ = false;
 };
 
-// What PgQue's name of a subscription's role stands for.
+// The role that PgQue's name of it stands for.
 ConsumerRole parse_consumer_role(std::string_view name);
 
 // The rows selected by PGQUE_MESSAGE_COLUMNS.

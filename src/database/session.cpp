@@ -26,7 +26,8 @@ namespace {
   throw ConnectionError{std::move(facts)};
 }
 
-// libpq reports each host or address it tried on a line of its own; which of them matters only the user can tell.
+// libpq reports each host or address that it tried on a separate line. All lines are kept, because only the user knows
+// which of them matters.
 std::string connect_message(std::string_view text) {
   while (!text.empty() && text.back() == '\n') text.remove_suffix(1);
   if (text.find('\n') == std::string_view::npos) return primary_message(text);
@@ -119,7 +120,7 @@ void Session::close() noexcept {
   try {
     disconnect(*owned_);
   } catch (...) {
-    // Nothing is to be saved on a connection that is being closed.
+    // Errors do not matter for a connection that is being closed.
   }
 }
 
@@ -147,7 +148,7 @@ void Session::cancel() noexcept {
   try {
     connection_->cancel_query();
   } catch (...) {
-    // A request to cancel may come too late or not get through; whoever wants it asks again.
+    // A request to cancel may come too late or fail; the caller repeats it if necessary.
   }
 }
 

@@ -29,12 +29,12 @@ class Session {
   // ConnectionError once it is lost.
   Connection& idle_connection(const Call& call);
 
-  // The connection whatever is going on on it, for waiting on its socket.
+  // The connection in any state, for waiting on its socket.
   Connection& connection() noexcept { return *connection_; }
 
   pqxx::result execute(pqxx::transaction_base& tx, const Statement& statement, Params params);
 
-  // Prepare everything anew, under new names: libpqxx 6 never sends a name twice.
+  // All statements are then prepared again, under new names, because libpqxx 6 never prepares a name twice.
   void forget_statements();
 
   void close() noexcept;
@@ -47,7 +47,7 @@ class Session {
   // Asks the server to cancel what the connection is executing. May be called from another thread.
   void cancel() noexcept;
   // Ends all traffic on the socket at once, so that nothing waits for an answer any more. May be called from another
-  // thread while the session lives. Does nothing unless the session was made for it.
+  // thread while the session lives. Does nothing unless the session is stoppable.
   void shut_down() noexcept;
   // Whether the server is known to have closed the connection, without asking it. Costs one system call.
   bool peer_closed() noexcept;
@@ -64,8 +64,8 @@ class Session {
   bool closed_ = false;
   bool transaction_open_ = false;
   std::mutex cancel_mutex_;  // cancel() must not meet close()
-  // libpq closes its descriptor when the connection is lost, and the number may be another file's a moment later, so
-  // shut_down() has one of its own.
+  // libpq closes its descriptor when the connection is lost, and another file may get the same number a moment later,
+  // so shut_down() uses a separate descriptor.
   const int socket_ = -1;
 };
 

@@ -1,6 +1,6 @@
 #pragma once
 
-// How a session is made, from the options of those who make one.
+// The options of a session, made from the public options.
 
 #include <chrono>
 

@@ -12,8 +12,8 @@ namespace pgque::detail {
 
 namespace sql {
 
-// The columns of pgque.message as row.cpp reads them: created_at as its eight bytes, which is exact whatever DateStyle
-// and TimeZone are, and costs the server a quarter of what arithmetic on it does.
+// The columns of pgque.message as row.cpp reads them: created_at as its eight bytes, which do not depend on DateStyle
+// and TimeZone, and take the server a quarter of the time of arithmetic.
 #define PGQUE_MESSAGE_COLUMNS                                                                                   \
   "msg_id, batch_id, type, payload, retry_count, encode(timestamptz_send(created_at), 'hex'), extra1, extra2, " \
   "extra3, extra4"
@@ -80,8 +80,8 @@ inline constexpr Statement lower_max_lag{
     "pgque_lower_max_lag", Role::admin,
     "select pgque.set_queue_config(queue_name, 'ticker_max_lag', ($1::int8 * interval '1 millisecond')::text) "
     "from pgque.get_queue_info() where queue_ticker_max_lag > $1::int8 * interval '1 millisecond'"};
-// "pgqu" and "tick" in ASCII: the advisory lock by which the tickers of a database agree on the active one. The lock is
-// per database by nature, the two keys keep it apart from other users' locks.
+// "pgqu" and "tick" in ASCII: the advisory lock by which the tickers of a database agree on the active one. Advisory
+// locks are per database; the two keys distinguish this one from the locks of other programs.
 inline constexpr std::int64_t leader_lock_class = 0x70677175;
 inline constexpr std::int64_t leader_lock_object = 0x7469636B;
 inline constexpr Statement try_lead_session{"pgque_try_lead_session", Role::none,
@@ -89,10 +89,10 @@ inline constexpr Statement try_lead_session{"pgque_try_lead_session", Role::none
 inline constexpr Statement try_lead_transaction{"pgque_try_lead_transaction", Role::none,
                                                 "select pg_try_advisory_xact_lock($1::int4, $2::int4)::int"};
 
-// For sessions of our own that stay, unless they lead through a pooler, which sees to this by itself. The server looks
-// for this client as often as the client looks for the server, if not more often: until it finds it gone, what its
-// transaction has locked stays locked. And it does not end a session that waits, for a notification or in split mode
-// for handlers, nor, from PostgreSQL 17 on, a transaction that takes long.
+// For long-lived sessions of this library, unless they lead through a pooler, which has its own settings. The server
+// then checks whether the client is alive at least as often as the client checks the server, because the locks of a
+// vanished client's transaction stay until the server notices. The server also does not end a session that waits for a
+// notification or, in split mode, for handlers, nor, from PostgreSQL 17 on, a transaction that takes long.
 inline constexpr const char* last_as_long_as_needed =
     "select set_config(name, most::text, false) from pg_settings join (values ('tcp_keepalives_idle', 30), "
     "('tcp_keepalives_interval', 10), ('tcp_keepalives_count', 3), ('tcp_user_timeout', 60000)) as v(name, most) "
@@ -100,13 +100,14 @@ inline constexpr const char* last_as_long_as_needed =
     "select set_config(name, '0', false) from pg_settings where name in ('idle_session_timeout', "
     "'transaction_timeout');";
 
-// Intervals and times come over as whole microseconds, whatever IntervalStyle, DateStyle and TimeZone.
+// Intervals and times are transferred as whole microseconds, which do not depend on IntervalStyle, DateStyle and
+// TimeZone.
 #define PGQUE_MICROSECONDS(value) "(extract(epoch from " value ") * 1000000)::int8"
 
 inline constexpr Statement create_queue{"pgque_create_queue", Role::admin, "select pgque.create_queue($1::text)"};
 inline constexpr Statement drop_queue{"pgque_drop_queue", Role::admin,
                                       "select pgque.drop_queue($1::text, $2::int4::bool)"};
-// PgQue does not drop a queue with cooperative consumers, whatever it is told.
+// PgQue never drops a queue with cooperative consumers, so their subconsumers are removed first.
 inline constexpr Statement drop_subconsumers{
     "pgque_drop_subconsumers", Role::admin,
     "select count(pgque.unregister_subconsumer(queue_name, c.co_name, substr(mc.co_name, length(c.co_name) + 2), 1)) "
@@ -130,7 +131,7 @@ inline constexpr Statement queue_info{
     "select " PGQUE_QUEUE_COLUMNS "i.last_tick_id, " PGQUE_MICROSECONDS("i.ticker_lag") ", i.ev_new, "
     "(i.ev_per_sec * 1000)::int8 from pgque.get_queue_info() i join pgque.queue q using (queue_name) "
     "where $1::text is null or q.queue_name = $1::text order by q.queue_name"};
-// What every role can read.
+// The part of the queue information that every role can read.
 inline constexpr Statement queue_info_limited{
     "pgque_queue_info_limited", Role::reader,
     "select " PGQUE_QUEUE_COLUMNS "t.tick_id, " PGQUE_MICROSECONDS("now() - t.tick_time") ", null, null "
@@ -170,8 +171,8 @@ inline constexpr Statement count_dead_letters{
     "select queue_name, co_name, count(*), " PGQUE_MICROSECONDS("min(dl_time)") ", " PGQUE_MICROSECONDS("max(dl_time)")
     " from pgque.dead_letter join pgque.queue on queue_id = dl_queue_id join pgque.consumer on co_id = dl_consumer_id "
     "group by 1, 2 order by 1, 2"};
-// In PgQue 0.2.0 two replays of one dead letter at the same time both send it, and one that is purged meanwhile counts
-// as both. Behind the lock whoever comes second finds it gone.
+// In PgQue 0.2.0, two replays of one dead letter at the same time both send it, and a dead letter that is purged
+// meanwhile counts as replayed and as purged. With the lock, the second call finds the dead letter gone.
 #define PGQUE_DEAD_LETTER_LOCK "(select pg_advisory_xact_lock(1885827445, 1919250540) offset 0) as lock"
 inline constexpr Statement replay_dead_letter{"pgque_replay_dead_letter", Role::writer,
                                               "select pgque.dlq_replay($1::int8) from " PGQUE_DEAD_LETTER_LOCK};
@@ -187,7 +188,8 @@ inline constexpr Statement set_tick_period{"pgque_set_tick_period", Role::admin,
                                            "select pgque.set_tick_period_ms($1::int4)"};
 inline constexpr Statement tick_period{"pgque_tick_period", Role::reader, "select tick_period_ms from pgque.config"};
 
-// What diagnose() looks at. The roles are looked up by what they may do, since functions can be granted one by one.
+// The queries of diagnose(). Roles are recognised by the functions that they may call, because functions can be granted
+// one by one.
 inline constexpr Statement doctor_server{
     "pgque_doctor_server", Role::none,
     "select current_user::text, current_database()::text, pg_is_in_recovery()::int, "
@@ -239,7 +241,7 @@ inline constexpr Statement doctor_dead_letters{
     "from pgque.dead_letter join pgque.queue on queue_id = dl_queue_id group by 1 order by 1"};
 inline constexpr Statement notify{"pgque_notify", Role::none, "select pg_notify($1::text, '')"};
 
-// A cursor, from which rows come over in pages. `hold` lets it outlive the transaction that declared it.
+// A cursor from which rows are fetched in pages. `hold` lets it outlive the transaction that declared it.
 struct Cursor {
   const char* name;
 
@@ -257,8 +259,8 @@ inline std::string set_milliseconds(bool local, const char* setting, std::int64_
   return std::string{local ? "set local " : "set "} + setting + " = " + std::to_string(value) + ';';
 }
 
-// Deferred constraints are checked now, while it is known whose writes violate them: at the batch's commit one bad
-// message would fail all, for ever. Going back to the inner savepoint leaves the constraints deferred.
+// Deferred constraints are checked now, while it is known which handler's writes violate them: at the batch's commit,
+// one bad message would make every attempt fail. The rollback to the inner savepoint leaves the constraints deferred.
 inline constexpr const char* check_constraints =
     "savepoint pgque_check; set constraints all immediate; rollback to savepoint pgque_check; "
     "release savepoint pgque_check";

@@ -43,13 +43,13 @@ void StatementGuard::set(std::shared_ptr<Session> session, OnStop on_stop, Clock
   bool look = false;
   {
     const std::lock_guard lock{mutex_};
-    // The old one is let go without the lock.
+    // The old session is let go only after the lock is released.
     session_.swap(session);
     on_stop_ = on_stop;
     deadline_ = deadline;
     ++scope_;
     if (aborted_ && session_) session_->shut_down();
-    // The thread is woken only for what comes before it would look anyway: mostly not at all.
+    // The thread is woken only if the deadline is before the time when it looks anyway, which is rare.
     if (watch_ && deadline_ < looks_at_) {
       looks_at_ = deadline_;
       look = true;
@@ -70,7 +70,7 @@ void StatementGuard::run() {
   if (wait_for_stop(lock)) end_after_stop(lock);
 }
 
-// Returns false when the guard goes.
+// Returns false when the guard is being destroyed.
 bool StatementGuard::wait_for_stop(std::unique_lock<std::mutex>& lock) {
   while (!quit_) {
     if (session_ && Clock::now() >= deadline_) {
@@ -102,15 +102,15 @@ void StatementGuard::end_after_stop(std::unique_lock<std::mutex>& lock) {
         if (end == never && !watch_->stopper.may_begin_handler(watch_->drain_timeout, now)) end = now + watch_->grace;
         const auto until = std::min(end, deadline_);
         if (now >= until) break;
-        // A second stop() does not wake this thread, so it looks.
+        // A second stop() does not wake this thread, so the thread polls.
         changed_.wait_until(lock, std::min({until, now + look_again, now < drain_end ? drain_end : never}));
       }
     } else {
-      // The request goes over a connection of its own. When the network is gone it never returns, so it has a thread
-      // of its own too, which nothing waits for; it keeps the session for as long as it needs it.
+      // The cancel request uses a separate connection. If the network is gone, it never returns, so it runs on a
+      // separate thread, which nothing waits for and which keeps the session alive as long as necessary.
       const auto cancel = [session] { session->cancel(); };
       constexpr int requests = 5;
-      // It may arrive before the statement does, so it is repeated while the receive goes on.
+      // The request may arrive before the statement does, so it is repeated while the receive goes on.
       for (int request = 0; request < requests && !ended(); ++request) {
         try {
           std::thread{cancel}.detach();
@@ -120,7 +120,7 @@ void StatementGuard::end_after_stop(std::unique_lock<std::mutex>& lock) {
         changed_.wait_for(lock, look_again, ended);
       }
     }
-    // A server that has not answered by now is not going to.
+    // A server that has not answered by now is not expected to answer.
     if (!ended()) session->shut_down();
     changed_.wait(lock, ended);
   }

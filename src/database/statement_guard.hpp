@@ -3,8 +3,8 @@
 // Ends a statement that must not be waited for any longer: libpqxx waits for an answer for ever.
 //
 // A receive may wait for a lock: another process with the same consumer name holds it for as long as its handlers run.
-// Nothing but a rollback follows a receive that a stop has met, so a cancel that comes late does no harm. A statement
-// that keeps handlers' work, stores a batch or finishes one is not cancelled but waited for, within limits.
+// After a stop only a rollback follows a receive, so a cancel that comes late does no harm. A statement that keeps
+// handlers' work, stores a batch or finishes one is not cancelled but waited for, within limits.
 
 #include <chrono>
 #include <condition_variable>
@@ -26,17 +26,19 @@ class StatementGuard {
 
   // Only abort() ends statements.
   StatementGuard() = default;
-  // So does the stopper: a statement that may drain still has `grace` after the drain timeout, or after a second stop.
+  // The stopper ends statements as well. A statement that may drain has `grace` after the drain timeout, or after a
+  // second stop.
   StatementGuard(const Stopper& stopper, std::chrono::milliseconds drain_timeout, std::chrono::milliseconds grace);
   StatementGuard(const StatementGuard&) = delete;
   StatementGuard& operator=(const StatementGuard&) = delete;
   ~StatementGuard();
 
-  // What a stop does to a statement: it cancels it, and a second later shuts the connection down; or it lets the
-  // statement drain, and shuts the connection down after that.
+  // What a stop does to a statement: it cancels the statement, and shuts the connection down a second later; or it lets
+  // the statement drain, and shuts the connection down after that.
   enum class OnStop { cancel, drain };
 
-  // While it lives, the session may be executing something. With a deadline it is shut down then, stop or not.
+  // While a scope exists, its session may be executing a statement. At the deadline, if there is one, the session is
+  // shut down even without a stop.
   class Scope {
    public:
     Scope(StatementGuard& guard, std::shared_ptr<Session> session, OnStop on_stop, Clock::time_point deadline = never);
@@ -52,7 +54,7 @@ class StatementGuard {
   void abort() noexcept;
 
  private:
-  // Watches the stopper and the deadlines, on a thread of its own.
+  // Watches the stopper and the deadlines, on a separate thread.
   struct Watch {
     const Stopper& stopper;
     const std::chrono::milliseconds drain_timeout;
@@ -72,7 +74,7 @@ class StatementGuard {
   OnStop on_stop_{};
   Clock::time_point deadline_ = never;
   Clock::time_point looks_at_ = never;  // when the thread looks at the deadline by itself
-  std::uint64_t scope_ = 0;             // tells one from the next
+  std::uint64_t scope_ = 0;             // distinguishes consecutive scopes
   bool aborted_ = false;
   bool quit_ = false;
   std::unique_ptr<Watch> watch_;

@@ -13,7 +13,7 @@ namespace pgque::detail::verbs {
 
 namespace {
 
-// Calls use(statement, parameters) with what receives for this receiver.
+// Calls use(statement, parameters) with the statement that receives for this receiver.
 template <class Use>
 auto with_receive(const Receiver& receiver, std::optional<std::int64_t> limit, const Use& use) {
   if (receiver.subconsumer.empty()) return use(sql::receive, Params{receiver.queue, receiver.consumer, limit});

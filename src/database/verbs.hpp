@@ -1,6 +1,7 @@
 #pragma once
 
-// What several parts of the library ask PgQue for. Each question is bound to its statement and parameters here, once.
+// The calls of PgQue that several parts of the library need. Each call is bound to its statement and parameters here,
+// once.
 
 #include <chrono>
 #include <cstdint>
@@ -16,7 +17,7 @@
 
 namespace pgque::detail::verbs {
 
-// Who receives: a consumer, or with a subconsumer one worker of a cooperative consumer.
+// The receiver: a consumer, or with a subconsumer one worker of a cooperative consumer.
 struct Receiver {
   std::string_view queue;
   std::string_view consumer;
@@ -48,7 +49,8 @@ void rotate_step2(Executor& executor);
 // How many retries came back: ten at most, over all queues.
 std::int64_t maint_retry_events(Executor& executor);
 
-// Makes a session that this library opened last as long as it is needed. Not for one behind a pooler.
+// Configures a session that this library opened so that the server does not end it while it is needed. Not for sessions
+// behind a pooler.
 void configure_session(AutocommitExecutor& executor, const Call& call);
 
 // The value of a function that never returns NULL.

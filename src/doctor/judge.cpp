@@ -14,7 +14,7 @@ namespace {
 using std::chrono::microseconds;
 using std::chrono::seconds;
 
-// A scheduler that works is never later than this by itself.
+// A scheduler that works is never later than this.
 constexpr seconds tick_slack{15};
 // A queue with a single tick gets the next one at once.
 constexpr seconds first_tick_slack{5};
@@ -77,7 +77,7 @@ class Judge {
           "nothing can be sent, received or acknowledged here, and a standby cannot LISTEN",
           "connect to the primary; with several hosts in the DSN, add target_session_attrs=read-write");
     }
-    if (seen_.standby) return;  // nobody can LISTEN there, with or without a pooler
+    if (seen_.standby) return;  // LISTEN is impossible there, with or without a pooler
     if (!seen_.notified) {
       add(Severity::warning, "listen_unavailable",
           std::string{"a notification sent to this very connection did not arrive"} +
@@ -91,7 +91,7 @@ class Judge {
     }
   }
 
-  // Whether there is anything more to look at.
+  // Whether there is anything more to check.
   bool install() {
     if (!seen_.installed) {
       add(Severity::error, "not_installed", "the database " + literal(seen_.database) + " has no schema pgque",
@@ -117,7 +117,7 @@ class Judge {
           "grant pgque_reader, pgque_writer to " + identifier(seen_.user) + ';');
     } else if (!seen_.reader) {
       add(Severity::notice, "limited_view", "the role " + literal(seen_.user) + " is not granted pgque_reader",
-          "it cannot receive, and dead letters, PgQue's version and its scheduler were not looked at",
+          "it cannot receive, and dead letters, PgQue's version and its scheduler were not checked",
           "grant pgque_reader to " + identifier(seen_.user) + ';');
     }
   }
@@ -143,8 +143,8 @@ class Judge {
     } else if (!scheduled_) {
       add(Severity::notice, "unknown_scheduler",
           "queues are ticked, but neither by PgQue's own scheduler nor by a Ticker",
-          "whether retries come back and tables are rotated depends on it",
-          "make sure that it also calls pgque.maint_retry_events() until 0, pgque.maint() and "
+          "whether retries come back and tables are rotated depends on that scheduler",
+          "make sure that it also calls pgque.maint_retry_events() until it returns 0, pgque.maint() and "
           "pgque.maint_rotate_tables_step2()");
     }
     if (seen_.queues.empty()) {
@@ -161,7 +161,7 @@ class Judge {
     };
     if (queue.paused) {
       about(add(Severity::warning, "queue_paused", "the ticker of queue " + name + " is paused",
-                "what is sent to it is stored but not delivered",
+                "messages sent to it are stored but not delivered",
                 "select pgque.set_queue_config(" + name + ", 'ticker_paused', 'false');"));
     } else if (queue.external_ticker) {
       about(add(
@@ -178,21 +178,22 @@ class Judge {
                 "update pgque.queue set queue_disable_insert = false where queue_name = " + name + ';'));
     }
     if (queue.consumers == 0) {
-      about(add(Severity::notice, "no_consumers", "nobody is subscribed to queue " + name,
-                "what is sent now is never delivered: a consumer starts at the latest tick",
+      about(add(Severity::notice, "no_consumers", "no consumer is subscribed to queue " + name,
+                "messages sent now are never delivered: a new consumer starts at the latest tick",
                 "select pgque.subscribe(" + name + ", 'my_consumer');"));
     }
-    // A Ticker brings any number of them back within its period.
+    // A Ticker brings any number of retries back within its period.
     const bool too_many = queue.due_retries > 10 && !seen_.ticker;
     if (!nobody_ticks_ && (too_many || queue.retries_overdue > retry_slack)) {
-      about(add(
-          Severity::warning, "retries_waiting",
-          std::to_string(queue.due_retries) + (queue.due_retries == 1 ? " retry" : " retries") + " of queue " + name +
-              (queue.due_retries == 1 ? " is" : " are") + " due, the oldest for " + in_words(queue.retries_overdue),
-          seen_.ticker ? "they come late"
-                       : "they come late: one call of maint_retry_events() moves ten, and PgQue's own schedule "
-                         "calls it every 30 s",
-          "run `pgque tick`, which calls it until none is left; or call select pgque.maint_retry_events(); until 0"));
+      about(add(Severity::warning, "retries_waiting",
+                std::to_string(queue.due_retries) + (queue.due_retries == 1 ? " retry" : " retries") + " of queue " +
+                    name + (queue.due_retries == 1 ? " is" : " are") + " due, the oldest for " +
+                    in_words(queue.retries_overdue),
+                seen_.ticker ? "they come late"
+                             : "they come late: one call of maint_retry_events() moves ten, and PgQue's own schedule "
+                               "calls it every 30 s",
+                "run `pgque tick`, which brings all of them back; or repeat select pgque.maint_retry_events(); "
+                "until it returns 0"));
     }
     look_at_consumers(queue);
   }
@@ -205,15 +206,15 @@ class Judge {
       add(Severity::error, "queue_not_ticked",
           "the latest tick of queue " + name + " was made " + in_words(queue.tick_age) + " ago" +
               (never ? ", when it was created" : ""),
-          "what was sent since then is not delivered",
+          "messages sent since then are not delivered",
           seen_.ticker || seen_.scheduler.empty()
               ? "see whether the ticker logs errors"
-              : "see whether the jobs of " + seen_.scheduler + " run; select pgque.start(); schedules them anew")
+              : "see whether the jobs of " + seen_.scheduler + " run; select pgque.start(); schedules them again")
           .queue = queue.name;
     }
     if (queue.max_lag > options_.slow_tick) {
       add(Severity::notice, "slow_ticks",
-          "queue " + name + " is ticked " + in_words(queue.max_lag) + " after the last tick (ticker_max_lag)",
+          "queue " + name + " is ticked only " + in_words(queue.max_lag) + " after its last tick (ticker_max_lag)",
           "expect messages to wait up to " + in_words(queue.max_lag) +
               ", half of it in the median, before they are "
               "delivered",
@@ -237,18 +238,18 @@ class Judge {
     if (!overdue || blamed || nobody_ticks_) return;
     add(Severity::warning, "rotation_stalled",
         "the tables of queue " + name + " were last rotated " + in_words(queue.rotated_ago) +
-            " ago, the period being " + in_words(queue.rotation_period) +
+            " ago, but the rotation period is " + in_words(queue.rotation_period) +
             (queue.rotation_half_done ? "; the second step is missing" : ""),
         "its events are not removed, and the tables grow",
-        "run `pgque tick`, or call regularly, each in a transaction of its own: select pgque.maint(); select "
+        "run `pgque tick`, or call regularly, each in a separate transaction: select pgque.maint(); select "
         "pgque.maint_rotate_tables_step2();")
         .queue = queue.name;
   }
 
-  // What the queue's rotation suffers from a consumer that does not move on.
+  // How a consumer that does not advance affects the queue's rotation.
   static std::string blocked_rotation(const QueueState& queue) {
     if (queue.rotated_ago > queue.rotation_period) {
-      return "the queue's tables are not rotated, for " + in_words(queue.rotated_ago) + " instead of " +
+      return "the queue's tables have not been rotated for " + in_words(queue.rotated_ago) + ", instead of every " +
              in_words(queue.rotation_period) + ", and grow";
     }
     return "the queue's tables will not be rotated when it is time, in " +
@@ -259,31 +260,32 @@ class Judge {
     const auto name = literal(consumer.name);
     const auto on_queue = name + " on queue " + literal(queue.name);
     const auto unsubscribe = "select pgque.unsubscribe(" + literal(queue.name) + ", " + name +
-                             "); -- if it is gone for good; deletes its retries, and its dead letters with its last "
-                             "subscription";
+                             "); -- if it is gone for good; this deletes its retries and, with its last subscription, "
+                             "its dead letters";
     if (consumer.batch && consumer.silent > options_.stuck_after) {
       const auto batch = std::to_string(*consumer.batch);
       if (consumer.role == ConsumerRole::subconsumer) {
         const auto worker = consumer.name.substr(std::min(consumer.name.size(), consumer.group.size() + 1));
-        return &add(
-            Severity::error, "stale_subconsumer",
-            "the worker " + on_queue + " holds batch " + batch + " and gave no sign of life for " +
-                in_words(consumer.silent),
-            "the messages of that batch are not delivered to the others; " + blocked_rotation(queue),
-            "give the workers a dead_interval, so that they take over; or select pgque.unsubscribe_subconsumer(" +
-                literal(queue.name) + ", " + literal(consumer.group) + ", " + literal(worker) +
-                ", 1); -- puts its messages up for retry");
+        return &add(Severity::error, "stale_subconsumer",
+                    "the worker " + on_queue + " holds batch " + batch + " and has sent no heartbeat for " +
+                        in_words(consumer.silent),
+                    "the messages of that batch are not delivered to other workers; " + blocked_rotation(queue),
+                    "give the workers a dead_interval, so that another one takes over; or select "
+                    "pgque.unsubscribe_subconsumer(" +
+                        literal(queue.name) + ", " + literal(consumer.group) + ", " + literal(worker) +
+                        ", 1); -- puts its messages up for retry");
       }
       return &add(Severity::error, "stuck_batch",
                   "consumer " + on_queue + " has kept batch " + batch + " open for " + in_words(consumer.silent),
                   "it receives nothing after that batch; " + blocked_rotation(queue),
-                  "start it again, or see what its handler waits for; or " + unsubscribe);
+                  "start the consumer again, or find out what its handler waits for; or " + unsubscribe);
     }
     if (consumer.role != ConsumerRole::subconsumer && consumer.behind > options_.stuck_after) {
       return &add(Severity::warning, "consumer_behind",
                   "consumer " + on_queue + " is " + in_words(consumer.behind) +
-                      " behind the latest tick, and was seen " + in_words(consumer.silent) + " ago",
-                  "it does not run, or is too slow; " + blocked_rotation(queue), "start it; or " + unsubscribe);
+                      " behind the latest tick, and was last seen " + in_words(consumer.silent) + " ago",
+                  "the consumer does not run, or is too slow; " + blocked_rotation(queue),
+                  "start the consumer; or " + unsubscribe);
     }
     return nullptr;
   }
@@ -294,11 +296,11 @@ class Judge {
     const bool growing = letters.recent > 0;
     add(growing ? Severity::warning : Severity::notice, growing ? "dead_letters_growing" : "dead_letters",
         "queue " + name + " has " + count(letters.count, "dead letter") +
-            (growing ? ", " + std::to_string(letters.recent) + " of them of the last " + in_words(options_.recent)
+            (growing ? ", " + std::to_string(letters.recent) + " of them from the last " + in_words(options_.recent)
                      : ""),
         "these messages were given up after their last retry and are not delivered any more",
         "select * from pgque.dlq_inspect(" + name +
-            "); -- tells why; replay with pgque.dlq_replay(dl_id), which sends to all consumers of the queue")
+            "); -- shows the reasons; replay with pgque.dlq_replay(dl_id), which sends to all consumers of the queue")
         .queue = letters.queue;
   }
 

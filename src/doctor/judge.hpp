@@ -1,6 +1,6 @@
 #pragma once
 
-// What the observations mean: findings, without a look at the database.
+// Turns observations into findings, without looking at the database.
 
 #include <vector>
 

@@ -1,6 +1,6 @@
 #pragma once
 
-// What diagnose() sees, apart from what it makes of it.
+// What diagnose() observes, before any judgement.
 
 #include <chrono>
 #include <cstdint>
@@ -22,7 +22,7 @@ struct QueueState {
   std::chrono::microseconds rotation_period{0};
   std::chrono::microseconds rotated_ago{0};
   bool rotation_half_done = false;  // the second step is missing
-  std::int64_t ticks = 0;           // 2 stands for more
+  std::int64_t ticks = 0;           // at most 2 are counted
   std::chrono::microseconds tick_age{0};
   std::int64_t consumers = 0;
   std::int64_t due_retries = 0;
@@ -53,13 +53,13 @@ struct Observations {
   bool pooler = false;
   bool notified = true;
   bool installed = false;
-  bool visible = true;  // false: not even the schema may be used
-  std::string missing;  // functions that PgQue 0.2 has
-  std::string version;  // empty if it may not be asked for
+  bool visible = true;  // false if the role may not even use the schema
+  std::string missing;  // functions of PgQue 0.2 that do not exist
+  std::string version;  // empty if the role may not ask for it
   bool reader = false;
   bool writer = false;
   bool admin = false;
-  std::string scheduler;  // PgQue's own; empty if none, or if it may not be asked for
+  std::string scheduler;  // PgQue's own; empty if there is none, or if the role may not ask for it
   bool ticker = false;    // a Ticker is active
   std::vector<QueueState> queues;
   std::vector<SubscriptionState> consumers;

@@ -27,7 +27,7 @@ bool notification_arrives(Session& session, Executor& executor) {
   bool arrived = false;
   auto& connection = session.idle_connection(call);
   try {
-    // Outlived by nothing: the connection ends with the diagnosis.
+    // No UNLISTEN is necessary, because the connection ends with the diagnosis.
     const Listener listener{connection, channel, [&] { arrived = true; }};
     executor.run(sql::notify, {channel}, call);
     const Wakeup nobody;

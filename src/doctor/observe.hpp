@@ -1,6 +1,6 @@
 #pragma once
 
-// Looks at a database, over a connection of its own.
+// Observes a database over a separate connection.
 
 #include <string_view>
 

@@ -49,11 +49,12 @@ std::string events(std::size_t count) {
 
 Delivery delivery_after(const Error& error, bool connection_open, bool committing) {
   const std::string_view state{error.sqlstate()};
-  // The server ends the session, which may go on looking open until the next time it is used.
+  // The server ends the session, although the session may look open until its next use.
   const bool ending = state == "57P01" || state == "57P02" || state == "57P03";
   const bool lost = !connection_open || ending || dynamic_cast<const ConnectionError*>(&error) != nullptr;
   if (error.outcome_unknown() || (lost && committing)) return Delivery::in_doubt;
-  // A read-only server is a former primary, and statements are forgotten by poolers: another connection helps.
+  // A read-only server may be a former primary, and a pooler may lose prepared statements: a new connection helps in
+  // both cases.
   return lost || state == "25006" || state == "26000" ? Delivery::kept : Delivery::refused;
 }
 
@@ -108,7 +109,7 @@ std::future<EventId> ProducerLoop::send(std::string_view queue, Payload&& payloa
   if (drain_end_ != SendBuffer::never) throw_closed();
   if (!room_.empty() || !buffer_.has_room(bytes)) wait_for_room(lock, queue, bytes);
   buffer_.add(queue, type, std::move(payload), std::move(promise), Clock::now());
-  // Later events of a batch that is not full change nothing for the thread that sends.
+  // The sending thread need not wake for later events of a batch that is not full.
   if (idle_ && due() < idle_due_) {
     idle_ = false;
     lock.unlock();
@@ -125,10 +126,10 @@ void ProducerLoop::wait_for_room(Lock& lock, std::string_view queue, std::size_t
   const bool in_time =
       me->woken.wait_until(lock, Clock::now() + options_.block_timeout, [&] { return closed() || my_turn(); });
   room_.erase(me);
-  wake_waiter();  // there may be room for more, or the one behind waits for less
+  wake_waiter();  // there may be room for another event, or the next thread needs less
   if (closed()) throw_closed();
   if (in_time) return;
-  buffer_.flush();  // so that there is room when the caller comes again
+  buffer_.flush();  // so that there is room when the caller tries again
   wake_sender();
   Error::Facts facts;
   facts.operation = Call{"send", queue}.describe();
@@ -139,7 +140,7 @@ void ProducerLoop::wait_for_room(Lock& lock, std::string_view queue, std::size_t
   throw Error{std::move(facts)};
 }
 
-// With the lock, because who is woken may go away with the condition variable.
+// Call this with the lock held, because the thread that wakes up may destroy the condition variable.
 void ProducerLoop::wake_waiter() {
   if (!room_.empty()) room_.front().woken.notify_one();
 }
@@ -284,7 +285,7 @@ void ProducerLoop::send_batch(Lock& lock) {
     return lost(lock, result.text, result.sqlstate);
   }
 
-  // A caller whose future is ready finds the event counted, and room for more.
+  // When a future becomes ready, its event is already counted and its room is free.
   count_out(batch);
   if (result.delivery == Delivery::sent) {
     ++stats_.batches;
@@ -306,8 +307,8 @@ void ProducerLoop::send_batch(Lock& lock) {
             result.sqlstate);
       break;
     default:
-      write(LogLevel::error, LogEvent::batch_in_doubt, batch, events(batch.size()) + " stored or not: " + result.text,
-            result.sqlstate);
+      write(LogLevel::error, LogEvent::batch_in_doubt, batch,
+            events(batch.size()) + " may or may not be stored: " + result.text, result.sqlstate);
   }
   for (std::size_t i = 0; i < batch.size(); ++i) {
     auto& promise = batch.waiting[i].promise;
@@ -351,7 +352,7 @@ ProducerLoop::Result ProducerLoop::deliver(const SendBatch& batch) {
     const Call call{"send_batch", batch.queue};
     const auto guarded = guard(options_.delivery_timeout);
     if (session_->peer_closed()) {
-      // Known before anything is sent.
+      // The loss is known before anything is sent.
       Error::Facts facts;
       facts.operation = call.describe();
       facts.sqlstate = "08006";
@@ -359,7 +360,7 @@ ProducerLoop::Result ProducerLoop::deliver(const SendBatch& batch) {
       facts.retryable = true;
       throw ConnectionError{std::move(facts)};
     }
-    // In a transaction, so that only a loss during the short commit leaves a doubt.
+    // In a transaction, so that the outcome is unknown only if the connection is lost during the short commit.
     TransactionExecutor transaction{session_};
     result.ids = verbs::send_batch(transaction, batch.queue, batch.type, batch.payloads);
     if (result.ids.size() != batch.size()) {
@@ -384,7 +385,7 @@ ProducerLoop::Result ProducerLoop::deliver(const SendBatch& batch) {
 
 void ProducerLoop::drop(Lock& lock, Clock::time_point since, const char* why) {
   auto batches = buffer_.take_older(since);
-  // They stay the business of flush() until their futures are ready.
+  // flush() waits for these events until their futures are ready.
   for (const auto& batch : batches) {
     sending_ = std::min(sending_, batch.waiting.front().number);
     count_out(batch);

@@ -30,12 +30,12 @@ namespace pgque::detail {
 // What became of a batch.
 enum class Delivery {
   sent,
-  refused,   // not stored, and no better another time
-  kept,      // certainly not stored, for want of a connection
-  in_doubt,  // stored or not
+  refused,   // not stored, and a retry would fail as well
+  kept,      // certainly not stored, because the connection was lost
+  in_doubt,  // may or may not be stored
 };
 
-// What an error means for the batch that met it, before its commit or in it.
+// What an error before or during the commit of a batch means for that batch.
 Delivery delivery_after(const Error& error, bool connection_open, bool committing);
 
 // The threads, the connection and the promises around SendBuffer and ProducerMachine.
@@ -71,18 +71,18 @@ class ProducerLoop {
     std::condition_variable woken{};
   };
 
-  // Both without the lock.
-  void configure();  // the new session
+  // Both are called without the lock.
+  void configure();  // of the new session
   // The connection is shut down if a statement takes longer, or is still running when close() gives up.
   StatementGuard::Scope guard(std::chrono::milliseconds most);
-  // With the lock.
+  // All are called with the lock.
   void wait_for_room(Lock& lock, std::string_view queue, std::size_t bytes);
   void wake_sender();
   void wake_waiter();
-  // When a batch is to be sent: as the buffer says, but at once if somebody waits for its room.
+  // When a batch is to be sent: as the buffer says, but at once if a thread waits for room.
   Clock::time_point due() const noexcept;
 
-  // On the thread that sends. They are called, and return, with the lock held.
+  // Run on the sending thread. They are called, and return, with the lock held.
   void run() noexcept;
   void wait(Lock& lock, ProducerMachine::Step step);
   void reconnect(Lock& lock);
@@ -100,23 +100,23 @@ class ProducerLoop {
   SessionOptions session_options_;
   Logger log_;
 
-  // Only the thread that sends uses it.
+  // Only the sending thread uses it.
   std::shared_ptr<Session> session_;
   Stopper stopper_;       // close()
   StatementGuard guard_;  // of each statement on session_
 
-  mutable std::mutex mutex_;  // all that follows
+  mutable std::mutex mutex_;  // guards all that follows
   SendBuffer buffer_;
   ProducerMachine machine_;
   BufferedProducerStats stats_;
   std::uint64_t sending_ = nothing;  // the number of the first event of the batch that is being sent
   std::list<Waiter> room_;           // first come, first served
   std::condition_variable work_;
-  bool idle_ = false;                 // the thread that sends waits for work_
-  Clock::time_point idle_due_{};      // and knows that this is due
-  std::condition_variable progress_;  // a batch is done with, or everything is
+  bool idle_ = false;                 // the sending thread waits for work_
+  Clock::time_point idle_due_{};      // and will wake up at this time by itself
+  std::condition_variable progress_;  // a batch is finished, or the sending thread has ended
   Clock::time_point drain_end_ = SendBuffer::never;
-  bool complete_ = true;  // close() has had nothing to give up so far
+  bool complete_ = true;  // close() has given up no events so far
   bool ended_ = false;
 
   std::thread sender_;

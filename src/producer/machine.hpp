@@ -1,7 +1,7 @@
 #pragma once
 
-// What a buffered producer does next, apart from doing it: no I/O, no threads, and the time is what it is told.
-// buffered_producer.cpp carries out the steps.
+// What a buffered producer does next, apart from doing it: no I/O, no threads, and the caller passes the time. loop.cpp
+// carries out the steps.
 
 #include <chrono>
 #include <string_view>
@@ -17,8 +17,8 @@ enum class ProducerAction {
   pause,    // the same, before an attempt to connect
   connect,  // replace the connection
   send,     // the batch that is due
-  expire,   // fail what has waited for delivery_timeout
-  abandon,  // fail everything: the time to close is over
+  expire,   // fail the events that have waited for delivery_timeout
+  abandon,  // fail everything, because drain_timeout is over
   stop,     // there is nothing left to do
 };
 
@@ -29,12 +29,12 @@ class ProducerMachine {
   using Clock = std::chrono::steady_clock;
   static constexpr auto never = Clock::time_point::max();
 
-  // What is to be decided on.
+  // The state to decide on.
   struct View {
     Clock::time_point now{};
     Clock::time_point due = never;        // when the next batch is to be sent; never if there is none
     Clock::time_point oldest = never;     // since when the oldest event has been waiting; never if there is none
-    Clock::time_point drain_end = never;  // until when close() goes on sending; never if it was not called
+    Clock::time_point drain_end = never;  // until when close() continues sending; never if it was not called
   };
 
   struct Step {
@@ -42,16 +42,16 @@ class ProducerMachine {
     Clock::time_point until = never;
   };
 
-  // Begins with a connection.
+  // The producer is connected at first.
   ProducerMachine(Backoff backoff, std::chrono::milliseconds delivery_timeout)
       : backoff_{backoff}, delivery_timeout_{delivery_timeout} {}
 
   Step next(const View& view) const;
 
   // How things went.
-  void sent() { backoff_.reset(); }  // or was refused: the connection is good
+  void sent() { backoff_.reset(); }  // also if the batch was refused: the connection is good
   void connected() noexcept { connected_ = true; }
-  void disconnected(Clock::time_point now);  // or could not connect
+  void disconnected(Clock::time_point now);  // also if connecting failed
   void expired(Clock::time_point now) noexcept;
 
  private:
@@ -59,7 +59,7 @@ class ProducerMachine {
   const std::chrono::milliseconds delivery_timeout_;
   bool connected_ = true;
   Clock::time_point pause_end_{};
-  // Many events expire one after another; they are looked for only so often.
+  // Many events may expire one after another, so the next search for them is not before this time.
   Clock::time_point no_expiry_before_ = Clock::time_point::min();
 };
 

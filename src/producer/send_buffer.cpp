@@ -7,7 +7,7 @@ namespace pgque::detail {
 
 namespace {
 
-// So that the push_back that follows cannot throw: two lists must not get out of step.
+// Makes the following push_back unable to throw, because the two lists must have the same length.
 template <class T>
 void make_room(std::vector<T>& list) {
   constexpr std::size_t least = 16;
@@ -86,7 +86,8 @@ SendBuffer::Clock::time_point SendBuffer::oldest() const noexcept {
 }
 
 SendBatch SendBuffer::take(Clock::time_point now) {
-  // What has lingered is older than what has not, so the oldest of all comes before a full batch if it is due.
+  // Events that have lingered are older than those that have not, so the oldest event, if it is due, goes before a full
+  // batch.
   const bool oldest_due = first_number() < flush_before_ || oldest() + limits_.linger <= now;
   auto& lane = oldest_due || full_.empty() ? *order_.begin()->second : *full_.begin()->second;
   leave(lane);

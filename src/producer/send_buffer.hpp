@@ -1,6 +1,6 @@
 #pragma once
 
-// Events that wait to be sent: what goes together into a batch, and when it goes. No I/O, no clock, no threads.
+// Events that wait to be sent: which of them form a batch, and when it is sent. No I/O, no clock, no threads.
 
 #include <chrono>
 #include <cstddef>
@@ -58,7 +58,7 @@ class SendBuffer {
 
   explicit SendBuffer(const SendLimits& limits) : limits_{limits} {}
 
-  // Whether a payload of so many bytes may be added now. What take() took counts until release().
+  // Whether a payload of this many bytes may be added now. What take() returned counts until release().
   bool has_room(std::size_t bytes) const noexcept {
     return messages_ < limits_.buffer_messages && bytes <= limits_.buffer_bytes - bytes_;
   }
@@ -67,7 +67,7 @@ class SendBuffer {
            Clock::time_point now);
 
   bool empty() const noexcept { return order_.empty(); }
-  std::size_t messages() const noexcept { return messages_; }  // with those taken and not released
+  std::size_t messages() const noexcept { return messages_; }  // including those taken and not released
   std::size_t bytes() const noexcept { return bytes_; }
 
   // When a batch is due: at_once when one is full or to be flushed, else when the oldest event will have lingered.
@@ -78,14 +78,14 @@ class SendBuffer {
   std::uint64_t first_number() const noexcept { return empty() ? next_number_ : order_.begin()->first; }
   std::uint64_t next_number() const noexcept { return next_number_; }
 
-  // Everything that is here now is due at once.
+  // Makes everything in the buffer due at once.
   void flush() noexcept { flush_before_ = next_number_; }
 
   // The batch with the oldest event among those that are due, or of all if none is. Not from an empty buffer.
   SendBatch take(Clock::time_point now);
   // Returns a batch that was not sent to its place before all others of its queue and type.
   void put_back(SendBatch&& batch);
-  // Takes what has been waiting since `since` or longer, in batches of one queue and type each.
+  // Takes the events that have been waiting since `since` or longer, in batches of one queue and type each.
   std::vector<SendBatch> take_older(Clock::time_point since);
   // The room of a batch that was taken is free again.
   void release(std::size_t messages, std::size_t bytes) noexcept;

@@ -38,7 +38,7 @@ inline void check_retry_after(std::chrono::seconds value, std::string_view argum
                               " s"};
 }
 
-// 30 days: longer waits are mistakes of unit, and no arithmetic below can overflow.
+// 30 days: longer waits are mistakes of unit, and shorter ones overflow no arithmetic.
 inline constexpr std::chrono::milliseconds longest_wait{std::chrono::hours{24 * 30}};
 
 inline std::optional<std::int64_t> microseconds_of(std::string_view argument,

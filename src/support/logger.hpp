@@ -1,6 +1,6 @@
 #pragma once
 
-// Calls the user's log sink, one call at a time, with what is known about the source.
+// Calls the user's log sink, one call at a time, and fills in the queue and the consumer.
 
 #include <mutex>
 #include <string>

@@ -1,6 +1,6 @@
 #pragma once
 
-// How often something may happen: at once after a pause, and at a steady rate when it is asked for without end.
+// Limits how often something happens: immediately after a pause, and at a steady rate in the long run.
 
 #include <algorithm>
 #include <chrono>
@@ -11,15 +11,15 @@ class RateLimit {
  public:
   using Clock = std::chrono::steady_clock;
 
-  // `burst` times at once, and once per `interval` in the long run.
+  // Allows `burst` times at once, and once per `interval` in the long run.
   RateLimit(std::chrono::milliseconds interval, int burst) : interval_{interval}, burst_{burst} {}
 
-  // When it may happen the next time, which then counts as having happened.
+  // The next time at which it may happen. The caller must then let it happen, because it is counted.
   Clock::time_point next(Clock::time_point now = Clock::now()) {
     earliest_ = std::max(earliest_, now - interval_ * burst_) + interval_;
     return earliest_;
   }
-  // It was worth it: what has happened so far does not count.
+  // Forgets everything that was counted so far.
   void reset() noexcept { earliest_ = {}; }
 
  private:

@@ -13,7 +13,7 @@
 
 namespace pgque::detail {
 
-// Marks the current thread as one that runs a handler of whoever has this stopper.
+// Marks the current thread as one that runs a handler of the stopper's owner.
 class InsideHandler {
  public:
   explicit InsideHandler(const Stopper& stopper) noexcept : outer_{current()} { current() = &stopper; }
@@ -41,7 +41,7 @@ class RunState {
     return running_;
   }
 
-  // Calls body() unless it is running already. The stop request that ends it is used up by that.
+  // Calls body() unless it is running already. The stop request that ends the run is then cleared.
   template <class Body>
   void run(const char* what, const Body& body) {
     const Running running{*this, what};
@@ -49,7 +49,7 @@ class RunState {
     body();
   }
 
-  // For the owner's destructor: nothing runs any more when it returns, except when a handler is the caller. A run that
+  // For the owner's destructor: when this returns, nothing runs any more, unless a handler is the caller. A run that
   // another thread is about to begin ends at once.
   void shut_down() {
     std::unique_lock lock{mutex_};

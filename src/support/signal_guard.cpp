@@ -52,7 +52,7 @@ void restore() {
   for (std::size_t i = 0; i < signals.size(); ++i) {
     struct sigaction current {};
     sigaction(signals[i], nullptr, &current);
-    // Somebody may have installed a handler of their own since; that one stays.
+    // The program may have installed another handler since then; that one stays.
     if (previous[i].replaced && current.sa_handler == pgque_stop_all) {
       sigaction(signals[i], &previous[i].action, nullptr);
     }
@@ -81,7 +81,7 @@ SignalGuard::~SignalGuard() {
     if (slot.compare_exchange_strong(ours, nullptr)) break;
   }
   if (--guards == 0) restore();
-  // A handler on another thread may still be using the stopper, which dies after this.
+  // A handler on another thread may still be using the stopper, which is destroyed after this.
   while (handlers_running.load() != 0) std::this_thread::yield();
 }
 

@@ -1,6 +1,6 @@
 #pragma once
 
-// SIGINT and SIGTERM for everything that runs and asked for it.
+// Stops everything that runs and asked for it on SIGINT and SIGTERM.
 
 namespace pgque::detail {
 

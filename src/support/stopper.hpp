@@ -1,6 +1,6 @@
 #pragma once
 
-// The request to stop: how it is made, how urgent it is, and how it wakes whoever waits.
+// The request to stop: how it is made, how urgent it is, and how it wakes threads that wait.
 
 #include <atomic>
 #include <chrono>

@@ -18,7 +18,8 @@ void check_text(std::string_view argument, std::string_view text);
 void check_queue(std::string_view name);
 void check_consumer(std::string_view argument, std::string_view name);
 
-// Valid UTF-8 without NUL in at most `longest` bytes: what is not is replaced by U+FFFD, what is too long is cut.
+// Valid UTF-8 without NUL in at most `longest` bytes: invalid bytes are replaced by U+FFFD, and a text that is too long
+// is cut.
 std::string sanitized(std::string_view text, std::size_t longest);
 
 }  // namespace pgque::detail

@@ -35,7 +35,7 @@ Wakeup::~Wakeup() {
 
 void Wakeup::signal() noexcept {
   const int saved = errno;
-  // A full pipe is readable already, so a failed write needs no answer.
+  // A full pipe is readable already, so a failed write can be ignored.
   [[maybe_unused]] const auto written = ::write(write_end_, "", 1);
   errno = saved;
 }
@@ -54,7 +54,7 @@ Wakeup::Woken Wakeup::wait(int socket, std::chrono::steady_clock::time_point dea
     const int timeout = static_cast<int>(left < 0 ? 0 : left < longest_poll ? left : longest_poll);
     const int ready = ::poll(descriptors, 2, timeout);
     if (ready < 0 && errno != EINTR) {
-      // The kernel is out of memory, which passes; nothing that a thread should end for.
+      // The kernel is out of memory. That passes, so it is no reason to end the thread.
       if (left <= 0) return Woken::timeout;
       std::this_thread::sleep_for(std::chrono::milliseconds{10});
     }

@@ -9,7 +9,7 @@ WorkerPool::WorkerPool(std::size_t threads) {
   try {
     for (std::size_t i = 0; i < threads; ++i) threads_.emplace_back([this] { work(); });
   } catch (...) {
-    end();  // those that could be made
+    end();  // the threads that could be started
     throw;
   }
 }
@@ -48,7 +48,7 @@ void WorkerPool::work() {
     const auto& task = *task_;
     const auto count = count_;
     lock.unlock();
-    // Without the lock, which many short tasks would spend their time waiting for.
+    // Without the lock, because many short tasks would mostly wait for it.
     for (auto index = next_++; index < count; index = next_++) {
       try {
         task(index);

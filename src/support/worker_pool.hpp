@@ -20,8 +20,8 @@ class WorkerPool {
   WorkerPool& operator=(const WorkerPool&) = delete;
   ~WorkerPool();
 
-  // Calls task(0) to task(count - 1), each once, in that order of beginning, and returns when all have returned.
-  // Throws the first exception that a task threw, if any.
+  // Calls task(0) to task(count - 1), each once and begun in that order, and returns when all have returned. Throws the
+  // first exception that a task threw, if any.
   void run(std::size_t count, const std::function<void(std::size_t)>& task);
 
  private:

@@ -27,7 +27,7 @@ void check(const TickerOptions& options) {
   detail::check(options.reconnect);
 }
 
-// Something to be done every so often: at once at first, then a period after it was last begun.
+// A task that is due regularly: at once at first, then one period after it was last begun.
 class Periodic {
  public:
   using Clock = Stopper::Clock;
@@ -86,12 +86,12 @@ void TickerLoop::run() {
       logger_.error(lost ? LogLevel::warning : LogLevel::error, lost ? LogEvent::connection_lost : LogEvent::failed,
                     error);
       if (!ever_connected) throw;
-      // No statement here names a queue, so one that is missing was dropped in between.
+      // No statement here names a queue, so a missing queue was dropped while the statement ran.
       const bool permanent = is_permanent(error) && !dynamic_cast<const QueueNotFound*>(&error);
       if (!lost && permanent && (!options_.on_error || options_.on_error(error) == ErrorAction::stop)) {
         throw;
       }
-      // The session and its lock go now, so that a standby can take over while this one pauses.
+      // The session and its lock end now, so that a standby can take over while this ticker pauses.
       session.reset();
       stopper.sleep_until(Clock::now() + backoff.next());
     }
@@ -104,7 +104,7 @@ void TickerLoop::serve(const std::shared_ptr<Session>& session, const std::funct
   auto& stopper = run_state_.stopper();
   AutocommitExecutor executor{session};
   if (!options_.pooled) {
-    // Or the lead stays with a machine that vanished for as long as the server takes it to be there.
+    // Without this, a machine that has vanished would keep the lock until the server notices.
     verbs::configure_session(executor, {"configure the session"});
     while (!try_lead(executor, sql::try_lead_session)) {
       set_leader(false);
@@ -120,7 +120,7 @@ void TickerLoop::serve(const std::shared_ptr<Session>& session, const std::funct
   Periodic rotation{options_.rotation_period};
   while (!stopper.requested()) {
     const auto now = Clock::now();
-    // Each of these is a transaction of its own. Retries come before the tick that makes them visible.
+    // Each of these is a separate transaction. Retries come before the tick that makes them visible.
     bool leading = !maintenance.due(now) || as_leader(session, executor, [&](Executor& running) {
       lower_max_lag(running);
       verbs::maint(running);

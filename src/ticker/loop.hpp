@@ -14,7 +14,7 @@
 
 namespace pgque::detail {
 
-// The scheduler: what PgQue needs called regularly, while this ticker is the active one.
+// The scheduler: calls the functions that PgQue needs called regularly, while this ticker is the active one.
 class TickerLoop {
  public:
   TickerLoop(std::string_view dsn, TickerOptions options);
@@ -32,10 +32,10 @@ class TickerLoop {
   // Works on one connection until stop() or an error. Calls `succeeded` after each round.
   void serve(const std::shared_ptr<Session>& session, const std::function<void()>& succeeded);
   static bool try_lead(Executor& executor, const Statement& lock);
-  // Counts it, and logs it when it changes and once per connection.
+  // Records whether this ticker is active, and logs that when it changes and once per connection.
   void set_leader(bool leader);
-  // Does the work if this ticker is the active one. The session holds the lead; behind a pooler, where a session's lock
-  // would stay with the pooler, each transaction takes the lead for itself.
+  // Does the work if this ticker is the active one. The session holds the lock of the active ticker; behind a pooler,
+  // where a session's lock would stay with the pooler, each transaction takes the lock for itself.
   template <class Work>
   bool as_leader(const std::shared_ptr<Session>& session, AutocommitExecutor& executor, const Work& work);
   void lower_max_lag(Executor& executor);
@@ -54,7 +54,7 @@ class TickerLoop {
   RunState run_state_;
   mutable std::mutex stats_mutex_;
   TickerStats stats_;
-  bool announced_ = false;  // whether it leads or stands by, since it connected
+  bool announced_ = false;  // whether the log says, since it connected, if it leads or stands by
 };
 
 }  // namespace pgque::detail

@@ -48,7 +48,7 @@ TEST_P(BackendTerminated, WhileIdleInListen) {
 TEST_P(BackendTerminated, WhileIdleInListenWithAMessageSentMeanwhile) {
   start();
   ASSERT_TRUE(wait_state(*consumer, ConsumerState::waiting));
-  // Nobody listens to the notification of this tick.
+  // No session listens to the notification of this tick.
   terminate_sessions();
   publish_numbers(count);
   expect_nothing_lost(*work, mode());
@@ -125,7 +125,7 @@ TEST_P(BackendTerminated, InNack) {
   terminate_sessions();
   barrier.reset();
   ASSERT_TRUE(wait_until([&] { return settled(*consumer); }));
-  // The nack of the second delivery counts, and it alone.
+  // Only the nack of the second delivery counts.
   EXPECT_EQ(queue().retries(), 1);
   failing = false;
   queue().expire_retries();
@@ -136,7 +136,7 @@ TEST_P(BackendTerminated, InNack) {
   expect_reconnected_once();
 }
 
-// The request to acknowledge is held back on its way, when the nack has been answered.
+// The ack is held back on its way, after the nack has been answered.
 TEST_P(BackendTerminated, BetweenNackAndAck) {
   TcpProxy proxy{server().port()};
   consumer.emplace(watched_dsn(proxy), options());
@@ -211,14 +211,14 @@ TEST_P(BackendTerminated, OverAndOverAgain) {
   }
   expect_nothing_lost(*work, mode(), rounds);
   EXPECT_LE(log.count(LogEvent::connection_lost), static_cast<std::size_t>(rounds));
-  // Each delivery too many takes a lost connection.
+  // Each additional delivery needs a lost connection.
   EXPECT_LE(work->total(), rounds * (1 + static_cast<int>(log.count(LogEvent::connection_lost))));
   expect_works_on(*work, mode());
 }
 
 INSTANTIATE_TEST_SUITE_P(Modes, BackendTerminated, both_modes, mode_name);
 
-// The heartbeat has a connection of its own; losing it must cost neither the batch nor the heartbeat.
+// The heartbeat has a separate connection; its loss must neither cost the batch nor end the heartbeats.
 TEST_F(FaultTest, BackendTerminatedInTheHeartbeat) {
   const std::string heartbeats = "query like '%touch_subconsumer%'";
   client().subscribe_subconsumer(queue(), group_name(), "a");
@@ -240,7 +240,7 @@ TEST_F(FaultTest, BackendTerminatedInTheHeartbeat) {
     terminate_sessions(1, heartbeats);
   }
   ASSERT_TRUE(wait_until([&] { return beating() == 1; })) << "the heart stood still";
-  // A sibling that may take over what has been silent for dead_interval finds the worker alive.
+  // A worker that takes over batches after dead_interval finds this worker alive.
   EXPECT_EQ(sql().number("select count(*) from pgque.receive_coop(" + sql().quote(queue()) + ", " +
                          sql().quote(group_name()) + ", 'b', null, interval '6 seconds')"),
             0);

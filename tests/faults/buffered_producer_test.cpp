@@ -1,4 +1,4 @@
-// What a buffered producer says about its events is what happened to them, whatever becomes of server and network.
+// What a buffered producer reports about its events is what happened to them, even when server or network fail.
 
 #include <pgque/buffered_producer.hpp>
 
@@ -215,19 +215,20 @@ class BufferedProducerNetwork : public BufferedProducerFaults {
     proxy.emplace(server().port());
   }
   void TearDown() override {
-    // The proxy goes first and frees whatever hangs, so that a failure is a failure and not a test without end.
+    // The proxy is destroyed first and ends every connection that hangs, so that a failing test fails instead of
+    // hanging.
     proxy.reset();
     producer.reset();
     BufferedProducerFaults::TearDown();
   }
-  // With its statements prepared, so that the next time they are named they are meant.
+  // The statements are prepared now, so that the next request that names them executes them.
   void start(const BufferedProducerOptions& settings) {
     producer.emplace(watched_dsn(*proxy) + " connect_timeout=2", settings);
     producer->send(queue(), "\"first\"");
     ASSERT_TRUE(producer->flush(20s));
     ASSERT_EQ(stored_payloads(), std::vector<std::string>{"\"first\""});
   }
-  // Should it hang, the proxy frees it.
+  // If it hangs, the proxy ends its connection.
   void destroy() {
     auto destroyed = std::async(std::launch::async, [&] { producer.reset(); });
     const bool in_time = destroyed.wait_for(10s) == std::future_status::ready;
@@ -271,7 +272,7 @@ class BufferedProducerNetwork : public BufferedProducerFaults {
   std::vector<std::future<EventId>> ids;
 };
 
-// The commit takes place, and nobody can tell the producer.
+// The commit takes place, but the producer does not get the answer.
 TEST_F(BufferedProducerNetwork, ConnectionResetBeforeTheAnswerToTheCommitIsAnUnknownOutcomeOfThatBatchAlone) {
   auto settings = options();
   settings.batch_messages = 2;
@@ -285,7 +286,7 @@ TEST_F(BufferedProducerNetwork, ConnectionResetBeforeTheAnswerToTheCommitIsAnUnk
   EXPECT_EQ(stored_payloads(), (std::vector<std::string>{"0", "1", "2", "3", "4", "5"}));
 }
 
-// It does not take place, and that cannot be known either.
+// The commit does not take place, and the producer cannot know that either.
 TEST_F(BufferedProducerNetwork, ConnectionResetBeforeTheCommitArrivesIsAnUnknownOutcomeOfThatBatchAlone) {
   auto settings = options();
   settings.batch_messages = 2;
@@ -316,7 +317,8 @@ TEST_F(BufferedProducerNetwork, ConnectionResetBeforeTheAnswerToTheSendLosesAndD
   EXPECT_EQ(stored_payloads(), (std::vector<std::string>{"0", "1", "2", "3", "4", "5"}));
 }
 
-// Nobody answers and nobody hangs up. The batch that waits for an answer is given up, and with it the connection.
+// The server neither answers nor closes the connection. The batch that waits for an answer is given up, and so is the
+// connection.
 TEST_F(BufferedProducerNetwork, FrozenConnectionIsGivenUpInTime) {
   auto settings = options();
   settings.delivery_timeout = 3s;

@@ -1,7 +1,7 @@
 #pragma once
 
-// What the fault tests have in common: a server of their own, handlers that keep account, locks, and what must hold in
-// the end whatever has happened.
+// What the fault tests have in common: a private server, handlers that record deliveries, locks, and what must hold in
+// the end after any fault.
 
 #include <atomic>
 #include <functional>
@@ -34,12 +34,12 @@ inline void PrintTo(TransactionMode mode, std::ostream* out) {  // NOLINT(readab
 
 namespace pgque::test {
 
-// Handlers that take down each delivery and, in per_batch mode, write a row for it.
+// Handlers that record each delivery and, in per_batch mode, write a row for it.
 class Work {
  public:
   Work(std::string queue, TransactionMode mode) : queue_{std::move(queue)}, mode_{mode} {}
 
-  // Called by each handler, after the delivery has been taken down and before its row is written.
+  // Called by each handler, after the delivery has been recorded and before its row is written.
   std::function<void(const Message&, Context&)> hook{};
 
   void handle_with(Consumer& consumer);
@@ -92,7 +92,7 @@ class Barrier {
   std::optional<Sql> holder_;
 };
 
-// Runs on a server of this process's own, which is as if PGQUE_TEST_DSN named it.
+// Runs on this process's private server, as if PGQUE_TEST_DSN named it.
 class FaultTest : public ConsumerTest {
  public:
   static PrivateServer& server();
@@ -106,7 +106,7 @@ class FaultTest : public ConsumerTest {
   // Short pauses after errors: 50, 100, 200, 200 ms, ..., each at least half of that.
   ConsumerOptions options(TransactionMode mode);
   ConsumerOptions worker(const std::string& name);
-  // What a loop that pauses between its attempts can have made of them in that time.
+  // The most attempts that a loop with these pauses can make in that time.
   static int attempts_within(Clock::duration time);
 
   // The DSN of watched sessions, through the proxy.
@@ -121,7 +121,7 @@ class FaultTest : public ConsumerTest {
   // True once every batch up to the latest tick has been acknowledged.
   bool drained() { return drained(consumer_name()); }
   bool drained(const std::string& consumer);
-  // And once the consumer knows it as well and waits for more.
+  // The same, once the consumer knows it as well and waits for more.
   bool settled(const Consumer& consumer) { return drained() && consumer.stats().state == ConsumerState::waiting; }
   std::int64_t rows(const std::string& payload);
   // After a fault: everything was handled and acknowledged; rows exist exactly once.

@@ -57,7 +57,7 @@ void usage(const char* program) {
       "Usage: %s [--messages N] [--seconds S] [--seed N] [--verbose]\n\n"
       "Sends N messages (default 100000) in about S seconds (default 60) to consumers of each kind, kills database\n"
       "sessions and restarts consumers and the server meanwhile, and checks that each message was handled as\n"
-      "promised. The seed decides what happens to whom and when. It uses a PostgreSQL server of its own.\n"
+      "promised. The seed decides what happens to whom and when. It uses a private PostgreSQL server.\n"
       "PGQUE_SQL: a pgque.sql to test with. Exit status: 0 the books balance, 1 they do not, 2 it could not run.\n",
       program);
 }
@@ -270,7 +270,7 @@ void Producer::send_outbox(const std::vector<std::string>& keys) {
     stored_.insert(stored_.end(), keys.begin(), keys.end());
   } catch (const std::exception&) {
     ++failures_;
-    connection_.reset();  // what became of it, the table knows
+    connection_.reset();  // the table shows what became of the transaction
   }
 }
 
@@ -287,7 +287,7 @@ void Producer::run() {
     } else {
       send(keys);
     }
-    // Evenly over the time; and no hurry when nobody answers.
+    // Sends evenly over the time, and does not hurry when the server does not answer.
     const auto due = begin + duration_ * static_cast<double>(stored_.size()) / messages_;
     if (failures_ != failures) std::this_thread::sleep_for(20ms);
     std::this_thread::sleep_until(due);
@@ -326,7 +326,7 @@ class Participant {
   bool ended() const { return running_->ended(); }
   bool failed() const { return running_->error() != nullptr; }
   bool connected() const { return connected_; }  // since it was started
-  // A first connection may fail, and start() with it: whoever starts it has to do so again.
+  // The first connection may fail, and then start() throws: the caller has to start it again.
   bool could_not_connect() const { return ended() && failed() && !connected_; }
   std::string error() const { return failed() ? what(running_->error()) : ""; }
   ConsumerStats stats() const { return consumer_.stats(); }
@@ -541,7 +541,7 @@ Column audit_book(const Book& book, const std::set<std::string>& stored, Audit& 
                    where + key + " was never handled in a batch whose ack may have been committed");
     }
   }
-  audit.expect(column.stale == 0, book.kind() + ": stale acks, though nobody else has its name");
+  audit.expect(column.stale == 0, book.kind() + ": stale acks, though no other consumer has its name");
   for (const auto& [text, times] : book.surprises()) {
     audit.expect(false, book.kind() + ": " + std::to_string(times) + " times " + text);
   }

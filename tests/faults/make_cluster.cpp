@@ -19,7 +19,7 @@ int main(int argc, char** argv) {
     }
     pgque::test::PrivateServer server;
     {
-      // Most of a cluster's files are those of databases that nobody needs.
+      // Most of a cluster's files belong to databases that no test needs.
       pgque::test::Sql sql{server.dsn()};
       sql("update pg_database set datistemplate = false");
       sql("drop database template0");

@@ -1,4 +1,4 @@
-// The wire between consumer and server is cut, with and without a word, or held up.
+// The connection between consumer and server is cut, with or without a notice, or delayed.
 
 #include "fault_fixture.hpp"
 
@@ -22,7 +22,8 @@ class Network : public FaultModes {
     work.emplace(queue(), mode());
   }
   void TearDown() override {
-    // The proxy goes first and frees whatever hangs, so that a failure is a failure and not a test without end.
+    // The proxy is destroyed first and ends every connection that hangs, so that a failing test fails instead of
+    // hanging.
     proxy.reset();
     running.reset();
     consumer.reset();
@@ -69,12 +70,12 @@ TEST_P(Network, ConnectionResetInAHandler) {
   expect_works_on(*work, mode());
 }
 
-// The request arrives, its answer does not: the consumer cannot know that the batch is finished. It is, and does not
-// come again.
+// The ack arrives, but its answer does not. The consumer cannot know that the batch is finished; it is, and is not
+// delivered again.
 TEST_P(Network, ConnectionResetBeforeTheAnswerToTheAck) {
   publish("\"first\"");
   start();
-  // The statements have been prepared, so the next time that the ack is named it is meant.
+  // The statements have been prepared, so the next request that names the ack executes it.
   ASSERT_TRUE(wait_until([&] { return consumer->stats().batches == 1; }));
   ASSERT_TRUE(wait_state(*consumer, ConsumerState::waiting));
   Gate gate;
@@ -92,20 +93,20 @@ TEST_P(Network, ConnectionResetBeforeTheAnswerToTheAck) {
   if (mode() == TransactionMode::per_batch) {
     EXPECT_EQ(rows("\"second\""), 1);
   }
-  // What is known, no more: the library counts what it saw being acknowledged.
+  // The library counts only the batches whose ack was answered.
   EXPECT_EQ(consumer->stats().batches, 1U);
   EXPECT_EQ(consumer->stats().stale_acks, 0U);
   EXPECT_EQ(log.count(LogEvent::connection_lost), 1U);
   expect_works_on(*work, mode());
 }
 
-// No FIN, no RST, no acknowledgement of any packet: keepalives find out.
+// There is no FIN, no RST and no acknowledgement of any packet: only keepalives notice the loss.
 TEST_P(Network, ConnectionVanishedSilentlyWhileIdleInListen) {
   start();
   ASSERT_TRUE(wait_state(*consumer, ConsumerState::waiting));
   proxy->vanish();
   publish_numbers(count);
-  // Nor can it connect anew, which takes as long as connect_timeout says.
+  // The consumer cannot connect again either; each attempt takes connect_timeout.
   ASSERT_TRUE(wait_until([&] { return log.count(LogEvent::connection_lost) >= 2; }));
   EXPECT_EQ(work->total(), 0);
   proxy->reappear();
@@ -149,8 +150,8 @@ TEST_P(Network, ConnectionVanishedSilentlyInReceive) {
 }
 
 // What a vanished consumer leaves in the server is an open transaction with the lock on its subscription. Unless the
-// server looks for its clients, it keeps that for the operating system's two hours, and the consumer, long since
-// back, waits as long.
+// server checks its clients, it keeps the transaction for the operating system's two hours, and the consumer, which has
+// reconnected long before, waits as long.
 TEST_F(FaultTest, TheServerIsToldToLookForAConsumerThatVanished) {
   std::mutex mutex;
   std::map<std::string, std::string> settings;
@@ -165,14 +166,14 @@ TEST_F(FaultTest, TheServerIsToldToLookForAConsumerThatVanished) {
   const Running running{consumer};
   publish("0");
   ASSERT_TRUE(wait_until([&] { return consumer.stats().batches == 1; }));
-  // As the client looks for the server: after 30 s, three times, 10 s apart.
+  // The server checks the client as the client checks the server: after 30 s, three times, 10 s apart.
   EXPECT_EQ(settings["tcp_keepalives_idle"], "30");
   EXPECT_EQ(settings["tcp_keepalives_interval"], "10");
   EXPECT_EQ(settings["tcp_keepalives_count"], "3");
   EXPECT_EQ(settings["tcp_user_timeout"], "60000");
 }
 
-// What a vanished ticker leaves is the lead. Nobody ticks until the server notices.
+// A vanished ticker leaves its lock. No other ticker becomes active until the server notices.
 TEST_F(FaultTest, TheServerIsToldToLookForATickerThatVanished) {
   sql()("create table public.faults_ticker as select name, setting from pg_settings where false");
   sql()(
@@ -201,7 +202,7 @@ TEST_F(FaultTest, TheServerIsToldToLookForATickerThatVanished) {
   sql()("drop table public.faults_ticker");
 }
 
-// Neither end's operating system notices, and for a time the consumer does not either. Then all goes on.
+// Neither end's operating system notices, and for a time the consumer does not either. Then the traffic continues.
 TEST_P(Network, FrozenWhileIdleInListenThenThawed) {
   start();
   ASSERT_TRUE(wait_state(*consumer, ConsumerState::waiting));
@@ -221,7 +222,7 @@ TEST_P(Network, FrozenWhileIdleInListenThenReset) {
   ASSERT_TRUE(wait_state(*consumer, ConsumerState::waiting));
   proxy->freeze();
   publish_numbers(count);
-  // It has asked and gets no answer.
+  // The consumer has sent a request and gets no answer.
   ASSERT_TRUE(wait_state(*consumer, ConsumerState::receiving));
   EXPECT_EQ(work->total(), 0);
   proxy->cut();
@@ -261,7 +262,7 @@ TEST_P(Network, FrozenWhileConnectingGivesUpAfterConnectTimeout) {
   expect_nothing_lost(*work, mode());
 }
 
-// libpq cannot be interrupted while it connects, but it does not take longer than it may.
+// libpq cannot be interrupted while it connects, but it takes no longer than connect_timeout.
 TEST_P(Network, StopWhileConnectingWaitsForConnectTimeoutAtMost) {
   start();
   ASSERT_TRUE(wait_state(*consumer, ConsumerState::waiting));
@@ -273,7 +274,7 @@ TEST_P(Network, StopWhileConnectingWaitsForConnectTimeoutAtMost) {
   EXPECT_FALSE(running->error());
 }
 
-// Connected, but connect_timeout has nothing to say about the statements that make the session ready.
+// The connection is made, but connect_timeout does not limit the statements that configure the session.
 TEST_P(Network, StopWhileTheFirstStatementsGetNoAnswer) {
   for (const char* statement : {"idle_session_timeout", "listen"}) {
     proxy->hold_answers_after(statement);
@@ -289,7 +290,7 @@ TEST_P(Network, StopWhileTheFirstStatementsGetNoAnswer) {
   }
 }
 
-// stop() on a connection that answers nothing any more.
+// stop() while the connection gives no answers any more.
 TEST_P(Network, StopWhileFrozenAndIdleInListen) {
   start();
   ASSERT_TRUE(wait_state(*consumer, ConsumerState::waiting));
@@ -356,7 +357,7 @@ TEST_P(Network, StopWhileFrozenInAckWaitsForDrainTimeoutAtMost) {
 
 INSTANTIATE_TEST_SUITE_P(Modes, Network, both_modes, mode_name);
 
-// Nothing is answered while the library sets, keeps or undoes the savepoint of a handler.
+// The server does not answer while the library sets, releases or rolls back the savepoint of a handler.
 class FrozenSavepoint : public FaultTest {
  protected:
   void expect_stop_ends(Gate& gate, const std::function<void(const Message&, Context&)>& handler) {
@@ -402,7 +403,7 @@ TEST_F(FrozenSavepoint, StopTwiceAsItIsUndone) {
   });
 }
 
-// The heartbeat's connection alone gets no answer any more. Nobody but the heartbeat waits for one.
+// Only the heartbeat's connection gets no answers any more. Only the heartbeat waits for one.
 TEST_F(FaultTest, StopWhileTheHeartbeatGetsNoAnswer) {
   std::optional<TcpProxy> proxy{server().port()};
   auto settings = worker("a");

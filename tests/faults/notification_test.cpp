@@ -5,7 +5,7 @@
 namespace pgque::test {
 namespace {
 
-// Sends notifications to the consumer's channel from a session of its own, as fast as the server takes them.
+// Sends notifications to the consumer's channel from a separate session, as fast as the server accepts them.
 class Storm {
  public:
   explicit Storm(const std::string& queue) : thread_{[this, queue] { run(queue); }} {}
@@ -20,8 +20,8 @@ class Storm {
  private:
   void run(const std::string& queue) {
     Sql sql;
-    // Many transactions of a few, because of equal ones in a transaction only one is sent, and one transaction's
-    // arrive together.
+    // Sends many transactions with a few notifications each, because of equal notifications in one transaction only one
+    // is sent, and those of one transaction arrive together.
     const auto statement =
         "select pg_notify('pgque_' || " + sql.quote(queue) + ", i::text) from generate_series(1, 5) as i";
     while (!quit_) {
@@ -66,8 +66,8 @@ TEST_P(Notifications, StormNeitherStarvesNorSpinsTheConsumer) {
     RecordProperty("receives_per_second", std::to_string(receives));
     std::printf("  %.0f notifications/s, %.0f receives/s\n", notifications, receives);
     EXPECT_GT(notifications, 10 * receives);
-    // Who is woken for nothing again and again takes his time: 30 times a second, and two bursts of ten, the second
-    // when the message has come.
+    // A consumer that is woken for nothing again and again polls at most 30 times a second, plus two bursts of ten, the
+    // second of them after the message has come.
     EXPECT_LT(receives, 75);
     EXPECT_LT(running.stop_and_join(), 10s);
   }
@@ -82,13 +82,13 @@ TEST_P(Notifications, ForgedOnesDoNothing) {
   const Running running{consumer};
   ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
   const auto channel = sql().quote("pgque_" + queue().name());
-  // No privilege is needed for it.
+  // Sending a notification needs no privilege.
   Sql forger{dsn_of_role_with({})};
   for (const auto* payload : {"''", "'0'", "'-1'", "'999999999999999999999'", "'not a number'", "repeat('x', 7999)",
                               "E'\\n'", "'100; drop table pgque.queue'"}) {
     forger("select pg_notify(" + channel + ", " + payload + ")");
   }
-  // Messages that were not ticked are not there, whatever is said.
+  // Messages that were not ticked cannot be received, even if a notification comes.
   client().send(queue(), "\"not ticked\"");
   forger("select pg_notify(" + channel + ", '2')");
   publish_numbers(count);
@@ -117,7 +117,7 @@ TEST_P(Notifications, TickerThatStopsAndComesBack) {
 
   ticking->stop_and_join();
   for (int i = 2; i < count; ++i) client().send(queue(), std::to_string(i));
-  // No tick, no message, and no restlessness.
+  // Without a tick there is no message, and the consumer stays idle.
   EXPECT_FALSE(wait_until([&] { return work.seen() > 2; }, 300ms));
   EXPECT_EQ(consumer.stats().state, ConsumerState::waiting);
 

@@ -48,7 +48,7 @@ std::string server_programs() {
       return config.lines().front();
     }
   } catch (const std::exception&) {
-    // There is none, then.
+    // Then there is no such directory.
   }
   return {};
 }
@@ -77,7 +77,7 @@ PrivateServer::PrivateServer(const ServerOptions& options)
   directory_ = name;
   const auto user = server_user();
   if (!user.empty()) run({"chown", user, directory_});
-  // Outlives this process whatever becomes of it, even if it is killed, and then cleans up: its end of the pipe closes.
+  // The reaper outlives this process, even if this process is killed, and then cleans up: its end of the pipe closes.
   reaper_ = std::make_unique<Process>(
       std::vector<std::string>{"/bin/sh", "-c",
                                "exec 3<&0; (trap '' INT TERM HUP; cat <&3 >/dev/null; "
@@ -125,7 +125,7 @@ void PrivateServer::start_somewhere(const ServerOptions& options) {
     try {
       start();
     } catch (const std::exception&) {
-      // Starting is the only honest test of a port being free.
+      // Only starting the server shows whether the port is free.
       if (attempt == attempts) throw;
     }
   }

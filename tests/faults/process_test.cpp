@@ -176,7 +176,7 @@ TEST_F(CooperativeProcesses, HandlerThatHangsBeyondDeadIntervalIsNotTakenOverWhi
   Consumer consumer{dsn(), sibling()};
   work.handle_with(consumer);
   const Running running{consumer};
-  // What is being waited for is that nothing happens, for this long. The sibling would take over after dead_interval.
+  // The test checks that nothing happens for this long. The sibling would take over after dead_interval.
   constexpr auto longer = dead_interval + dead_interval / 2;
   const auto end = Clock::now() + longer;
   EXPECT_FALSE(wait_until([&] { return work.total() != 0; }, longer));
@@ -189,7 +189,7 @@ TEST_F(CooperativeProcesses, HandlerThatHangsBeyondDeadIntervalIsNotTakenOverWhi
   EXPECT_EQ(work.total(), 0);
 }
 
-// Only a process that stands still gives no sign of life. When it goes on it has lost its batch, and knows.
+// A process sends no heartbeat only while it is suspended. When it continues, it has lost its batch and notices that.
 TEST_F(CooperativeProcesses, StoppedOneIsTakenOverAndDoesNotAckWhenItGoesOn) {
   publish_numbers(count);
   auto worker = start_worker();
@@ -209,7 +209,7 @@ TEST_F(CooperativeProcesses, StoppedOneIsTakenOverAndDoesNotAckWhenItGoesOn) {
   ASSERT_TRUE(worker.wait_line("batch_lost"));
   EXPECT_EQ(worker.count("end"), count);
   EXPECT_EQ(worker.count("batch_acked"), 0);
-  // It is as good as new.
+  // The worker goes on with new batches.
   publish("\"afterwards\"");
   ASSERT_TRUE(worker.wait_line("batch_acked"));
   EXPECT_EQ(worker.count("end \"afterwards\""), 1);

@@ -1,4 +1,4 @@
-// The server is there and says no.
+// The server is reachable, but refuses connections or statements.
 
 #include "fault_fixture.hpp"
 
@@ -7,7 +7,7 @@ namespace {
 
 using Refused = FaultModes;
 
-// As a full disk or a broken trigger would, the server refuses each nack.
+// The server refuses each nack, as with a full disk or a broken trigger.
 TEST_P(Refused, NackRefusedByTheServer) {
   sql()(
       "create function public.faults_refuse() returns trigger language plpgsql as "
@@ -281,7 +281,7 @@ TEST_F(ImpatientServer, IdleInTransactionTimeoutShorterThanTheHandler) {
   work.hook = [&](const Message& message, Context&) {
     if (*message.payload != "0") return;
     begun.push_back(Clock::now());
-    // Longer than the server is willing to wait: until it has lost patience.
+    // Waits until the server has ended the session.
     if (begun.size() <= slow_deliveries) {
       EXPECT_TRUE(wait_session_ended());
     }
@@ -316,7 +316,7 @@ TEST_F(ImpatientServer, IdleInTransactionTimeoutShorterThanAHandlerThatWritesNot
   EXPECT_EQ(consumer.stats().reconnects, 2U);
 }
 
-// A server that is set up to be impatient with idle transactions is not, with a consumer.
+// A server's limit for idle transactions does not apply to a consumer.
 TEST_F(ImpatientServer, IdleInTransactionTimeoutOfTheServerDoesNotEndAHandler) {
   sql()("alter role current_user set idle_in_transaction_session_timeout = '50ms'");
   Work work{queue(), TransactionMode::per_batch};
@@ -337,8 +337,7 @@ TEST_F(ImpatientServer, IdleInTransactionTimeoutOfTheServerDoesNotEndAHandler) {
   sql()("alter role current_user reset idle_in_transaction_session_timeout");
 }
 
-// A cursor that outlives its transaction and cannot be closed must not be in the way of the next batch: its session
-// ends.
+// A cursor that outlives its transaction and cannot be closed must not block the next batch, so its session ends.
 TEST_F(FaultTest, ClosingOfACursorRefused) {
   TcpProxy proxy{server().port()};
   Work work{queue(), TransactionMode::split};
@@ -357,13 +356,13 @@ TEST_F(FaultTest, ClosingOfACursorRefused) {
   EXPECT_EQ(work.deliveries().size(), static_cast<std::size_t>(count + 1));
   EXPECT_EQ(work.total(), count + 1);
   EXPECT_EQ(consumer.stats().abandoned, 0U);
-  // An empty batch has a cursor too. So there is no rest before it can be closed.
+  // An empty batch has a cursor too, so the consumer reconnects until the cursor can be closed.
   proxy.replace_in_requests("", "");
   EXPECT_TRUE(wait_until([&] { return settled(consumer); }));
   EXPECT_FALSE(running.ended());
 }
 
-// Workers register themselves, so a group does not mind.
+// Workers register themselves, so a group continues.
 TEST_F(FaultTest, CooperativeWorkerUnsubscribed) {
   client().subscribe_subconsumer(queue(), group_name(), "a");
   Work work{queue(), TransactionMode::split};
@@ -385,8 +384,8 @@ TEST_F(FaultTest, CooperativeWorkerUnsubscribed) {
   for (const auto& payload : numbers(count)) EXPECT_EQ(work.deliveries_of(payload), 2);
 }
 
-// The batch is another's when the nacks have been made and the ack has not: they go with it, or a failed message would
-// be retried and handled by the other worker as well.
+// Another worker takes the batch over after the nacks and before the ack. The nacks are rolled back with the ack,
+// because otherwise a failed message would be both retried and handled by the other worker.
 TEST_F(FaultTest, CooperativeBatchTakenOverBetweenNackAndAck) {
   client().subscribe_subconsumer(queue(), group_name(), "a");
   TcpProxy proxy{server().port()};

@@ -28,7 +28,7 @@ TEST_P(ServerStopped, WhileIdleInListenThenRestarted) {
   ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
   const auto begin = Clock::now();
   server().stop(how());
-  // Several attempts find nobody.
+  // Several attempts find no server.
   ASSERT_TRUE(wait_until([&] { return log.count(LogEvent::connection_lost) >= 4; }));
   EXPECT_FALSE(running.ended());
   server().start();
@@ -105,7 +105,7 @@ std::string stop_name(const testing::TestParamInfo<ServerStopped::ParamType>& in
 INSTANTIATE_TEST_SUITE_P(Modes, ServerStopped,
                          testing::Combine(testing::Values(Stop::fast, Stop::immediate), both_modes), stop_name);
 
-// A first connection that fails is the caller's to know.
+// A first connection that fails is reported to the caller.
 TEST_F(FaultTest, ServerStoppedBeforeTheConsumerStarts) {
   Consumer consumer{dsn(), options(TransactionMode::per_batch)};
   server().stop(Stop::fast);

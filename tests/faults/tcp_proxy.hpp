@@ -1,6 +1,6 @@
 #pragma once
 
-// A wire to the server that a test may tap, hold, freeze and cut.
+// A connection to the server that a test may inspect, hold, freeze and cut.
 
 #include <atomic>
 #include <functional>
@@ -24,8 +24,9 @@ class TcpProxy {
   int port() const noexcept { return port_; }
   int connections() const;
 
-  // Forwards nothing any more, neither way, and closes nothing. The operating systems at the ends go on acknowledging
-  // packets, keepalives included: what a hung server or balancer looks like. New connections are taken likewise.
+  // Forwards nothing any more in either direction, and closes nothing. The operating systems at the ends go on
+  // acknowledging packets, keepalives included: what a hung server or balancer looks like. New connections are taken
+  // likewise.
   void freeze();
   // Goes on as if nothing had happened.
   void thaw();

@@ -1,4 +1,4 @@
-// A consumer in a process of its own, for tests that kill, stop and duplicate processes.
+// A consumer in a separate process, for tests that kill, stop and duplicate processes.
 //
 //   pgque_fault_worker DSN QUEUE CONSUMER per_batch|split|WORKER [hang_at=PAYLOAD] [dead=MS] [poll=MS]
 //

@@ -289,7 +289,7 @@ TEST_F(AdminTest, WalksThroughDeadLettersWhileWorkingOnThem) {
   int calls = 0;
   admin().for_each_dead_letter(queue(), [&](const DeadLetter&) { return ++calls < 1; });
   EXPECT_EQ(calls, 1);
-  // What the visitor throws comes through, and the cursor is gone all the same.
+  // An exception of the visitor is passed on, and the cursor is closed nevertheless.
   EXPECT_THROW(admin().for_each_dead_letter(queue(), [](const DeadLetter&) -> bool { throw std::range_error{"x"}; }),
                std::range_error);
   admin().for_each_dead_letter(queue(), [&](const DeadLetter&) { return ++calls < 3; });

@@ -167,7 +167,8 @@ TEST_F(BorrowTest, DiscardAllDoesNotBreakLaterCalls) {
   EXPECT_THAT(payloads_of(client.receive(queue(), consumer_name())), ElementsAre("1", "1", "2", "2", "3", "3"));
 }
 
-// A transaction cannot go on after an error, but it is one that is worth repeating, and the next one prepares anew.
+// A transaction cannot go on after an error, but this error is retryable, and the next transaction prepares the
+// statement again.
 TEST_F(BorrowTest, ATransactionAfterDiscardAllFailsRetryablyAndTheNextOneWorks) {
   Client client{dsn(), client_options()};
   client.subscribe(queue(), consumer_name());

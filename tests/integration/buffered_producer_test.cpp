@@ -340,7 +340,7 @@ TEST_F(BufferedProducerTest, AFullBufferBlocksUntilThereIsRoom) {
   EXPECT_THAT(payloads_of(stored()), ElementsAre("1", "2", "3"));
 }
 
-// Nobody else could join those that linger.
+// While threads wait for room, no other event could join those that linger.
 TEST_F(BufferedProducerTest, AFullBufferDoesNotLinger) {
   auto settings = options();
   settings.buffer_messages = 4;
@@ -355,7 +355,7 @@ TEST_F(BufferedProducerTest, AFullBufferDoesNotLinger) {
     }));
   }
   for (auto& thread : sending) {
-    EXPECT_EQ(thread.wait_for(20s), std::future_status::ready) << "it waits for room that nobody makes";
+    EXPECT_EQ(thread.wait_for(20s), std::future_status::ready) << "it waits for room that never comes";
   }
   EXPECT_TRUE(producer.close());  // ends those that wait, should the test fail
   for (auto& thread : sending) EXPECT_NO_THROW(thread.get());
@@ -419,7 +419,7 @@ TEST_F(BufferedProducerTest, TheDestructorSendsWhatIsLeft) {
   {
     BufferedProducer producer{dsn(), options()};
     id = producer.send(queue(), "1");
-    producer.send(queue(), "2");  // nobody waits for this one
+    producer.send(queue(), "2");  // no thread waits for this one
   }
   ASSERT_EQ(id.wait_for(0s), std::future_status::ready);
   EXPECT_NO_THROW(id.get());
@@ -542,7 +542,7 @@ TEST_F(BufferedProducerTest, ASessionKilledInABatchIsReplacedAndTheBatchStoredOn
   EXPECT_THAT(payloads_of(stored()), ElementsAre("0", "1", "2", "3", "4"));
 }
 
-// A former primary: only another connection helps.
+// The server is a former primary: only a new connection helps.
 TEST_F(BufferedProducerTest, AReadOnlyServerIsLeftAndTheBatchKept) {
   const auto writer = dsn_of_role_with({"pgque_writer"});
   sql()("alter role " + role_of(writer) + " set default_transaction_read_only = on");

@@ -1,4 +1,4 @@
-// Several clients at once, each on a thread of its own.
+// Several clients at once, each on a separate thread.
 
 #include <atomic>
 #include <functional>
@@ -22,7 +22,7 @@ using testing::IsEmpty;
 
 class ConcurrencyTest : public DatabaseTest {
  protected:
-  // Runs run(number, client) on n threads, each with a client of its own; all begin at once. Every error is a failure.
+  // Runs run(number, client) on n threads, each with its own client; all begin at once. Every error is a failure.
   static void on_threads(int n, const std::function<void(int, Client&)>& run) {
     std::atomic<int> waiting{n};
     std::vector<std::string> errors(static_cast<std::size_t>(n));

@@ -25,7 +25,7 @@ namespace {
 using testing::HasSubstr;
 using testing::Not;
 
-// A port of this machine where somebody listens and never says a word, or where nobody listens at all.
+// A port of this machine where a server listens and never answers, or where none listens.
 class Port {
  public:
   enum class Kind { silent, closed };
@@ -265,7 +265,7 @@ TEST_F(ConnectionTest, ThatIsLostIsAConnectionErrorNowAndForEver) {
     EXPECT_EQ(later.sqlstate(), "08003") << verb.name;
   }
   thrown<ConnectionError>([&] { client.begin(); });
-  // libpqxx 6 by itself would connect anew at the third attempt, without anything that belongs to the session.
+  // Without a check, libpqxx 6 would connect again at the third attempt, without anything that belongs to the session.
   for (int i = 0; i < 4; ++i) EXPECT_ANY_THROW(ask(client, "select 1"));
   EXPECT_FALSE(client.is_open());
   EXPECT_NO_THROW(client.close());

@@ -167,7 +167,7 @@ TEST_F(ConsumerCoopTest, ABatchIsNotTakenOverWithoutOrBeforeTheDeadInterval) {
 }
 
 TEST_F(ConsumerCoopTest, HeartbeatsKeepTheBatchOfALongHandler) {
-  constexpr auto dead_interval = 3s;  // so there is a sign of life every second
+  constexpr auto dead_interval = 3s;  // so there is a heartbeat every second
   subscribe("w1");
   publish("1");
   auto lively = worker("w1");
@@ -195,7 +195,7 @@ TEST_F(ConsumerCoopTest, HeartbeatsKeepTheBatchOfALongHandler) {
 }
 
 TEST_F(ConsumerCoopTest, HeartbeatsKeepABatchOfManyShortPages) {
-  constexpr auto dead_interval = 3s;  // so there is a sign of life every second
+  constexpr auto dead_interval = 3s;  // so there is a heartbeat every second
   subscribe("w1");
   publish_numbers(8);
   auto lively = worker("w1");
@@ -217,18 +217,18 @@ TEST_F(ConsumerCoopTest, HeartbeatsKeepABatchOfManyShortPages) {
   EXPECT_EQ(consumer.stats().batches, 1U);
 }
 
-// The server dates the worker's sign of life at the beginning of its receive. By the time that a long one has ended the
-// next is overdue.
+// The server dates the worker's heartbeat to the beginning of its receive. When a long receive ends, the next heartbeat
+// is overdue.
 TEST_F(ConsumerCoopTest, AHeartbeatFollowsASlowReceiveAtOnce) {
   subscribe("w1");
   publish("1");
   auto lively = worker("w1");
-  lively.dead_interval = 6s;  // so there is a sign of life every 2 s
+  lively.dead_interval = 6s;  // so there is a heartbeat every 2 s
   std::atomic<bool> handled{false};
   Clock::duration silence{};
   Consumer consumer{watched_dsn(), lively};
   consumer.on("t", [&](const Message&) {
-    // The receive's own sign of life is 2.1 s old.
+    // The heartbeat of the receive itself is 2.1 s old.
     const auto begin = Clock::now();
     Sql other;
     EXPECT_TRUE(wait_until(
@@ -256,7 +256,7 @@ TEST_F(ConsumerCoopTest, ABatchTakenOverIsReportedAndNotAcked) {
     subscribe("w1");
     publish_numbers(2);
     auto slow = worker("w1");
-    slow.dead_interval = 1h;  // so the next sign of life is 10 s away
+    slow.dead_interval = 1h;  // so the next heartbeat is 10 s away
     Gate gate;
     std::atomic<bool> fail{failing};
     Seen seen;

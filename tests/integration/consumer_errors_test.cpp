@@ -313,7 +313,7 @@ TEST_F(ConsumerErrorsTest, FailuresInABatchFinishedElsewhereDoNotStopIt) {
   EXPECT_EQ(consumer.stats().stale_acks, 1U);
   const auto stale = log.lines(LogEvent::stale_ack);
   ASSERT_EQ(stale.size(), 1U);
-  EXPECT_THAT(stale[0].message, HasSubstr("those that failed here are not delivered again"));
+  EXPECT_THAT(stale[0].message, HasSubstr("the messages that failed here are not delivered again"));
 }
 
 TEST_F(ConsumerErrorsTest, UnsubscribingWhileItWaitsStopsItWithConsumerNotFound) {
@@ -354,7 +354,7 @@ TEST_F(ConsumerErrorsTest, DroppingTheQueueWhileItWaitsStopsItWithConsumerNotFou
   EXPECT_TRUE(is<ConsumerNotFound>(running.error()));
 }
 
-// A trigger of the test's own that makes statements of its queue fail at the server, until it is destroyed.
+// A trigger that makes statements of its queue fail at the server, until it is destroyed.
 class FailingStatements {
  public:
   FailingStatements(const std::string& event, const std::string& table, const std::string& condition,
@@ -378,7 +378,7 @@ class FailingStatements {
   const std::string name_ = unique_name("pgque_test_fail");
 };
 
-// What PgQue tells two processes of one name, for a moment, when they receive at the same time.
+// The error that PgQue may briefly report when two processes with one name receive at the same time.
 TEST_F(ConsumerErrorsTest, ACorruptionThatIsNoneIsSurvived) {
   publish("1");
   std::optional<FailingStatements> failing;
@@ -464,7 +464,7 @@ TEST_P(FailingNackTest, NeverLeadsToAnAckAndBacksOffUntilItWorks) {
     for (std::size_t i = 1; i < deliveries; ++i, shortest *= 2) EXPECT_GE(attempts[i] - attempts[i - 1], shortest);
   }
   EXPECT_EQ(queue().retries(), 0);
-  // Nothing was finished: somebody else could receive the message now.
+  // The batch is not finished: another process could receive the message now.
   {
     Sql other;
     pqxx::work look{other.connection()};

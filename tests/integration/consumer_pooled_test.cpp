@@ -70,7 +70,7 @@ TEST_P(ConsumerPooledTest, ReconnectsWhenTheListeningConnectionIsLost) {
   EXPECT_THAT(seen.payloads(), ElementsAre("1"));
 }
 
-// Each statement needs the limit for itself, whoever's connection to the server it gets.
+// Each statement needs its own limit, because it may get any connection to the server.
 TEST_P(ConsumerPooledTest, StatementTimeoutLimitsItsOwnStatements) {
   auto settings = pooled_options();
   settings.statement_timeout = 50ms;

@@ -324,7 +324,7 @@ TEST_F(ConsumerStopTest, TheDestructorStopsAWaitingConsumerAndWaitsForStartToRet
   const auto begin = Clock::now();
   consumer.reset();
   EXPECT_LT(Clock::now() - begin, promptly);
-  // Its session is gone with the run, whatever the thread does afterwards.
+  // Its session ends with the run, even if the thread goes on.
   EXPECT_TRUE(wait_until([&] { return sessions() == 0; }));
   EXPECT_EQ(log.count(LogEvent::stopped), 1U);
   thread.join();

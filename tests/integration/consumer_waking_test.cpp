@@ -198,7 +198,7 @@ TEST_F(ConsumerTest, PollsAtThePollIntervalEvenWithoutNotifications) {
   Running running{consumer};
   ASSERT_TRUE(wait_until([&] { return seen.size() == 1; }));
   ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
-  // The consumer's position is set back, which notifies nobody.
+  // The consumer's position is set back, which causes no notification.
   sql()("select pgque.register_consumer_at(" + sql().quote(queue().name()) + ", " + sql().quote(consumer_name()) +
         ", " + to_string(before) + ")");
   EXPECT_TRUE(wait_until([&] { return seen.size() == 2; }, promptly));

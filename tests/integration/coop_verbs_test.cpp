@@ -41,7 +41,7 @@ class CoopVerbsTest : public WayTest {
     queue().tick();
     return id;
   }
-  // As if the member had shown no sign of life for so long.
+  // As if the member had sent no heartbeat for this long.
   void age(const std::string& member, const std::string& interval) {
     const auto changed = sql()(
         "update pgque.subscription set sub_active = now() - interval '" + interval +
@@ -198,7 +198,7 @@ TEST_P(CoopVerbsTest, ASignOfLifePreventsTheTakeover) {
   EXPECT_TRUE(touch("w1"));
   EXPECT_THAT(receive_as("w2", taking_over(std::chrono::minutes{1})), IsEmpty());
   age("w1", "1 hour");
-  receive_as("w1");  // asking for its batch again is a sign of life, too
+  receive_as("w1");  // asking for its batch again counts as a heartbeat, too
   EXPECT_THAT(receive_as("w2", taking_over(std::chrono::minutes{1})), IsEmpty());
   EXPECT_TRUE(ack(messages.at(0).batch_id));
 }

@@ -1,4 +1,4 @@
-// Situations in which messages do not arrive, each in a database of its own, and what is said of them.
+// Situations in which messages do not arrive, each in a separate database, and the findings about them.
 
 #include <pgque/doctor.hpp>
 
@@ -163,7 +163,7 @@ TEST_F(DoctorTest, FindsAPausedQueue) {
   ASSERT_THAT(codes(findings), ElementsAre("queue_paused"));
   EXPECT_EQ(findings[0].severity, Severity::warning);
   EXPECT_EQ(findings[0].queue, "orders");
-  // The statement mends it.
+  // The statement of the remedy fixes it.
   sql()(findings[0].remedy);
   EXPECT_THAT(codes(), Not(Contains("queue_paused")));
 }
@@ -265,7 +265,7 @@ TEST_F(DoctorTest, FindsDeadLetters) {
   client.ack(messages.at(0).batch_id);
   const auto findings = diagnose(here());
   ASSERT_THAT(codes(findings), ElementsAre("dead_letters_growing"));
-  EXPECT_THAT(findings[0].fact, HasSubstr("1 dead letter, 1 of them of the last 1 h"));
+  EXPECT_THAT(findings[0].fact, HasSubstr("1 dead letter, 1 of them from the last 1 h"));
   sql()("update pgque.dead_letter set dl_time = dl_time - interval '2 hours'");
   EXPECT_THAT(codes(), ElementsAre("dead_letters"));
 }

@@ -1,4 +1,4 @@
-// Which error comes of what.
+// Which failure leads to which error.
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -115,7 +115,7 @@ TEST_F(GrantTest, AloneIsEnoughForEveryVerb) {
   }
 }
 
-// A database of the test's own without PgQue.
+// A separate database without PgQue.
 class NotInstalledTest : public DatabaseTest {
  protected:
   void SetUp() override {
@@ -173,7 +173,7 @@ TEST_P(ServerStateTest, AReadOnlyServerIsSaidToBe) {
   }
 }
 
-// Somebody else is in the middle of receiving for the same consumer.
+// Another session is receiving for the same consumer.
 TEST_P(ServerStateTest, TimeoutsOfBlockedCallsAreRetryable) {
   Client other{dsn(), client_options()};
   other.subscribe(queue(), consumer_name());

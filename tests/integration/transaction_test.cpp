@@ -444,7 +444,7 @@ TEST_F(CallersTransactionTest, ASubtransactionThatIsAbortedTakesItsCallsWithItAn
   EXPECT_THAT(payloads_of(delivered()), ElementsAre("1", "6", "7"));
 }
 
-// libpqxx by itself would run these calls in autocommit mode.
+// Without a check, libpqxx would run these calls in autocommit mode.
 TEST_F(CallersTransactionTest, AfterTheCallersCommitEveryCallThrowsAndStoresNothing) {
   subscribe();
   pqxx::work work{connection()};

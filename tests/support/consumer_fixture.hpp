@@ -70,8 +70,8 @@ class Gate {
   std::atomic<int> arrived_{0};
 };
 
-// The queue has one subscribed consumer, consumer_name(). What its sessions do can be seen, because they have an
-// application_name of their own.
+// The queue has one subscribed consumer, consumer_name(). What its sessions do can be seen, because they have a unique
+// application_name.
 class ConsumerTest : public DatabaseTest {
  protected:
   void SetUp() override {

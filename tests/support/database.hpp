@@ -1,6 +1,6 @@
 #pragma once
 
-// The live database, and queues of a test's own in it.
+// The live database, and queues in it for single tests.
 
 #include <cstdint>
 #include <optional>
@@ -47,8 +47,8 @@ class Sql {
   std::optional<pqxx::connection> connection_;
 };
 
-// A queue with a name of its own that no ticker ticks by itself: only tick() does. Dropped in the destructor, its
-// consumers and cooperative members included.
+// A queue with a unique name that no ticker ticks: only tick() does. Dropped in the destructor, its consumers and
+// cooperative members included.
 class TestQueue {
  public:
   explicit TestQueue(Sql& sql, const std::string& prefix = "t");
@@ -96,7 +96,7 @@ class DatabaseTest : public testing::Test {
   // A role that may call everything, and whose sessions begin with these settings; a pooler would not pass them on from
   // a DSN. Dropped after the test.
   std::string dsn_of_role_set(const std::vector<std::pair<std::string, std::string>>& settings);
-  // A consumer name of the test's own.
+  // A consumer name for this test alone.
   std::string consumer_name() const { return "c_" + queue_->name(); }
 
  private:

@@ -109,7 +109,7 @@ class ProducerLedger {
           break;
       }
     }
-    EXPECT_EQ(known, messages.size()) << "something is there that nobody sent";
+    EXPECT_EQ(known, messages.size()) << "something is there that was not sent";
   }
 
  private:

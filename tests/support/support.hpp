@@ -22,7 +22,7 @@ using Clock = std::chrono::steady_clock;
 // True as soon as the condition holds, false if it does not within the time. Polls; never a fixed sleep.
 bool wait_until(const std::function<bool()>& condition, std::chrono::milliseconds patience = 20s);
 
-// Takes down what is logged. Give `sink()` to the options; it may outlive nothing but this object.
+// Records what is logged. Give `sink()` to the options; this object must outlive it.
 class LogCapture {
  public:
   struct Line {

@@ -21,7 +21,7 @@
 
 namespace pgque::test {
 
-// A batch and an event that nobody has.
+// A batch and an event that do not exist.
 inline constexpr BatchId no_batch{std::numeric_limits<std::int64_t>::max()};
 inline constexpr EventId no_event{std::numeric_limits<std::int64_t>::max()};
 

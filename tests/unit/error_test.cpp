@@ -116,7 +116,7 @@ TYPED_TEST(DerivedError, CanBeCaughtAsItselfAsErrorAndAsRuntimeError) {
   }
 }
 
-// Whoever catches one of them must not get another one with it.
+// A handler for one class must not catch another class with it.
 static_assert(!std::is_base_of_v<QueueNotFound, ConsumerNotFound> &&
               !std::is_base_of_v<ConsumerNotFound, QueueNotFound>);
 static_assert(!std::is_base_of_v<ConnectionError, BatchNotFound> && !std::is_base_of_v<BatchNotFound, BatchOverflow>);

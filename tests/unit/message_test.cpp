@@ -28,7 +28,7 @@ TYPED_TEST(Ids, AreWrittenInDecimal) {
   }
 }
 
-// Acking an event's id, or a number from anywhere, would finish somebody else's batch.
+// Acking an event's id, or a number from anywhere, would finish the batch of another consumer.
 static_assert(!std::is_convertible_v<EventId, BatchId> && !std::is_convertible_v<BatchId, EventId>);
 static_assert(!std::is_convertible_v<std::int64_t, BatchId> && !std::is_convertible_v<BatchId, std::int64_t>);
 

@@ -14,7 +14,7 @@ namespace {
 void users_handler(int) {}
 void another_handler(int) {}
 
-// Whatever these tests do to SIGINT and SIGTERM ends with them. Both begin with a handler of the user's.
+// Restores the handlers of SIGINT and SIGTERM after each test. Both begin with a handler of the user's.
 class Signals : public testing::Test {
  protected:
   const SignalHandler interrupt_{SIGINT, users_handler};

@@ -58,7 +58,7 @@ inline auto handler_of(int signal) {
   return action.sa_handler;
 }
 
-// Holds each of its callers back until so many have arrived. False for those who waited in vain.
+// Holds each of its callers back until this many have arrived. False for a caller that waited too long.
 class Rendezvous {
  public:
   explicit Rendezvous(std::size_t expected) : missing_{expected} {}

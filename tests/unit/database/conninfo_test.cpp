@@ -215,7 +215,7 @@ TEST_F(Conninfo, MalformedDsnIsNotWorthRepeating) {
   }
 }
 
-// In a program that calls setlocale(), libpq's messages are translated, and each language has quotes of its own.
+// In a program that calls setlocale(), libpq's messages are translated, and each language has its own quotes.
 TEST_F(Conninfo, ShowsNoSecretInAnyLanguage) {
   const std::string before = std::setlocale(LC_ALL, nullptr);
   std::string leak;

@@ -24,7 +24,7 @@ using testing::Not;
 using testing::StartsWith;
 using testing::ThrowsMessage;
 
-// Takes one connection, answers whatever is asked with an error, and hangs up.
+// Accepts one connection, answers every request with an error, and closes it.
 class RefusingServer {
  public:
   explicit RefusingServer(const std::string& message) {
@@ -46,7 +46,7 @@ class RefusingServer {
   RefusingServer(const RefusingServer&) = delete;
   RefusingServer& operator=(const RefusingServer&) = delete;
   ~RefusingServer() {
-    ::shutdown(listener_, SHUT_RDWR);  // should nobody have come
+    ::shutdown(listener_, SHUT_RDWR);  // in case no client has connected
     served_.wait();
     ::close(listener_);
   }
@@ -100,7 +100,7 @@ TEST(Session, ThrowsWhenNothingListens) {
 }
 
 // A name with several addresses, such as localhost, fails at each of them, and the last one is often what matters: the
-// first is an IPv6 address where nobody listens.
+// first is an IPv6 address where no server listens.
 TEST(Session, ThrowsWhatEveryHostSays) {
   const RefusingServer server{refusal};
   const auto error = refused("host=127.0.0.1,127.0.0.1 port=1," + server.port() + plain);

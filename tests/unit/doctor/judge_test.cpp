@@ -192,7 +192,7 @@ TEST(Diagnosis, FindsABatchThatIsKeptOpen) {
   EXPECT_EQ(finding.fact, "consumer 'worker' on queue 'orders' has kept batch 7 open for 1 h");
   EXPECT_THAT(finding.consequence, HasSubstr("will not be rotated when it is time, in 1 h"));
   seen.queues[0].rotated_ago = 26h;
-  EXPECT_THAT(only(seen).consequence, HasSubstr("are not rotated, for 1 d 2 h instead of 2 h"));
+  EXPECT_THAT(only(seen).consequence, HasSubstr("have not been rotated for 1 d 2 h, instead of every 2 h"));
   DiagnoseOptions patient;
   patient.stuck_after = 2h;
   EXPECT_THAT(codes(seen, patient), ElementsAre("rotation_stalled"));
@@ -229,7 +229,7 @@ TEST(Diagnosis, FindsDeadLetters) {
   seen.dead_letters = {{"orders", 5, 2}};
   EXPECT_EQ(only(seen).code, "dead_letters_growing");
   EXPECT_EQ(only(seen).severity, Severity::warning);
-  EXPECT_EQ(only(seen).fact, "queue 'orders' has 5 dead letters, 2 of them of the last 1 h");
+  EXPECT_EQ(only(seen).fact, "queue 'orders' has 5 dead letters, 2 of them from the last 1 h");
   EXPECT_THAT(only(seen).remedy, HasSubstr("sends to all consumers"));
 }
 

@@ -20,7 +20,7 @@ using detail::Stopper;
 void users_handler(int) {}
 void another_handler(int) {}
 
-// Whatever these tests do to SIGINT and SIGTERM ends with them. Both begin with a handler of the user's.
+// Restores the handlers of SIGINT and SIGTERM after each test. Both begin with a handler of the user's.
 class GuardedSignals : public testing::Test {
  protected:
   const SignalHandler interrupt_{SIGINT, users_handler};
