@@ -8,9 +8,7 @@
 // Every SQL statement of the library. Calls are positional, because PgQue's argument names differ between functions
 // and versions, and every parameter has a cast, because its overloads are chosen by type.
 
-namespace pgque::detail {
-
-namespace sql {
+namespace pgque::detail::sql {
 
 // The columns of pgque.message as row.cpp reads them: created_at as its eight bytes, which do not depend on DateStyle
 // and TimeZone, and take the server a quarter of the time of arithmetic.
@@ -268,5 +266,4 @@ inline std::string undo_savepoint(const std::string& quoted_name) {
   return "rollback to savepoint " + quoted_name + "; release savepoint " + quoted_name;
 }
 
-}  // namespace sql
-}  // namespace pgque::detail
+}  // namespace pgque::detail::sql

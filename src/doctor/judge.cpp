@@ -134,8 +134,8 @@ class Judge {
     // The lock by which an active Ticker is known is not replicated.
     scheduled_ = seen_.ticker || !seen_.scheduler.empty() || seen_.standby;
     const bool ticks = std::any_of(seen_.queues.begin(), seen_.queues.end(), ticked_lately);
-    nobody_ticks_ = !scheduled_ && !ticks;
-    if (nobody_ticks_) {
+    without_ticks_ = !scheduled_ && !ticks;
+    if (without_ticks_) {
       add(Severity::error, "no_ticker",
           "neither PgQue's own scheduler nor a Ticker is active, and no queue was ticked lately",
           "messages can be sent but are never delivered, and retries never come back",
@@ -184,7 +184,7 @@ class Judge {
     }
     // A Ticker brings any number of retries back within its period.
     const bool too_many = queue.due_retries > 10 && !seen_.ticker;
-    if (!nobody_ticks_ && (too_many || queue.retries_overdue > retry_slack)) {
+    if (!without_ticks_ && (too_many || queue.retries_overdue > retry_slack)) {
       about(add(Severity::warning, "retries_waiting",
                 std::to_string(queue.due_retries) + (queue.due_retries == 1 ? " retry" : " retries") + " of queue " +
                     name + (queue.due_retries == 1 ? " is" : " are") + " due, the oldest for " +
@@ -199,7 +199,7 @@ class Judge {
   }
 
   void look_at_ticks(const QueueState& queue) {
-    if (nobody_ticks_) return;
+    if (without_ticks_) return;
     const auto name = literal(queue.name);
     const bool never = queue.ticks < 2 && queue.tick_age > first_tick_slack;
     if (never || queue.tick_age > longest_gap(queue)) {
@@ -235,7 +235,7 @@ class Judge {
       finding->consumer = consumer.name;
     }
     const bool overdue = queue.rotated_ago > 2 * queue.rotation_period + std::chrono::minutes{5};
-    if (!overdue || blamed || nobody_ticks_) return;
+    if (!overdue || blamed || without_ticks_) return;
     add(Severity::warning, "rotation_stalled",
         "the tables of queue " + name + " were last rotated " + in_words(queue.rotated_ago) +
             " ago, but the rotation period is " + in_words(queue.rotation_period) +
@@ -307,7 +307,7 @@ class Judge {
   const Observations& seen_;
   const DiagnoseOptions& options_;
   bool scheduled_ = false;
-  bool nobody_ticks_ = false;
+  bool without_ticks_ = false;
   std::vector<Finding> findings_;
 };
 

@@ -30,12 +30,12 @@ bool notification_arrives(Session& session, Executor& executor) {
     // No UNLISTEN is necessary, because the connection ends with the diagnosis.
     const Listener listener{connection, channel, [&] { arrived = true; }};
     executor.run(sql::notify, {channel}, call);
-    const Wakeup nobody;
+    const Wakeup unsignalled;
     const auto deadline = std::chrono::steady_clock::now() + seconds{2};
     while (!arrived) {
       connection.get_notifs();
       if (arrived) break;
-      if (nobody.wait(connection.sock(), deadline) == Wakeup::Woken::timeout) break;
+      if (unsignalled.wait(connection.sock(), deadline) == Wakeup::Woken::timeout) break;
     }
     return arrived;
   } catch (const Error&) {
