@@ -23,7 +23,7 @@ if(NOT TARGET libpqxx::pqxx)
   endif()
 endif()
 
-# Every minor version of libpqxx has an ABI of its own.
+# Every minor version of libpqxx has a different ABI.
 string(REGEX MATCH "^[0-9]+\\.[0-9]+" PgqueFindLibpqxx_VERSION "${libpqxx_VERSION}")
 set(PgqueFindLibpqxx_FOUND FALSE)
 if(NOT TARGET libpqxx::pqxx)

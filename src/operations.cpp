@@ -84,8 +84,7 @@ EventId Operations::send(std::string_view queue, const Payload& payload, std::st
   detail::check_text("type", type);
   if (payload.text()) detail::check_text("payload", *payload.text());
   const auto& statement = payload.format() == Payload::Format::json ? detail::sql::send_json : detail::sql::send_text;
-  const auto result = executor().run(statement, {queue, type_or_default(type), payload.text()}, {"send", queue});
-  return EventId{verbs::required(detail::read_int64(result), "send")};
+  return EventId{verbs::ask(executor(), statement, {queue, type_or_default(type), payload.text()}, {"send", queue})};
 }
 
 EventId Operations::send(std::string_view queue, const Event& event) {
@@ -102,15 +101,13 @@ std::vector<EventId> Operations::send_batch(std::string_view queue, std::string_
 bool Operations::subscribe(std::string_view queue, std::string_view consumer) {
   detail::check_queue(queue);
   detail::check_consumer("consumer", consumer);
-  const auto result = executor().run(detail::sql::subscribe, {queue, consumer}, {"subscribe", queue, consumer});
-  return verbs::required(detail::read_int64(result), "subscribe") != 0;
+  return verbs::ask(executor(), detail::sql::subscribe, {queue, consumer}, {"subscribe", queue, consumer}) != 0;
 }
 
 bool Operations::unsubscribe(std::string_view queue, std::string_view consumer) {
   detail::check_queue(queue);
   detail::check_consumer("consumer", consumer);
-  const auto result = executor().run(detail::sql::unsubscribe, {queue, consumer}, {"unsubscribe", queue, consumer});
-  return verbs::required(detail::read_int64(result), "unsubscribe") != 0;
+  return verbs::ask(executor(), detail::sql::unsubscribe, {queue, consumer}, {"unsubscribe", queue, consumer}) != 0;
 }
 
 std::vector<Message> Operations::receive(std::string_view queue, std::string_view consumer,
@@ -140,20 +137,17 @@ void Operations::nack(BatchId batch, EventId message, const NackOptions& options
 bool Operations::subscribe_subconsumer(std::string_view queue, std::string_view consumer, std::string_view subconsumer,
                                        bool convert_normal) {
   check_members(queue, consumer, subconsumer);
-  const auto result =
-      executor().run(detail::sql::subscribe_subconsumer, {queue, consumer, subconsumer, std::int64_t{convert_normal}},
-                     {"subscribe_subconsumer", queue, consumer});
-  return verbs::required(detail::read_int64(result), "subscribe_subconsumer") != 0;
+  return verbs::ask(executor(), detail::sql::subscribe_subconsumer,
+                    {queue, consumer, subconsumer, std::int64_t{convert_normal}},
+                    {"subscribe_subconsumer", queue, consumer}) != 0;
 }
 
 bool Operations::unsubscribe_subconsumer(std::string_view queue, std::string_view consumer,
                                          std::string_view subconsumer, BatchHandling batch_handling) {
   check_members(queue, consumer, subconsumer);
-  const auto result =
-      executor().run(detail::sql::unsubscribe_subconsumer,
-                     {queue, consumer, subconsumer, std::int64_t{static_cast<std::int32_t>(batch_handling)}},
-                     {"unsubscribe_subconsumer", queue, consumer});
-  return verbs::required(detail::read_int64(result), "unsubscribe_subconsumer") != 0;
+  return verbs::ask(executor(), detail::sql::unsubscribe_subconsumer,
+                    {queue, consumer, subconsumer, std::int64_t{static_cast<std::int32_t>(batch_handling)}},
+                    {"unsubscribe_subconsumer", queue, consumer}) != 0;
 }
 
 std::vector<Message> Operations::receive_coop(std::string_view queue, std::string_view consumer,
@@ -184,7 +178,7 @@ std::optional<TickId> Operations::ticker(std::string_view queue) {
 }
 
 std::int64_t Operations::ticker_all() {
-  return verbs::ticker_all(executor());
+  return verbs::ticker_all(executor(), {"ticker_all"});
 }
 
 }  // namespace pgque

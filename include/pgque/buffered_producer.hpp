@@ -105,10 +105,10 @@ struct BufferedProducerStats {
 /// | what happened to the batch | its events | error |
 /// |---|---|---|
 /// | committed | stored, once | none: the ids |
-/// | refused by the server, for example because of a malformed JSON text or a missing queue | none is stored | the
-/// server's | | connection lost before the commit | kept, and sent again over a new connection | none yet | |
-/// connection lost during the commit | all stored or none | `ConnectionError`, `outcome_unknown()` | | not sent within
-/// `delivery_timeout`, or before `close()` ended | not stored | `Error`, `retryable()` |
+/// | refused by the server, for example for malformed JSON or a missing queue | none is stored | the server's |
+/// | connection lost before the commit | kept, and sent again over a new connection | none yet |
+/// | connection lost during the commit | all stored or none | `ConnectionError`, `outcome_unknown()` |
+/// | not sent within `delivery_timeout`, or before `close()` ended | not stored | `Error`, `retryable()` |
 ///
 /// So each call of `send()` stores its event at most once: an event that may have been stored is never sent again. A
 /// refused batch fails as a whole, including the good events in it; other batches are not affected. None of its events

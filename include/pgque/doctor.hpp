@@ -51,8 +51,8 @@ struct DiagnoseOptions {
 };
 
 /// Examines a database with the permissions of the DSN's role, and reports what keeps messages from arriving. The worst
-/// finding comes first; an empty list means that nothing was found. The database is not changed. A role that is no
-/// `pgque_reader` sees less, which the finding `limited_view` says.
+/// finding comes first; an empty list means that nothing was found. The database is not changed. A role
+/// without `pgque_reader` sees less; the finding `limited_view` then says so.
 ///
 /// | code | severity | found |
 /// |---|---|---|

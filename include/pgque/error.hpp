@@ -23,7 +23,7 @@ class PGQUE_EXPORT Error : public std::runtime_error {
  public:
   /// The facts about a failure.
   struct Facts {
-    std::string operation{};       ///< what was being done, such as `send to queue "orders"`
+    std::string operation{};       ///< what was being done, such as `send (queue "orders")`
     std::string server_message{};  ///< the server's primary message; empty when no server spoke
     std::string sqlstate{};        ///< five characters; empty when there is none
     std::string advice{};          ///< what to do about it; may be empty
@@ -39,7 +39,7 @@ class PGQUE_EXPORT Error : public std::runtime_error {
   Error& operator=(const Error&) noexcept = default;
   ~Error() override;
 
-  /// What was being done, such as `send to queue "orders"`.
+  /// What was being done, such as `send (queue "orders")`.
   const std::string& operation() const noexcept;
   /// The server's primary message, unchanged; if connecting failed, the reason as far as it is known. Empty if the
   /// server reported nothing.

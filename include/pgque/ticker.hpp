@@ -70,7 +70,8 @@ struct TickerStats {
 ///
 /// Any number of processes may run one for the same database: only the one that holds an advisory lock is active, and
 /// another takes over when it ends or loses its connection. The lock belongs to the database session, or with `pooled`
-/// to each transaction: without `pooled`, connect directly or through a pooler in session mode.
+/// to each transaction: without `pooled`, connect directly or through a pooler in session mode. Several tickers with
+/// `pooled` take turns, and all of them count as active; they stand by while one without `pooled` is active.
 ///
 /// **Thread safety.** `stop()` and `stats()` may be called from any thread, `stop()` also from a signal handler. All
 /// other functions must be called from one thread.

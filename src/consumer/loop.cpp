@@ -115,7 +115,7 @@ Outcome ConsumerLoop::Run::carry_out(const Step& step) {
     case Action::fail:
       break;
   }
-  throw std::logic_error{"Consumer: stop and fail are not carried out"};
+  throw std::logic_error{"Consumer: internal error, an action that is not carried out"};
 }
 
 Outcome ConsumerLoop::Run::connect() {

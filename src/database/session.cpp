@@ -76,7 +76,7 @@ std::shared_ptr<Session> Session::borrow(Connection& connection) {
 Session::Session(std::unique_ptr<OwnedConnection> owned, const SessionOptions& options)
     : owned_{std::move(owned)},
       connection_{owned_.get()},
-      prepare_{options.prepared_statements},
+      prepare_{!options.pooled},
       socket_{options.stoppable ? duplicate(owned_->sock()) : -1} {}
 
 Session::Session(Connection& borrowed) : connection_{&borrowed}, prepare_{false} {}

@@ -20,28 +20,28 @@ SessionOptions checked(SessionOptions options) {
 }  // namespace
 
 SessionOptions session_options(const ClientOptions& options) {
-  return checked({!options.pooled, options.connect_timeout, "pgque", false});
+  return checked({options.pooled, options.connect_timeout, "pgque", false});
 }
 
 SessionOptions session_options(const ConsumerOptions& options) {
-  return checked({!options.pooled, options.connect_timeout, "pgque consumer", true});
+  return checked({options.pooled, options.connect_timeout, "pgque consumer", true});
 }
 
 SessionOptions listen_session_options(const ConsumerOptions& options) {
-  return checked({!options.pooled, options.connect_timeout, "pgque listener", true});
+  return checked({options.pooled, options.connect_timeout, "pgque listener", true});
 }
 
 SessionOptions session_options(const BufferedProducerOptions& options) {
-  return checked({!options.pooled, options.connect_timeout, "pgque producer", true});
+  return checked({options.pooled, options.connect_timeout, "pgque producer", true});
 }
 
 SessionOptions session_options(const TickerOptions& options) {
-  return checked({!options.pooled, options.connect_timeout, "pgque ticker", false});
+  return checked({options.pooled, options.connect_timeout, "pgque ticker", false});
 }
 
 // The DSN of a diagnosis may point to a pooler.
 SessionOptions session_options(const DiagnoseOptions& options) {
-  return checked({false, options.connect_timeout, "pgque doctor", false});
+  return checked({true, options.connect_timeout, "pgque doctor", false});
 }
 
 }  // namespace pgque::detail

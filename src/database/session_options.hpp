@@ -15,7 +15,7 @@ struct TickerOptions;
 namespace pgque::detail {
 
 struct SessionOptions {
-  bool prepared_statements = true;
+  bool pooled = false;  // nothing is prepared
   std::chrono::seconds connect_timeout{10};
   const char* application_name = "pgque";
   bool stoppable = false;  // shut_down() will be called

@@ -82,12 +82,15 @@ inline constexpr Statement lower_max_lag{
 // locks are per database; the two keys distinguish this one from the locks of other programs.
 inline constexpr std::int64_t leader_lock_class = 0x70677175;
 inline constexpr std::int64_t leader_lock_object = 0x7469636B;
-inline constexpr Statement try_lead_session{"pgque_try_lead_session", Role::none,
-                                            "select pg_try_advisory_lock($1::int4, $2::int4)::int"};
-inline constexpr Statement try_lead_transaction{"pgque_try_lead_transaction", Role::none,
-                                                "select pg_try_advisory_xact_lock($1::int4, $2::int4)::int"};
+inline constexpr Statement try_lead{"pgque_try_lead", Role::none,
+                                    "select pg_try_advisory_lock($1::int4, $2::int4)::int"};
+// For one transaction. It waits for the transaction of another pooled ticker to end, but not for a session that leads.
+inline std::string lead_transaction() {
+  return "set local lock_timeout = 100; select pg_advisory_xact_lock(" + std::to_string(leader_lock_class) + ", " +
+         std::to_string(leader_lock_object) + "); set local lock_timeout to default";
+}
 
-// For long-lived sessions of this library, unless they lead through a pooler, which has its own settings. The server
+// For long-lived sessions of this library, unless they go through a pooler, which has its own settings. The server
 // then checks whether the client is alive at least as often as the client checks the server, because the locks of a
 // vanished client's transaction stay until the server notices. The server also does not end a session that waits for a
 // notification or, in split mode, for handlers, nor, from PostgreSQL 17 on, a transaction that takes long.

@@ -92,7 +92,7 @@ void StatementGuard::end_after_stop(std::unique_lock<std::mutex>& lock) {
   for (;;) {
     changed_.wait(lock, [&] { return quit_ || session_; });
     if (quit_) return;
-    const auto session = session_;
+    auto session = session_;
     const auto ended = [&, scope = scope_] { return quit_ || scope_ != scope; };
     if (on_stop_ == OnStop::drain) {
       const auto drain_end = watch_->stopper.requested_at() + watch_->drain_timeout;
@@ -123,6 +123,10 @@ void StatementGuard::end_after_stop(std::unique_lock<std::mutex>& lock) {
     // A server that has not answered by now is not expected to answer.
     if (!ended()) session->shut_down();
     changed_.wait(lock, ended);
+    // If this is the session's last owner, disconnecting takes its time.
+    lock.unlock();
+    session.reset();
+    lock.lock();
   }
 }
 

@@ -24,7 +24,7 @@ class StatementGuard {
   using Clock = Stopper::Clock;
   static constexpr auto never = Clock::time_point::max();
 
-  // Only abort() ends statements.
+  // Only abort() ends statements; deadlines are ignored.
   StatementGuard() = default;
   // The stopper ends statements as well. A statement that may drain has `grace` after the drain timeout, or after a
   // second stop.

@@ -1,7 +1,9 @@
 #include "database/verbs.hpp"
 
-#include <stdexcept>
 #include <string>
+#include <utility>
+
+#include <pgque/error.hpp>
 
 #include "database/row.hpp"
 #include "database/sql.hpp"
@@ -23,9 +25,13 @@ auto with_receive(const Receiver& receiver, std::optional<std::int64_t> limit, c
 
 }  // namespace
 
-std::int64_t required(std::optional<std::int64_t> value, const char* function) {
-  if (!value) throw std::runtime_error{std::string{"pgque."} + function + " returned NULL"};
-  return *value;
+std::int64_t ask(Executor& executor, const Statement& statement, Params params, const Call& call) {
+  const auto value = read_int64(executor.run(statement, params, call));
+  if (value) return *value;
+  Error::Facts facts;
+  facts.operation = call.describe();
+  facts.advice = "the server returned NULL";
+  throw Error{std::move(facts)};
 }
 
 std::vector<EventId> send_batch(Executor& executor, std::string_view queue, std::string_view type,
@@ -91,17 +97,16 @@ std::optional<BatchId> next_batch(Executor& executor, const Receiver& receiver, 
 }
 
 bool ack(Executor& executor, BatchId batch, const Call& call) {
-  return required(read_int64(executor.run(sql::ack, {static_cast<std::int64_t>(batch)}, call)), "ack") != 0;
+  return ask(executor, sql::ack, {static_cast<std::int64_t>(batch)}, call) != 0;
 }
 
 bool touch(Executor& executor, const Receiver& receiver) {
-  const auto found = executor.run(sql::touch_subconsumer, {receiver.queue, receiver.consumer, receiver.subconsumer},
-                                  {"touch_subconsumer", receiver.queue, receiver.consumer});
-  return required(read_int64(found), "touch_subconsumer") != 0;
+  return ask(executor, sql::touch_subconsumer, {receiver.queue, receiver.consumer, receiver.subconsumer},
+             {"touch_subconsumer", receiver.queue, receiver.consumer}) != 0;
 }
 
-std::int64_t ticker_all(Executor& executor) {
-  return required(read_int64(executor.run(sql::ticker_all, {}, {"ticker_all"})), "ticker");
+std::int64_t ticker_all(Executor& executor, const Call& call) {
+  return ask(executor, sql::ticker_all, {}, call);
 }
 
 void maint(Executor& executor) {
@@ -113,7 +118,7 @@ void rotate_step2(Executor& executor) {
 }
 
 std::int64_t maint_retry_events(Executor& executor) {
-  return read_int64(executor.run(sql::maint_retry_events, {}, {"maint_retry_events"})).value_or(0);
+  return ask(executor, sql::maint_retry_events, {}, {"maint_retry_events"});
 }
 
 void configure_session(AutocommitExecutor& executor, const Call& call) {

@@ -25,6 +25,9 @@ struct Receiver {
   std::optional<std::chrono::milliseconds> dead_interval{};
 };
 
+// The single value that a statement returns. Throws Error if that is NULL.
+std::int64_t ask(Executor& executor, const Statement& statement, Params params, const Call& call);
+
 // Throws std::invalid_argument that names the payload if one is not valid text.
 std::vector<EventId> send_batch(Executor& executor, std::string_view queue, std::string_view type,
                                 const std::vector<Payload>& payloads);
@@ -43,7 +46,7 @@ bool ack(Executor& executor, BatchId batch, const Call& call);
 bool touch(Executor& executor, const Receiver& receiver);
 
 // How many queues were ticked.
-std::int64_t ticker_all(Executor& executor);
+std::int64_t ticker_all(Executor& executor, const Call& call);
 void maint(Executor& executor);
 void rotate_step2(Executor& executor);
 // How many retries came back: ten at most, over all queues.
@@ -52,8 +55,5 @@ std::int64_t maint_retry_events(Executor& executor);
 // Configures a session that this library opened so that the server does not end it while it is needed. Not for sessions
 // behind a pooler.
 void configure_session(AutocommitExecutor& executor, const Call& call);
-
-// The value of a function that never returns NULL.
-std::int64_t required(std::optional<std::int64_t> value, const char* function);
 
 }  // namespace pgque::detail::verbs

@@ -86,7 +86,9 @@ class Judge {
           "give consumers a direct connection for LISTEN (ConsumerOptions::listen_dsn), or session pooling");
     } else if (seen_.pooler) {
       add(Severity::notice, "pooler", "there is a connection pooler in between",
-          "in transaction mode a notification may miss its consumer, and neither prepared statements nor a Ticker work",
+          "in transaction mode a notification may miss its consumer, prepared statements do not work, and a Ticker "
+          "works "
+          "only with TickerOptions::pooled",
           "use session mode, or ConsumerOptions::pooled with listen_dsn; connect the ticker directly");
     }
   }
@@ -142,10 +144,10 @@ class Judge {
           "run `pgque tick`, or a pgque::Ticker in a service; or, with pg_cron: select pgque.start();");
     } else if (!scheduled_) {
       add(Severity::notice, "unknown_scheduler",
-          "queues are ticked, but neither by PgQue's own scheduler nor by a Ticker",
+          "queues are ticked, but neither by PgQue's own scheduler nor by a Ticker with a direct connection",
           "whether retries come back and tables are rotated depends on that scheduler",
-          "make sure that it also calls pgque.maint_retry_events() until it returns 0, pgque.maint() and "
-          "pgque.maint_rotate_tables_step2()");
+          "a Ticker with TickerOptions::pooled does all of it; any other scheduler must also call "
+          "pgque.maint_retry_events() until it returns 0, pgque.maint() and pgque.maint_rotate_tables_step2()");
     }
     if (seen_.queues.empty()) {
       add(Severity::notice, "no_queues", "there is no queue", "every send fails",

@@ -106,7 +106,7 @@ void TickerLoop::serve(const std::shared_ptr<Session>& session, const std::funct
   if (!options_.pooled) {
     // Without this, a machine that has vanished would keep the lock until the server notices.
     verbs::configure_session(executor, {"configure the session"});
-    while (!try_lead(executor, sql::try_lead_session)) {
+    while (!try_lead(executor)) {
       set_leader(false);
       succeeded();
       if (!stopper.sleep_until(Clock::now() + options_.standby_period)) return;
@@ -120,35 +120,37 @@ void TickerLoop::serve(const std::shared_ptr<Session>& session, const std::funct
   Periodic rotation{options_.rotation_period};
   while (!stopper.requested()) {
     const auto now = Clock::now();
-    // Each of these is a separate transaction. Retries come before the tick that makes them visible.
-    bool leading = !maintenance.due(now) || as_leader(session, executor, [&](Executor& running) {
+    bool leading = true;
+    // Each duty is a separate transaction. A duty that another ticker kept this one from stays due.
+    const auto duty = [&](Periodic& period, std::uint64_t TickerStats::*counter, const auto& work) {
+      std::int64_t done = 0;
+      if (!leading || !period.due(now)) return done;
+      leading = as_leader(session, executor, [&](Executor& running) { done = work(running); });
+      if (!leading) period.reset();
+      if (leading && counter) count([&](TickerStats& stats) { stats.*counter += static_cast<std::uint64_t>(done); });
+      return done;
+    };
+    duty(maintenance, &TickerStats::maintenance, [&](Executor& running) {
       lower_max_lag(running);
       verbs::maint(running);
-      count([](TickerStats& stats) { ++stats.maintenance; });
+      return 1;
     });
-    if (leading && rotation.due(now)) leading = as_leader(session, executor, verbs::rotate_step2);
-    if (leading && retry.due(now)) leading = bring_retries_back(session, executor);
-    if (leading && tick.due(now)) {
-      leading = as_leader(session, executor, [&](Executor& running) {
-        const auto ticked = verbs::ticker_all(running);
-        count([&](TickerStats& stats) { stats.ticks += static_cast<std::uint64_t>(ticked); });
-      });
+    duty(rotation, nullptr, [](Executor& running) { return verbs::rotate_step2(running), 0; });
+    // Retries come before the tick that makes them visible. One call brings ten back, so it is repeated.
+    while (duty(retry, &TickerStats::retries, verbs::maint_retry_events) != 0 && leading && !stopper.requested()) {
+      retry.reset();
     }
+    duty(tick, &TickerStats::ticks, [](Executor& running) { return verbs::ticker_all(running, {"ticker"}); });
     set_leader(leading);
     succeeded();
-    if (leading) {
-      stopper.sleep_until(std::min({tick.next(), retry.next(), maintenance.next(), rotation.next()}));
-    } else {
-      // This ticker does not know when the active one did these: once that stops, each of them is due.
-      for (auto* const duty : {&tick, &retry, &maintenance, &rotation}) duty->reset();
-      stopper.sleep_until(Clock::now() + options_.standby_period);
-    }
+    const auto next = std::min({tick.next(), retry.next(), maintenance.next(), rotation.next()});
+    stopper.sleep_until(leading ? next : Clock::now() + options_.standby_period);
   }
 }
 
-bool TickerLoop::try_lead(Executor& executor, const Statement& lock) {
-  return read_int64(
-             executor.run(lock, {sql::leader_lock_class, sql::leader_lock_object}, {"become the active ticker"})) == 1;
+bool TickerLoop::try_lead(Executor& executor) {
+  return read_int64(executor.run(sql::try_lead, {sql::leader_lock_class, sql::leader_lock_object},
+                                 {"become the active ticker"})) == 1;
 }
 
 void TickerLoop::set_leader(bool leader) {
@@ -170,7 +172,12 @@ bool TickerLoop::as_leader(const std::shared_ptr<Session>& session, AutocommitEx
     return true;
   }
   TransactionExecutor transaction{session};
-  if (!try_lead(transaction, sql::try_lead_transaction)) return false;
+  try {
+    transaction.run_plain(sql::lead_transaction(), {"become the active ticker"});
+  } catch (const Error& error) {
+    if (error.sqlstate() != "55P03") throw;  // lock_not_available
+    return false;
+  }
   work(transaction);
   transaction.commit({"commit"});
   return true;
@@ -179,18 +186,6 @@ bool TickerLoop::as_leader(const std::shared_ptr<Session>& session, AutocommitEx
 void TickerLoop::lower_max_lag(Executor& executor) {
   if (!options_.ticker_max_lag) return;
   executor.run(sql::lower_max_lag, {std::int64_t{options_.ticker_max_lag->count()}}, {"lower ticker_max_lag"});
-}
-
-bool TickerLoop::bring_retries_back(const std::shared_ptr<Session>& session, AutocommitExecutor& executor) {
-  std::int64_t moved = 1;
-  while (moved != 0 && !run_state_.stopper().requested()) {
-    const bool leading = as_leader(session, executor, [&](Executor& running) {
-      moved = verbs::maint_retry_events(running);
-      count([&](TickerStats& stats) { stats.retries += static_cast<std::uint64_t>(moved); });
-    });
-    if (!leading) return false;
-  }
-  return true;
 }
 
 }  // namespace pgque::detail

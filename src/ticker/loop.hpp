@@ -31,15 +31,14 @@ class TickerLoop {
   void run();
   // Works on one connection until stop() or an error. Calls `succeeded` after each round.
   void serve(const std::shared_ptr<Session>& session, const std::function<void()>& succeeded);
-  static bool try_lead(Executor& executor, const Statement& lock);
+  static bool try_lead(Executor& executor);
   // Records whether this ticker is active, and logs that when it changes and once per connection.
   void set_leader(bool leader);
-  // Does the work if this ticker is the active one. The session holds the lock of the active ticker; behind a pooler,
-  // where a session's lock would stay with the pooler, each transaction takes the lock for itself.
+  // Does the work, unless another ticker is the active one. The session of the active ticker holds the lock; behind a
+  // pooler, where a session's lock would stay with the pooler, each transaction takes the lock for itself.
   template <class Work>
   bool as_leader(const std::shared_ptr<Session>& session, AutocommitExecutor& executor, const Work& work);
   void lower_max_lag(Executor& executor);
-  bool bring_retries_back(const std::shared_ptr<Session>& session, AutocommitExecutor& executor);
 
   template <class Change>
   void count(const Change& change) {
@@ -54,7 +53,7 @@ class TickerLoop {
   RunState run_state_;
   mutable std::mutex stats_mutex_;
   TickerStats stats_;
-  bool announced_ = false;  // whether the log says, since it connected, if it leads or stands by
+  bool announced_ = false;  // whether the log says so since the last connect
 };
 
 }  // namespace pgque::detail

@@ -277,6 +277,27 @@ TEST_F(PooledTickerTest, StandsByWhileAnotherHoldsTheLeadAndThenDoesEverything) 
   EXPECT_EQ(ticker_log.count(LogEvent::standby), 1U);
 }
 
+TEST_F(PooledTickerTest, TakesTurnsWithAnotherPooledOneAndMaintainsNoMoreOften) {
+  TestQueue ticked{sql()};
+  let_tick(ticked);
+  auto through_a_pooler = fast();
+  through_a_pooler.pooled = true;
+  Ticker first{dsn(), through_a_pooler};
+  Ticker second{dsn(), through_a_pooler};
+  Running run_first{first};
+  Running run_second{second};
+  EXPECT_TRUE(wait_until([&] {
+    client().send(ticked, "1");
+    return first.stats().ticks >= 20 && second.stats().ticks >= 20;
+  }));
+  // One may have found the other in the middle of a long transaction, and stand by for a moment.
+  for (const auto* const ticker : {&first, &second}) {
+    EXPECT_TRUE(wait_leader(*ticker));
+    EXPECT_EQ(ticker->stats().maintenance, 1U);
+    EXPECT_EQ(ticker->stats().last_error, "");
+  }
+}
+
 TEST_F(PooledTickerTest, LeavesNoLockBehind) {
   auto through_a_pooler = fast();
   through_a_pooler.pooled = true;

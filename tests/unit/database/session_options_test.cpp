@@ -1,0 +1,73 @@
+#include "database/session_options.hpp"
+
+#include <chrono>
+#include <stdexcept>
+#include <string>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <pgque/buffered_producer.hpp>
+#include <pgque/client.hpp>
+#include <pgque/consumer_options.hpp>
+#include <pgque/doctor.hpp>
+#include <pgque/ticker.hpp>
+
+namespace pgque::test {
+namespace {
+
+using detail::session_options;
+using testing::StartsWith;
+using testing::ThrowsMessage;
+
+template <class Options>
+class SessionOptionsOf : public testing::Test {};
+using AllOptions =
+    testing::Types<ClientOptions, ConsumerOptions, BufferedProducerOptions, TickerOptions, DiagnoseOptions>;
+TYPED_TEST_SUITE(SessionOptionsOf, AllOptions);
+
+TYPED_TEST(SessionOptionsOf, TakeTheTimeoutAndRefuseOneOutOfRange) {
+  TypeParam options;
+  EXPECT_EQ(session_options(options).connect_timeout, std::chrono::seconds{10});
+  options.connect_timeout = std::chrono::seconds{0};
+  EXPECT_EQ(session_options(options).connect_timeout, std::chrono::seconds{0});
+  const auto refused = ThrowsMessage<std::invalid_argument>(StartsWith("connect_timeout: "));
+  options.connect_timeout = std::chrono::seconds{-1};
+  EXPECT_THAT([&] { session_options(options); }, refused);
+  options.connect_timeout = std::chrono::hours{24 * 30} + std::chrono::seconds{1};
+  EXPECT_THAT([&] { session_options(options); }, refused);
+}
+
+template <class Options>
+void expect_pooled_is_taken() {
+  Options options;
+  EXPECT_FALSE(session_options(options).pooled);
+  options.pooled = true;
+  EXPECT_TRUE(session_options(options).pooled);
+}
+
+TEST(SessionOptions, ArePooledIfTheOwnersAre) {
+  expect_pooled_is_taken<ClientOptions>();
+  expect_pooled_is_taken<ConsumerOptions>();
+  expect_pooled_is_taken<BufferedProducerOptions>();
+  expect_pooled_is_taken<TickerOptions>();
+  ConsumerOptions options;
+  options.pooled = true;
+  EXPECT_TRUE(detail::listen_session_options(options).pooled);
+}
+
+// The DSN of a diagnosis may point to a pooler.
+TEST(SessionOptions, OfADiagnosisAreAlwaysPooled) {
+  EXPECT_TRUE(session_options(DiagnoseOptions{}).pooled);
+}
+
+TEST(SessionOptions, NameTheSession) {
+  EXPECT_EQ(std::string{session_options(ClientOptions{}).application_name}, "pgque");
+  EXPECT_EQ(std::string{session_options(ConsumerOptions{}).application_name}, "pgque consumer");
+  EXPECT_EQ(std::string{detail::listen_session_options(ConsumerOptions{}).application_name}, "pgque listener");
+  EXPECT_EQ(std::string{session_options(BufferedProducerOptions{}).application_name}, "pgque producer");
+  EXPECT_EQ(std::string{session_options(TickerOptions{}).application_name}, "pgque ticker");
+  EXPECT_EQ(std::string{session_options(DiagnoseOptions{}).application_name}, "pgque doctor");
+}
+
+}  // namespace
+}  // namespace pgque::test
