@@ -20,13 +20,8 @@ using testing::StartsWith;
 using testing::ThrowsMessage;
 
 template <class Options>
-class SessionOptionsOf : public testing::Test {};
-using AllOptions =
-    testing::Types<ClientOptions, ConsumerOptions, BufferedProducerOptions, TickerOptions, DiagnoseOptions>;
-TYPED_TEST_SUITE(SessionOptionsOf, AllOptions);
-
-TYPED_TEST(SessionOptionsOf, TakeTheTimeoutAndRefuseOneOutOfRange) {
-  TypeParam options;
+void expect_the_timeout_is_checked() {
+  Options options;
   EXPECT_EQ(session_options(options).connect_timeout, std::chrono::seconds{10});
   options.connect_timeout = std::chrono::seconds{0};
   EXPECT_EQ(session_options(options).connect_timeout, std::chrono::seconds{0});
@@ -35,6 +30,14 @@ TYPED_TEST(SessionOptionsOf, TakeTheTimeoutAndRefuseOneOutOfRange) {
   EXPECT_THAT([&] { session_options(options); }, refused);
   options.connect_timeout = std::chrono::hours{24 * 30} + std::chrono::seconds{1};
   EXPECT_THAT([&] { session_options(options); }, refused);
+}
+
+TEST(SessionOptions, TakeTheTimeoutAndRefuseOneOutOfRange) {
+  expect_the_timeout_is_checked<ClientOptions>();
+  expect_the_timeout_is_checked<ConsumerOptions>();
+  expect_the_timeout_is_checked<BufferedProducerOptions>();
+  expect_the_timeout_is_checked<TickerOptions>();
+  expect_the_timeout_is_checked<DiagnoseOptions>();
 }
 
 template <class Options>
