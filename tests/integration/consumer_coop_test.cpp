@@ -251,6 +251,51 @@ TEST_F(ConsumerCoopTest, AHeartbeatFollowsASlowReceiveAtOnce) {
   EXPECT_TRUE(wait_batches(consumer, 1));
 }
 
+TEST_F(ConsumerCoopTest, AHeartbeatThatIsStoppedWhileItWaitsLogsNoLostConnection) {
+  subscribe("w1");
+  publish_numbers(2);
+  auto lively = worker("w1");
+  lively.dead_interval = 300ms;  // so there is a heartbeat every 100 ms
+  lively.drain_timeout = 0ms;    // so the second message is left, and no ack waits for the lock
+  Sql other;
+  std::optional<pqxx::work> holding;
+  Consumer consumer{watched_dsn(), lively};
+  consumer.on("t", [&](const Message&) {
+    holding.emplace(other.connection());
+    holding->exec("select 1 from pgque.subscription join pgque.queue on queue_id = sub_queue where queue_name = " +
+                  sql().quote(queue().name()) + " for update of subscription");
+    EXPECT_TRUE(wait_until([&] { return session_waits_for_lock(); }));
+    consumer.stop();
+  });
+  consumer.start();
+  EXPECT_EQ(log.count(LogEvent::batch_abandoned), 1U);
+  EXPECT_EQ(log.count(LogEvent::connection_lost), 0U);
+  EXPECT_EQ(log.count(LogEvent::failed), 0U);
+  holding.reset();
+}
+
+TEST_F(ConsumerCoopTest, AHeartbeatThatLosesItsConnectionSaysThatItIsTheHeartbeat) {
+  subscribe("w1");
+  publish("1");
+  auto lively = worker("w1");
+  lively.dead_interval = 300ms;
+  Consumer consumer{dsn(), lively};
+  consumer.on("t", [&](const Message&) {
+    // The heartbeat's session is the one that has touched the worker's row.
+    EXPECT_TRUE(wait_until([&] {
+      return sql().number(
+                 "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = current_database() and "
+                 "pid <> pg_backend_pid() and query like '%touch_subconsumer%' and application_name like 'pgque%'") ==
+             1;
+    }));
+    EXPECT_TRUE(wait_until([&] { return log.count(LogEvent::connection_lost) == 1; }));
+  });
+  Running running{consumer};
+  EXPECT_TRUE(wait_batches(consumer, 1));
+  ASSERT_EQ(log.count(LogEvent::connection_lost), 1U);
+  EXPECT_THAT(log.lines(LogEvent::connection_lost).at(0).message, testing::StartsWith("heartbeat: "));
+}
+
 TEST_F(ConsumerCoopTest, ABatchTakenOverIsReportedAndNotAcked) {
   for (const bool failing : {false, true}) {
     subscribe("w1");
