@@ -62,7 +62,7 @@ std::string_view to_string(ConsumerRole role) noexcept {
   return "unknown";
 }
 
-Admin::Admin(std::string_view dsn, const ClientOptions& options)
+Admin::Admin(const Dsn& dsn, const ClientOptions& options)
     : queries_{
           std::make_unique<detail::AdminQueries>(detail::Session::connect(dsn, detail::session_options(options)))} {}
 

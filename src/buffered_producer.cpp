@@ -32,8 +32,8 @@ std::string_view to_string(ProducerState state) noexcept {
   return "unknown";
 }
 
-BufferedProducer::BufferedProducer(std::string_view dsn, BufferedProducerOptions options)
-    : loop_{std::make_unique<detail::ProducerLoop>(dsn, std::move(options))} {}
+BufferedProducer::BufferedProducer(Dsn dsn, BufferedProducerOptions options)
+    : loop_{std::make_unique<detail::ProducerLoop>(std::move(dsn), std::move(options))} {}
 
 BufferedProducer::BufferedProducer(BufferedProducer&&) noexcept = default;
 BufferedProducer::~BufferedProducer() = default;

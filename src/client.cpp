@@ -5,7 +5,7 @@
 
 namespace pgque {
 
-Client::Client(std::string_view dsn, const ClientOptions& options)
+Client::Client(const Dsn& dsn, const ClientOptions& options)
     : Client{detail::Session::connect(dsn, detail::session_options(options))} {}
 
 Client::Client(std::shared_ptr<detail::Session> session)

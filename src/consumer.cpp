@@ -34,8 +34,8 @@ std::string_view to_string(ConsumerState state) noexcept {
   return "unknown";
 }
 
-Consumer::Consumer(std::string_view dsn, ConsumerOptions options)
-    : loop_{std::make_shared<detail::ConsumerLoop>(dsn, std::move(options))} {}
+Consumer::Consumer(Dsn dsn, ConsumerOptions options)
+    : loop_{std::make_shared<detail::ConsumerLoop>(std::move(dsn), std::move(options))} {}
 
 Consumer::Consumer(Consumer&&) noexcept = default;
 

@@ -18,7 +18,7 @@ std::string_view to_string(Severity severity) noexcept {
   return "unknown";
 }
 
-std::vector<Finding> diagnose(std::string_view dsn, const DiagnoseOptions& options) {
+std::vector<Finding> diagnose(const Dsn& dsn, const DiagnoseOptions& options) {
   using std::chrono::milliseconds;
   detail::check_duration("stuck_after", options.stuck_after, milliseconds{1000}, detail::longest_wait);
   detail::check_duration("recent", options.recent, milliseconds{1000}, detail::longest_wait);

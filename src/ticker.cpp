@@ -16,8 +16,8 @@ detail::TickerLoop& required(const std::shared_ptr<detail::TickerLoop>& loop) {
 
 }  // namespace
 
-Ticker::Ticker(std::string_view dsn, TickerOptions options)
-    : loop_{std::make_shared<detail::TickerLoop>(dsn, std::move(options))} {}
+Ticker::Ticker(Dsn dsn, TickerOptions options)
+    : loop_{std::make_shared<detail::TickerLoop>(std::move(dsn), std::move(options))} {}
 
 Ticker::Ticker(Ticker&&) noexcept = default;
 

@@ -187,7 +187,7 @@ class PGQUE_EXPORT Admin {
  public:
   /// Connects as a `Client` does.
   /// @throws ConnectionError
-  explicit Admin(std::string_view dsn, const ClientOptions& options = {});
+  explicit Admin(const Dsn& dsn, const ClientOptions& options = {});
 
   /// The same as for `Client`.
   Admin(Admin&&) noexcept;

@@ -11,6 +11,7 @@
 #include <string>
 #include <string_view>
 
+#include <pgque/dsn.hpp>
 #include <pgque/export.hpp>
 #include <pgque/log.hpp>
 #include <pgque/message.hpp>
@@ -126,7 +127,7 @@ class PGQUE_EXPORT BufferedProducer {
   /// Connects, as `Client` does, and starts the sending thread. Needs `pgque_writer`.
   /// @throws std::invalid_argument naming the option
   /// @throws ConnectionError if the DSN is malformed, or the server refuses the connection or does not answer
-  explicit BufferedProducer(std::string_view dsn, BufferedProducerOptions options = {});
+  explicit BufferedProducer(Dsn dsn, BufferedProducerOptions options = {});
 
   /// A moved-from producer can be destroyed and closed; every other use throws `std::logic_error`.
   BufferedProducer(BufferedProducer&&) noexcept;

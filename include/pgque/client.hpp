@@ -5,8 +5,8 @@
 
 #include <chrono>
 #include <memory>
-#include <string_view>
 
+#include <pgque/dsn.hpp>
 #include <pgque/export.hpp>
 #include <pgque/operations.hpp>
 #include <pgque/transaction.hpp>
@@ -44,12 +44,12 @@ class PGQUE_EXPORT Client : public Operations {
   /// Connects. The client encoding is always UTF-8, even if the DSN asks for another. The `application_name` is `pgque`
   /// unless the DSN or PGAPPNAME sets one. TCP keepalives are 30 s + 3 x 10 s unless the DSN sets them; if the DSN
   /// names a service, the service file has to set them.
-  /// @param dsn a `postgresql://` URI or `key=value` settings, as libpq takes them
+  /// @param dsn a string or a function, see `Dsn`
   /// @param options see `ClientOptions`
   /// @throws ConnectionError if the DSN is malformed, or the server refuses the connection or cannot be reached within
   ///   `connect_timeout`; the message never shows the DSN
   /// @throws std::invalid_argument naming the option
-  explicit Client(std::string_view dsn, const ClientOptions& options = {});
+  explicit Client(const Dsn& dsn, const ClientOptions& options = {});
 
   /// A moved-from client can be assigned to and destroyed; every other use throws `std::logic_error`.
   Client(Client&&) noexcept;

@@ -14,6 +14,7 @@
 
 #include <pgque/consumer_options.hpp>
 #include <pgque/context.hpp>
+#include <pgque/dsn.hpp>
 #include <pgque/export.hpp>
 #include <pgque/message.hpp>
 #include <pgque/payload.hpp>
@@ -71,7 +72,7 @@ class PGQUE_EXPORT Consumer {
  public:
   /// Checks the options; connects only in `start()`.
   /// @throws std::invalid_argument naming the option
-  Consumer(std::string_view dsn, ConsumerOptions options);
+  Consumer(Dsn dsn, ConsumerOptions options);
 
   /// A moved-from consumer can be destroyed; every other call but `stop()` throws `std::logic_error`.
   Consumer(Consumer&&) noexcept;

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 
+#include <pgque/dsn.hpp>
 #include <pgque/error.hpp>
 #include <pgque/log.hpp>
 #include <pgque/message.hpp>
@@ -88,7 +89,7 @@ struct ConsumerOptions {
   bool pooled = false;
   /// The DSN of a direct connection for LISTEN only, beside a pooled one. Default: LISTEN on the consumer's own
   /// connection. With `pooled`, the default is no LISTEN, so a message may be noticed as late as `poll_interval`.
-  std::string listen_dsn{};
+  Dsn listen_dsn{};
   /// Time limit for each statement of this consumer, including the statements of handlers. Default 0: the server's
   /// setting. At most 2147483647 ms.
   std::chrono::milliseconds statement_timeout{0};

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include <pgque/dsn.hpp>
 #include <pgque/export.hpp>
 
 namespace pgque {
@@ -85,6 +86,6 @@ struct DiagnoseOptions {
 /// @throws Error if a query fails
 /// @throws std::invalid_argument naming the option
 /// SQL: reads PgQue's tables `queue`, `tick`, `subscription`, `consumer`, `retry_queue`, `dead_letter` and `config`
-PGQUE_EXPORT std::vector<Finding> diagnose(std::string_view dsn, const DiagnoseOptions& options = {});
+PGQUE_EXPORT std::vector<Finding> diagnose(const Dsn& dsn, const DiagnoseOptions& options = {});
 
 }  // namespace pgque

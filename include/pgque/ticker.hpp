@@ -9,9 +9,9 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
+#include <pgque/dsn.hpp>
 #include <pgque/error.hpp>
 #include <pgque/export.hpp>
 #include <pgque/log.hpp>
@@ -79,7 +79,7 @@ class PGQUE_EXPORT Ticker {
  public:
   /// Checks the options; connects only in `start()`.
   /// @throws std::invalid_argument naming the option
-  explicit Ticker(std::string_view dsn, TickerOptions options = {});
+  explicit Ticker(Dsn dsn, TickerOptions options = {});
 
   /// A moved-from ticker can be destroyed; every other call but `stop()` throws `std::logic_error`.
   Ticker(Ticker&&) noexcept;

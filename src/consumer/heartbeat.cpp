@@ -8,7 +8,7 @@
 
 namespace pgque::detail {
 
-Heartbeat::Heartbeat(const std::string& dsn, const ConsumerOptions& options, const SessionOptions& session_options,
+Heartbeat::Heartbeat(const Dsn& dsn, const ConsumerOptions& options, const SessionOptions& session_options,
                      Logger& logger)
     : dsn_{dsn},
       options_{options},
@@ -64,7 +64,7 @@ void Heartbeat::run() {
 
 void Heartbeat::beat() {
   try {
-    const bool anew = !session_ || !session_->is_open();
+    const bool anew = !session_ || !session_->is_open() || session_->worn_out();
     if (anew) session_ = Session::connect(dsn_, session_options_);
     const StatementGuard::Scope guarded{guard_, session_, StatementGuard::OnStop::drain};
     AutocommitExecutor executor{session_};

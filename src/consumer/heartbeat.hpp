@@ -6,7 +6,6 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
-#include <string>
 #include <thread>
 
 #include <pgque/consumer_options.hpp>
@@ -23,8 +22,7 @@ class Heartbeat {
   using Clock = std::chrono::steady_clock;
 
   // All arguments must outlive the heartbeat. It connects when it is first needed.
-  Heartbeat(const std::string& dsn, const ConsumerOptions& options, const SessionOptions& session_options,
-            Logger& logger);
+  Heartbeat(const Dsn& dsn, const ConsumerOptions& options, const SessionOptions& session_options, Logger& logger);
   Heartbeat(const Heartbeat&) = delete;
   Heartbeat& operator=(const Heartbeat&) = delete;
   ~Heartbeat();
@@ -50,7 +48,7 @@ class Heartbeat {
   void beat();
   bool quitting();
 
-  const std::string& dsn_;
+  const Dsn& dsn_;
   const ConsumerOptions& options_;
   const SessionOptions& session_options_;
   Logger& logger_;

@@ -24,14 +24,15 @@ bool is_our_cancel(const Error& error, const Stopper& stopper) {
 
 }  // namespace
 
-ConsumerLoop::ConsumerLoop(std::string_view dsn, ConsumerOptions options)
-    : dsn_{dsn}, options_{std::move(options)}, logger_{options_.log, options_.queue, consumer_label(options_)} {
+ConsumerLoop::ConsumerLoop(Dsn dsn, ConsumerOptions options)
+    : dsn_{std::move(dsn)},
+      options_{std::move(options)},
+      logger_{options_.log, options_.queue, consumer_label(options_)} {
   check(options_);
   session_options_ = session_options(options_);
   listen_session_options_ = listen_session_options(options_);
-  // A malformed DSN is found here and now.
-  complete_conninfo(dsn_, session_options_);
-  complete_conninfo(options_.listen_dsn, listen_session_options_);
+  check_fixed(dsn_);
+  check_fixed(options_.listen_dsn);
 }
 
 void ConsumerLoop::add(std::string type, Handler handler) {
@@ -288,7 +289,7 @@ Outcome ConsumerLoop::Run::refused(const Error& error) {
   log_.write(record);
   owner_.count([&](ConsumerStats& stats) { stats.last_error = error.what(); });
   abandon("its nacks failed");
-  return Outcome::abandoned;
+  return leave_worn_out_session() ? Outcome::connection_failed : Outcome::abandoned;
 }
 
 Outcome ConsumerLoop::Run::wait() {
@@ -322,18 +323,25 @@ Outcome ConsumerLoop::Run::after_error(const Error& error) {
   // A read-only server may be a former primary: only a new connection helps.
   const bool lost = !session_ || !session_->is_open() || (listen_session_ && !listen_session_->is_open()) ||
                     dynamic_cast<const ConnectionError*>(&error) != nullptr;
-  if (lost || error.sqlstate() == "25006") {
+  const bool anew = lost || error.sqlstate() == "25006";
+  if (anew) {
     disconnect();
     log_.error(LogLevel::warning, LogEvent::connection_lost, error);
-    return Outcome::connection_failed;
+  } else if (!cancelled) {
+    log_.error(LogLevel::error, LogEvent::failed, error);
   }
-  if (cancelled) return Outcome::failed;
-  log_.error(LogLevel::error, LogEvent::failed, error);
   if (is_permanent(error)) {
     const auto action = options_.on_error ? options_.on_error(error) : ErrorAction::stop;
     if (action == ErrorAction::stop) return Outcome::failed_for_good;
   }
-  return Outcome::failed;
+  return anew || leave_worn_out_session() ? Outcome::connection_failed : Outcome::failed;
+}
+
+bool ConsumerLoop::Run::leave_worn_out_session() {
+  if (!session_->worn_out()) return false;
+  disconnect();
+  log_(LogLevel::warning, LogEvent::failed, "the same error came three times in a row: the consumer connects again");
+  return true;
 }
 
 void ConsumerLoop::Run::abandon(const char* why) {

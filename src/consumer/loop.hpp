@@ -26,7 +26,7 @@ namespace pgque::detail {
 // The I/O around ConsumerMachine: carries out its steps and tells it how they ended.
 class ConsumerLoop {
  public:
-  ConsumerLoop(std::string_view dsn, ConsumerOptions options);
+  ConsumerLoop(Dsn dsn, ConsumerOptions options);
 
   void add(std::string type, Handler handler);
   void start();
@@ -45,7 +45,7 @@ class ConsumerLoop {
     change(stats_);
   }
 
-  const std::string dsn_;
+  const Dsn dsn_;
   const ConsumerOptions options_;
   SessionOptions session_options_;
   SessionOptions listen_session_options_;
@@ -89,6 +89,7 @@ class ConsumerLoop::Run {
   ConsumerLoop& owner_;
   const ConsumerOptions& options_;
   Stopper& stopper_;
+  bool leave_worn_out_session();
   Logger& log_;
   StatementGuard guard_;
   Dispatcher dispatcher_;

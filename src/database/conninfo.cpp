@@ -80,6 +80,10 @@ std::string quoted(const std::string& value) {
 
 }  // namespace
 
+void check_fixed(const Dsn& dsn) {
+  if (!dsn.is_function()) parse(dsn());
+}
+
 std::string complete_conninfo(std::string_view dsn, const SessionOptions& options) {
   auto settings = parse(dsn);
   // emplace() keeps what the DSN says.

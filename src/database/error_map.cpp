@@ -57,9 +57,10 @@ const char* role_name(Role role) {
 
 // The statement had no effect, and may succeed if it is repeated.
 bool is_retryable(std::string_view state, std::string_view message) {
-  static constexpr std::array<std::string_view, 8> states{"40001", "40P01", "55P03", "57014",
-                                                          "57P01", "57P02", "57P03", "26000"};
+  static constexpr std::array<std::string_view, 7> states{"40001", "40P01", "55P03", "57014",
+                                                          "57P01", "57P02", "57P03"};
   if (std::find(states.begin(), states.end(), state) != states.end()) return true;
+  if (is_about_prepared_statement(state)) return true;
   if (state.substr(0, 2) == "53") return true;  // out of memory, disk, connections
   // Two sessions created the same queue or consumer at once; the one that failed finds it when it tries again.
   return state == "23505" && (contains(message, "consumer_name_uq") || contains(message, "queue_name_uq"));
@@ -75,6 +76,9 @@ std::string advice_for(std::string_view state, std::string_view message, Role ro
   }
   if (message == "cannot drop queue, consumers still attached") {
     return "unsubscribe them first, or drop the queue with its consumers";
+  }
+  if (is_about_prepared_statement(state)) {
+    return "a pooler in transaction mode is in between, or somebody discards prepared statements: set `pooled`";
   }
   if (state == "25006") return "the server is read-only: connect to the primary";
   return {};
@@ -92,6 +96,10 @@ bool begins_with_label(std::string_view line) {
 }
 
 }  // namespace
+
+bool is_about_prepared_statement(std::string_view sqlstate) noexcept {
+  return sqlstate == "26000" || sqlstate == "42P05";
+}
 
 std::string primary_message(std::string_view text) {
   // "ERROR:  message\nDETAIL:  ...\nLINE 1: ...", where libpq translates the words in capitals and their punctuation.
@@ -166,6 +174,7 @@ std::string primary_message(std::string_view text) {
 bool is_permanent(const Error& error) {
   if (dynamic_cast<const QueueNotFound*>(&error) || dynamic_cast<const ConsumerNotFound*>(&error)) return true;
   const std::string_view state{error.sqlstate()};
+  if (state == "28P01") return !error.retryable();
   // P0001 covers all other errors of PgQue, such as that the consumer is a cooperative one. But if two processes
   // receive as the same consumer, PgQue may for a moment report a corruption that does not exist.
   return state == "42501" || state == "3F000" || state == "42883" || state == "42704" ||

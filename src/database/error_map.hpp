@@ -30,7 +30,11 @@ struct FailureContext {
 // The primary message within the text libpqxx reports: no severity, no context lines.
 std::string primary_message(std::string_view text);
 
-// Whether a retry cannot fix the error: wrong names, missing grants, no PgQue.
+// Whether the server does not know a prepared statement, or knows another of its name: behind a pooler, or after
+// DISCARD. New names help.
+bool is_about_prepared_statement(std::string_view sqlstate) noexcept;
+
+// Whether a retry cannot fix the error: wrong names, missing grants, no PgQue, the wrong password in a fixed DSN.
 bool is_permanent(const Error& error);
 
 }  // namespace pgque::detail

@@ -12,10 +12,18 @@ namespace pgque::detail {
 
 namespace {
 
-// True for a registration that lost a race, and for a prepared statement that the server has forgotten, because of a
-// pooler or DISCARD.
+[[noreturn]] void fail(Session& session, const std::exception& error, const FailureContext& context) {
+  try {
+    throw_mapped(error, context);
+  } catch (const Error& mapped) {
+    session.failed(context.call, mapped);
+    throw;
+  }
+}
+
+// True for a registration that lost a race, and for a prepared statement that the server has forgotten.
 bool worth_repeating(const Error& error, Session& session) {
-  if (error.sqlstate() == "26000") {
+  if (is_about_prepared_statement(error.sqlstate())) {
     session.forget_statements();
     return true;
   }
@@ -39,9 +47,10 @@ pqxx::result AutocommitExecutor::once(const Call& call, Role role, const Run& ru
     pqxx::nontransaction tx{connection};
     auto result = run(tx);
     tx.commit();
+    session_->succeeded(call);
     return result;
   } catch (const std::exception& error) {
-    throw_mapped(error, {call, role, connection.is_open(), true});
+    fail(*session_, error, {call, role, connection.is_open(), true});
   }
 }
 
@@ -84,10 +93,12 @@ template <class Run>
 pqxx::result TransactionExecutor::guarded(const Call& call, Role role, const Run& run) {
   require_usable(call);
   try {
-    return run();
+    auto result = run();
+    session_->succeeded(call);
+    return result;
   } catch (const std::exception& error) {
     failure_ = call.describe();
-    throw_mapped(error, {call, role, session_->connection().is_open()});
+    fail(*session_, error, {call, role, session_->connection().is_open()});
   }
 }
 
@@ -106,7 +117,7 @@ pqxx::result TransactionExecutor::run(const Statement& statement, Params params,
       return session_->execute(*work_, statement, params);
     } catch (const pqxx::sql_error& error) {
       // The transaction has failed, but the session is good: the next transaction prepares the statement again.
-      if (std::string{error.sqlstate()} == "26000") session_->forget_statements();
+      if (is_about_prepared_statement(error.sqlstate())) session_->forget_statements();
       throw;
     }
   });

@@ -1,8 +1,11 @@
 #include "database/session.hpp"
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <stdexcept>
 #include <system_error>
+#include <utility>
 
 #include <fcntl.h>
 #include <poll.h>
@@ -46,23 +49,55 @@ int duplicate(int socket) {
   throw ConnectionError{std::move(facts)};
 }
 
-}  // namespace
+[[noreturn]] void throw_no_dsn(const std::string& why) {
+  Error::Facts facts;
+  facts.operation = "connect";
+  facts.advice = "dsn: the function threw " + why;
+  facts.retryable = true;
+  throw ConnectionError{std::move(facts)};
+}
 
-std::shared_ptr<Session> Session::connect(std::string_view dsn, const SessionOptions& options) {
-  const auto conninfo = complete_conninfo(dsn, options);
-  std::unique_ptr<OwnedConnection> connection;
+std::string ask(const Dsn& dsn) {
+  if (!dsn.is_function()) return dsn();
   try {
-    connection = std::make_unique<OwnedConnection>(conninfo);
+    return dsn();
+  } catch (const std::exception& error) {
+    throw_no_dsn(std::string{"an exception: "} + error.what());
+  } catch (...) {
+    throw_no_dsn("an exception that is not a std::exception");
+  }
+}
+
+std::unique_ptr<OwnedConnection> open(const Dsn& dsn, const SessionOptions& options) {
+  const auto conninfo = complete_conninfo(ask(dsn), options);
+  try {
+    auto connection = std::make_unique<OwnedConnection>(conninfo);
+    inhibit_reconnect(*connection);
+    return connection;
   } catch (const std::exception& error) {
     Error::Facts facts;
     facts.operation = "connect";
     facts.sqlstate = classify(error).sqlstate;
     facts.server_message = connect_message(error.what());
-    facts.retryable = true;
+    // libpq passes no SQLSTATE on when connecting fails, so this one is recognised by its text, in English only.
+    const bool wrong_password = facts.server_message.find("password authentication failed") != std::string::npos;
+    if (wrong_password) facts.sqlstate = "28P01";
+    // A function may return another password the next time.
+    facts.retryable = dsn.is_function() || facts.sqlstate != "28P01";
     throw ConnectionError{std::move(facts)};
   }
-  inhibit_reconnect(*connection);
-  return std::shared_ptr<Session>{new Session{std::move(connection), options}};
+}
+
+// Whether an error may be one of the session, and not of the arguments, the permissions or the moment.
+bool may_be_the_sessions(std::string_view state) {
+  static constexpr std::array<std::string_view, 6> classes{"0A", "24", "26", "34", "42", "XX"};
+  return state != "42501" && std::find(classes.begin(), classes.end(), state.substr(0, 2)) != classes.end();
+}
+
+}  // namespace
+
+std::shared_ptr<Session> Session::connect(const Dsn& dsn, const SessionOptions& options) {
+  return std::shared_ptr<Session>{new Session{dsn, options}};
 }
 
 std::shared_ptr<Session> Session::borrow(Connection& connection) {
@@ -73,13 +108,15 @@ std::shared_ptr<Session> Session::borrow(Connection& connection) {
   return std::shared_ptr<Session>{new Session{connection}};
 }
 
-Session::Session(std::unique_ptr<OwnedConnection> owned, const SessionOptions& options)
-    : owned_{std::move(owned)},
+Session::Session(const Dsn& dsn, const SessionOptions& options)
+    : dsn_{dsn},
+      options_{options},
+      owned_{open(dsn, options)},
       connection_{owned_.get()},
-      prepare_{!options.pooled},
+      renewable_{options.renewable},
       socket_{options.stoppable ? duplicate(owned_->sock()) : -1} {}
 
-Session::Session(Connection& borrowed) : connection_{&borrowed}, prepare_{false} {}
+Session::Session(Connection& borrowed) : connection_{&borrowed} {}
 
 Session::~Session() {
   close();
@@ -93,11 +130,40 @@ Connection& Session::idle_connection(const Call& call) {
                            ": a transaction from begin() is open; use it, commit it or roll it back first"};
   }
   if (!connection_->is_open()) throw_lost(call);
+  if (worn_out_ && renewable_) renew();
   return *connection_;
 }
 
+void Session::renew() {
+  auto connection = open(dsn_, options_);
+  {
+    const std::lock_guard lock{cancel_mutex_};
+    owned_.swap(connection);
+    connection_ = owned_.get();
+  }
+  prepared_.clear();
+  failures_.clear();
+  worn_out_ = false;
+}
+
+void Session::succeeded(const Call& call) noexcept {
+  if (!failures_.empty()) failures_.erase(call.verb);
+}
+
+void Session::failed(const Call& call, const Error& error) {
+  if (!may_be_the_sessions(error.sqlstate())) {
+    failures_.erase(call.verb);
+    return;
+  }
+  constexpr int most = 3;
+  auto text = error.sqlstate() + error.server_message();
+  auto& failures = failures_[call.verb];
+  if (failures.error != text) failures = {std::move(text), 0};
+  if (++failures.count == most) worn_out_ = true;
+}
+
 pqxx::result Session::execute(pqxx::transaction_base& tx, const Statement& statement, Params params) {
-  if (!prepare_) return exec_params(tx, statement.sql, params);
+  if (!owned_ || options_.pooled) return exec_params(tx, statement.sql, params);
   auto prepared = prepared_.find(statement.name);
   if (prepared == prepared_.end()) {
     auto name = std::string{statement.name} + '_' + std::to_string(generation_);

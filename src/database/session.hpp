@@ -8,6 +8,9 @@
 #include <string_view>
 #include <unordered_map>
 
+#include <pgque/dsn.hpp>
+#include <pgque/error.hpp>
+
 #include "database/pqxx_compat.hpp"
 #include "database/session_options.hpp"
 #include "database/statement.hpp"
@@ -16,8 +19,8 @@ namespace pgque::detail {
 
 class Session {
  public:
-  // Connects, or throws ConnectionError.
-  static std::shared_ptr<Session> connect(std::string_view dsn, const SessionOptions& options);
+  // Connects, or throws ConnectionError, which is permanent if a fixed DSN has a wrong password.
+  static std::shared_ptr<Session> connect(const Dsn& dsn, const SessionOptions& options);
   // Works on the caller's connection, without prepared statements.
   static std::shared_ptr<Session> borrow(Connection& connection);
 
@@ -26,7 +29,7 @@ class Session {
   ~Session();
 
   // The connection, ready for a new transaction. Throws std::logic_error after close() or while a transaction is open,
-  // ConnectionError once it is lost.
+  // ConnectionError once it is lost. A renewable session that is worn out connects again first.
   Connection& idle_connection(const Call& call);
 
   // The connection in any state, for waiting on its socket.
@@ -36,6 +39,15 @@ class Session {
 
   // All statements are then prepared again, under new names, because libpqxx 6 never prepares a name twice.
   void forget_statements();
+
+  // What became of a call. Some errors come again for as long as the session lasts: plans and types that an upgrade has
+  // changed, statements and cursors that a pooler has lost. So a call that fails three times in a row with the same
+  // error of this kind wears the session out.
+  void succeeded(const Call& call) noexcept;
+  void failed(const Call& call, const Error& error);
+  bool worn_out() const noexcept { return worn_out_; }
+  // The caller may keep a reference to the connection, so it stays.
+  void keep_connection() noexcept { renewable_ = false; }
 
   void close() noexcept;
   bool closed() const noexcept { return closed_; }
@@ -53,14 +65,25 @@ class Session {
   bool peer_closed() noexcept;
 
  private:
-  explicit Session(std::unique_ptr<OwnedConnection> owned, const SessionOptions& options);
+  Session(const Dsn& dsn, const SessionOptions& options);
   explicit Session(Connection& borrowed);
 
+  void renew();
+
+  struct Failures {
+    std::string error;
+    int count = 0;
+  };
+
+  const Dsn dsn_{};
+  const SessionOptions options_{};
   std::unique_ptr<OwnedConnection> owned_;
   Connection* connection_;
-  const bool prepare_;
   std::unordered_map<const char*, std::string> prepared_;  // the names, by address: the statements are constants
   int generation_ = 0;
+  std::unordered_map<std::string_view, Failures> failures_;  // by the verbs of calls, which are constants
+  bool worn_out_ = false;
+  bool renewable_ = false;
   bool closed_ = false;
   bool transaction_open_ = false;
   std::mutex cancel_mutex_;  // cancel() must not meet close()

@@ -20,7 +20,7 @@ SessionOptions checked(SessionOptions options) {
 }  // namespace
 
 SessionOptions session_options(const ClientOptions& options) {
-  return checked({options.pooled, options.connect_timeout, "pgque", false});
+  return checked({options.pooled, options.connect_timeout, "pgque", false, true});
 }
 
 SessionOptions session_options(const ConsumerOptions& options) {

@@ -19,6 +19,7 @@ struct SessionOptions {
   std::chrono::seconds connect_timeout{10};
   const char* application_name = "pgque";
   bool stoppable = false;  // shut_down() will be called
+  bool renewable = false;  // a session that is worn out may connect again by itself
 };
 
 // Each throws std::invalid_argument if connect_timeout is out of range.

@@ -48,7 +48,7 @@ bool notification_arrives(Session& session, Executor& executor) {
 
 class Examination {
  public:
-  Examination(std::string_view dsn, const DiagnoseOptions& options)
+  Examination(const Dsn& dsn, const DiagnoseOptions& options)
       : options_{options}, session_{Session::connect(dsn, session_options(options))}, executor_{session_} {}
 
   Observations observe() {
@@ -148,7 +148,7 @@ class Examination {
 
 }  // namespace
 
-Observations observe(std::string_view dsn, const DiagnoseOptions& options) {
+Observations observe(const Dsn& dsn, const DiagnoseOptions& options) {
   return Examination{dsn, options}.observe();
 }
 

@@ -4,6 +4,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "database/error_map.hpp"
 #include "database/executor.hpp"
 #include "database/verbs.hpp"
 #include "support/backoff.hpp"
@@ -55,11 +56,11 @@ Delivery delivery_after(const Error& error, bool connection_open, bool committin
   if (error.outcome_unknown() || (lost && committing)) return Delivery::in_doubt;
   // A read-only server may be a former primary, and a pooler may lose prepared statements: a new connection helps in
   // both cases.
-  return lost || state == "25006" || state == "26000" ? Delivery::kept : Delivery::refused;
+  return lost || state == "25006" || is_about_prepared_statement(state) ? Delivery::kept : Delivery::refused;
 }
 
-ProducerLoop::ProducerLoop(std::string_view dsn, BufferedProducerOptions options)
-    : dsn_{dsn},
+ProducerLoop::ProducerLoop(Dsn dsn, BufferedProducerOptions options)
+    : dsn_{std::move(dsn)},
       options_{checked(std::move(options))},
       session_options_{session_options(options_)},
       log_{options_.log, {}, {}},
@@ -322,7 +323,7 @@ void ProducerLoop::send_batch(Lock& lock) {
   lock.lock();
   sending_ = nothing;
   progress_.notify_all();
-  if (!on_this_connection) lost(lock, result.text, result.sqlstate);
+  if (!on_this_connection || session_->worn_out()) lost(lock, result.text, result.sqlstate);
 }
 
 void ProducerLoop::count_out(const SendBatch& batch) {

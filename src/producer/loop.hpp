@@ -41,7 +41,7 @@ Delivery delivery_after(const Error& error, bool connection_open, bool committin
 // The threads, the connection and the promises around SendBuffer and ProducerMachine.
 class ProducerLoop {
  public:
-  ProducerLoop(std::string_view dsn, BufferedProducerOptions options);
+  ProducerLoop(Dsn dsn, BufferedProducerOptions options);
   ProducerLoop(const ProducerLoop&) = delete;
   ProducerLoop& operator=(const ProducerLoop&) = delete;
   ~ProducerLoop();
@@ -95,7 +95,7 @@ class ProducerLoop {
   void write(LogLevel level, LogEvent event, const SendBatch& batch, const std::string& text,
              std::string_view sqlstate = {});
 
-  const std::string dsn_;
+  const Dsn dsn_;
   const BufferedProducerOptions options_;
   SessionOptions session_options_;
   Logger log_;

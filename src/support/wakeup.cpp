@@ -52,7 +52,7 @@ Wakeup::Woken Wakeup::wait(int socket, std::chrono::steady_clock::time_point dea
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now()).count();
     constexpr decltype(left) longest_poll = decltype(left){24} * 60 * 60 * 1000;
     const int timeout = static_cast<int>(left < 0 ? 0 : left < longest_poll ? left : longest_poll);
-    const int ready = ::poll(descriptors, 2, timeout);
+    const int ready = ::poll(descriptors, 3, timeout);
     if (ready < 0 && errno != EINTR) {
       // The kernel is out of memory. That passes, so it is no reason to end the thread.
       if (left <= 0) return Woken::timeout;

@@ -48,11 +48,11 @@ class Periodic {
 
 }  // namespace
 
-TickerLoop::TickerLoop(std::string_view dsn, TickerOptions options)
-    : dsn_{dsn}, options_{std::move(options)}, logger_{options_.log, {}, {}} {
+TickerLoop::TickerLoop(Dsn dsn, TickerOptions options)
+    : dsn_{std::move(dsn)}, options_{std::move(options)}, logger_{options_.log, {}, {}} {
   check(options_);
   session_options_ = session_options(options_);
-  complete_conninfo(dsn_, session_options_);  // a malformed DSN is found here and now
+  check_fixed(dsn_);
 }
 
 void TickerLoop::start() {
@@ -88,7 +88,7 @@ void TickerLoop::run() {
       if (!ever_connected) throw;
       // No statement here names a queue, so a missing queue was dropped while the statement ran.
       const bool permanent = is_permanent(error) && !dynamic_cast<const QueueNotFound*>(&error);
-      if (!lost && permanent && (!options_.on_error || options_.on_error(error) == ErrorAction::stop)) {
+      if (permanent && (!options_.on_error || options_.on_error(error) == ErrorAction::stop)) {
         throw;
       }
       // The session and its lock end now, so that a standby can take over while this ticker pauses.

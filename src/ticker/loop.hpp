@@ -17,7 +17,7 @@ namespace pgque::detail {
 // The scheduler: calls the functions that PgQue needs called regularly, while this ticker is the active one.
 class TickerLoop {
  public:
-  TickerLoop(std::string_view dsn, TickerOptions options);
+  TickerLoop(Dsn dsn, TickerOptions options);
 
   void start();
   void stop() noexcept { run_state_.stopper().stop(); }
@@ -46,7 +46,7 @@ class TickerLoop {
     change(stats_);
   }
 
-  const std::string dsn_;
+  const Dsn dsn_;
   const TickerOptions options_;
   SessionOptions session_options_;
   Logger logger_;

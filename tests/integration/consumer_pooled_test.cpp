@@ -18,7 +18,7 @@ class ConsumerPooledTest : public ConsumerTest, public testing::WithParamInterfa
   ConsumerOptions pooled_options() {
     auto out = options(GetParam());
     out.pooled = true;
-    out.listen_dsn.clear();
+    out.listen_dsn = {};
     return out;
   }
 };

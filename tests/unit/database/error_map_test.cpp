@@ -72,6 +72,8 @@ constexpr const char* subscribe_first = "no such queue, or the consumer is not s
 constexpr const char* not_installed = "PgQue is not installed in this database, or is too old: load pgque.sql";
 constexpr const char* unsubscribe_first = "unsubscribe them first, or drop the queue with its consumers";
 constexpr const char* go_to_primary = "the server is read-only: connect to the primary";
+constexpr const char* set_pooled =
+    "a pooler in transaction mode is in between, or somebody discards prepared statements: set `pooled`";
 
 struct Row {
   const char* sqlstate;
@@ -208,7 +210,9 @@ const Row rows[] = {
     {"57P01", "terminating connection due to administrator command", typeid(Error), true},
     {"57P02", "terminating connection because of crash of another server process", typeid(Error), true},
     {"57P03", "the database system is starting up", typeid(Error), true},
-    {"26000", "prepared statement \"pgque_receive_0\" does not exist", typeid(Error), true},
+    // prepared statements behind a pooler
+    {"26000", "prepared statement \"pgque_receive_0\" does not exist", typeid(Error), true, set_pooled},
+    {"42P05", "prepared statement \"pgque_receive_0\" already exists", typeid(Error), true, set_pooled},
     {"53100", "could not extend file \"base/16384/16385\": No space left on device", typeid(Error), true},
     {"53200", "out of memory", typeid(Error), true},
     {"53300", "sorry, too many clients already", typeid(Error), true},
@@ -493,6 +497,7 @@ TEST(Permanent, IsWhatNoRepetitionMends) {
       {"57014", "statement timeout", false},
       {"57P01", "terminating connection", false},
       {"26000", "prepared statement does not exist", false},
+      {"42P05", "prepared statement already exists", false},
       {"23505", "duplicate key value violates unique constraint \"consumer_name_uq\"", false},
       {"", "", false},
   };

@@ -12,6 +12,7 @@
 #include <unistd.h>
 #include <pgque/error.hpp>
 
+#include "database/error_map.hpp"
 #include "unit_support.hpp"
 
 namespace pgque::test {
@@ -74,7 +75,7 @@ constexpr const char* plain = " user=app password=geheim sslmode=disable gssencm
 constexpr const char* refusal = "password authentication failed for user \"app\"";
 
 // Not ThrowsMessage(): it calls again for its explanation, and the server is there for one connection.
-ConnectionError refused(const std::string& dsn) {
+ConnectionError refused(const Dsn& dsn) {
   try {
     Session::connect(dsn, {});
   } catch (const ConnectionError& error) {
@@ -88,9 +89,33 @@ TEST(Session, ThrowsWhatTheServerSaysWhenItRefuses) {
   const auto error = refused("host=127.0.0.1 port=" + server.port() + plain);
   EXPECT_EQ(error.operation(), "connect");
   EXPECT_EQ(error.server_message(), refusal);
-  EXPECT_TRUE(error.retryable());
   EXPECT_FALSE(error.outcome_unknown());
   EXPECT_THAT(error.what(), Not(HasSubstr("geheim")));
+}
+
+// The next attempt would present the same password again, but a function may return another one.
+TEST(Session, TakesAWrongPasswordForPermanentOnlyInAFixedDsn) {
+  for (const bool fixed : {true, false}) {
+    const RefusingServer server{refusal};
+    const auto text = "host=127.0.0.1 port=" + server.port() + plain;
+    const auto error = refused(fixed ? Dsn{text} : Dsn{[&] { return text; }});
+    EXPECT_EQ(error.sqlstate(), "28P01");
+    EXPECT_EQ(error.retryable(), !fixed);
+    EXPECT_EQ(detail::is_permanent(error), fixed);
+  }
+}
+
+TEST(Session, ReportsThatTheFunctionThrewAsAFailedConnect) {
+  const auto thrown = refused([]() -> std::string { throw std::runtime_error{"the token service is down"}; });
+  EXPECT_STREQ(thrown.what(), "connect: dsn: the function threw an exception: the token service is down");
+  EXPECT_TRUE(thrown.retryable());
+  const auto number = refused([]() -> std::string { throw 1; });
+  EXPECT_STREQ(number.what(), "connect: dsn: the function threw an exception that is not a std::exception");
+}
+
+TEST(Session, RefusesAMalformedDsnFromAFunctionWithoutShowingIt) {
+  const auto error = refused([] { return "password=geheim nonsense"; });
+  EXPECT_THAT(error.what(), AllOf(HasSubstr("dsn: "), Not(HasSubstr("geheim"))));
 }
 
 TEST(Session, ThrowsWhenNothingListens) {

@@ -33,6 +33,7 @@ TEST(DeliveryAfter, TellsWhatMayBeSentAgain) {
       {"starting", "57P03", false, false, open, Delivery::kept, Delivery::in_doubt},
       {"read-only", "25006", false, false, open, Delivery::kept, Delivery::kept},
       {"statement forgotten", "26000", false, false, open, Delivery::kept, Delivery::kept},
+      {"another's statement", "42P05", false, false, open, Delivery::kept, Delivery::kept},
   };
   for (const auto& one : cases) {
     Error::Facts facts;
