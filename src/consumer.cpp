@@ -30,6 +30,8 @@ std::string_view to_string(ConsumerState state) noexcept {
       return "waiting";
     case ConsumerState::backing_off:
       return "backing_off";
+    case ConsumerState::paused:
+      return "paused";
   }
   return "unknown";
 }
@@ -58,6 +60,14 @@ void Consumer::start() {
 
 void Consumer::stop() noexcept {
   if (loop_) loop_->stop();
+}
+
+void Consumer::pause() {
+  required(loop_).pause();
+}
+
+void Consumer::resume() {
+  required(loop_).resume();
 }
 
 ConsumerStats Consumer::stats() const {

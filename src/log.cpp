@@ -61,6 +61,8 @@ std::string_view to_string(LogEvent event) noexcept {
       return "batch_in_doubt";
     case LogEvent::events_dropped:
       return "events_dropped";
+    case LogEvent::batch_postponed:
+      return "batch_postponed";
   }
   return "unknown";
 }

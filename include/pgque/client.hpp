@@ -34,8 +34,12 @@ struct ClientOptions {
 /// `begin()` starts a transaction for several calls.
 ///
 /// If the connection is lost, the call that notices it throws `ConnectionError`, and so does every later one. A client
-/// never reconnects by itself, because only the caller can decide whether to repeat a call that may have taken effect
-/// (`Error::outcome_unknown()`). Make a new client instead.
+/// never replaces a lost connection by itself, because only the caller can decide whether to repeat a call that may
+/// have taken effect (`Error::outcome_unknown()`). Make a new client instead.
+///
+/// Some errors last as long as the session, such as those of plans that an upgrade has made invalid. When a call has
+/// failed with the same error of this kind three times in a row, the client makes a new connection before its next
+/// call, unless `native()` was called. That call then throws `ConnectionError` if connecting fails.
 ///
 /// **Thread safety.** One thread at a time; a client and its transactions count as one object. Give each thread its own
 /// client.

@@ -34,6 +34,7 @@ enum class ConsumerState {
   handling,     ///< running handlers, or finishing the batch
   waiting,      ///< waiting for a notification, at most `poll_interval`
   backing_off,  ///< pausing after an error
+  paused,       ///< between `pause()` and `resume()`, or after a handler threw `NotNow`
 };
 
 /// The state's name, such as "waiting".
@@ -47,6 +48,7 @@ struct ConsumerStats {
   std::uint64_t unknown = 0;                  ///< messages without a handler
   std::uint64_t retries = 0;                  ///< messages put up for retry, in batches acknowledged
   std::uint64_t abandoned = 0;                ///< batches left for redelivery
+  std::uint64_t postponed = 0;                ///< batches left for redelivery because a handler threw `NotNow`
   std::uint64_t stale_acks = 0;               ///< batches that were already finished when they were acknowledged
   std::uint64_t takeovers = 0;                ///< batches lost to another worker
   std::uint64_t reconnects = 0;               ///< connections made after the first
@@ -66,8 +68,9 @@ struct ConsumerStats {
 /// **Waking.** The consumer LISTENs for PgQue's tick notifications, and also polls every `poll_interval`. After a batch
 /// or an empty tick window it asks for the next one at once.
 ///
-/// **Thread safety.** `stop()` and `stats()` may be called from any thread, `stop()` also from handlers and signal
-/// handlers. All other functions must be called from one thread, and `on()` not while the consumer runs.
+/// **Thread safety.** `stop()`, `pause()`, `resume()` and `stats()` may be called from any thread and from handlers,
+/// `stop()` also from signal handlers. All other functions must be called from one thread, and `on()` not while the
+/// consumer runs.
 class PGQUE_EXPORT Consumer {
  public:
   /// Checks the options; connects only in `start()`.
@@ -131,6 +134,17 @@ class PGQUE_EXPORT Consumer {
   /// begins no handler after `drain_timeout`; after a second call it finishes only the handlers that are running. A
   /// call before `start()` makes the next `start()` return immediately. Async-signal-safe.
   void stop() noexcept;
+
+  /// Makes the consumer finish the batch that it handles, and then wait for `resume()`: it receives nothing and asks
+  /// the server for nothing. It keeps its connections, and replaces lost ones. Before `start()`, it makes the consumer
+  /// connect and then wait. Lasts until `resume()`, also over several calls of `start()`; pausing again changes
+  /// nothing. May be called from any thread, and from handlers.
+  /// @throws std::logic_error if the consumer was moved from
+  void pause();
+  /// Makes a paused consumer receive at once, also one that pauses because a handler threw `NotNow`. Otherwise it does
+  /// nothing. May be called from any thread.
+  /// @throws std::logic_error if the consumer was moved from
+  void resume();
 
   /// A snapshot of the counters.
   ConsumerStats stats() const;

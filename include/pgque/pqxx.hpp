@@ -28,7 +28,8 @@ using PqxxConnection = pqxx::connection;
 PGQUE_EXPORT Client borrow(PqxxConnection& connection);
 
 /// The client's connection, for statements that this library has no function for. Use it only between calls, and do not
-/// keep it beyond the client's lifetime. Thread safety: as the client.
+/// keep it beyond the client's lifetime. From then on the client never replaces its connection. Thread safety: as the
+/// client.
 /// @throws std::logic_error if the client is closed or moved from
 PGQUE_EXPORT PqxxConnection& native(Client& client);
 

@@ -1,7 +1,7 @@
 #pragma once
 
 /// @file
-/// When a failed message is delivered again.
+/// When a message that was not handled is delivered again.
 
 #include <chrono>
 #include <cstdint>
@@ -39,6 +39,26 @@ class PGQUE_EXPORT RetryAfter : public std::runtime_error {
 
  private:
   std::chrono::seconds delay_;
+};
+
+/// A handler throws this when the fault is not the message's: something that it needs is down. The whole batch is left
+/// unacknowledged, uses up no retry, and is delivered again after the consumer has paused for `delay`; `stop()` and
+/// `Consumer::resume()` end the pause. No further handler of the batch begins. In `per_batch` mode everything that the
+/// handlers of the batch wrote in its transaction is rolled back; in `split` mode, messages that were handled before
+/// come again. **Thread safety.** Immutable; may be read from any thread.
+class PGQUE_EXPORT NotNow : public std::runtime_error {
+ public:
+  /// @param delay how long the consumer pauses: 0 ms to 30 days
+  /// @param reason for the log
+  /// @throws std::invalid_argument if the delay is out of range
+  explicit NotNow(std::chrono::milliseconds delay, const std::string& reason = "the handler asked to wait");
+  ~NotNow() override;
+
+  /// The delay given to the constructor.
+  std::chrono::milliseconds delay() const noexcept { return delay_; }
+
+ private:
+  std::chrono::milliseconds delay_;
 };
 
 }  // namespace pgque

@@ -28,6 +28,7 @@ Dispatcher::Dispatcher(const ConsumerOptions& options, Handlers& handlers, const
 }
 
 PageResult Dispatcher::handle(const std::vector<Message>& page, Batch& batch) {
+  postponed_ = false;
   PageResult result;
   if (pool_) {
     std::vector<Outcome> outcomes(page.size());
@@ -71,6 +72,11 @@ void Dispatcher::add(PageResult& result, Outcome outcome) {
       break;
     case Verdict::unknown:
       ++result.unknown;
+      break;
+    case Verdict::postponed:
+      if (!result.postponed || result.postponed->delay < outcome.postponement->delay) {
+        result.postponed = std::move(outcome.postponement);
+      }
       break;
   }
   if (outcome.retry) result.retries.push_back(std::move(*outcome.retry));
@@ -121,6 +127,9 @@ Dispatcher::Outcome Dispatcher::handle_one(const Message& message, Batch& batch)
     found->second(message, context);
     call.savepoint.keep();
     return {Verdict::handled};
+  } catch (const NotNow& not_now) {
+    postponed_ = true;
+    failed = {Verdict::postponed, {}, Postponement{not_now.delay(), sanitized(not_now.what(), longest_reason)}};
   } catch (const RetryAfter& retry) {
     failed = failure(message, retry.what(), retry.delay());
   } catch (const std::exception& error) {
@@ -165,7 +174,7 @@ std::chrono::seconds Dispatcher::retry_delay(const Message& message) {
 }
 
 bool Dispatcher::may_begin(Stopper::Clock::time_point now) const noexcept {
-  return stopper_.may_begin_handler(options_.drain_timeout, now);
+  return !postponed_ && stopper_.may_begin_handler(options_.drain_timeout, now);
 }
 
 LogRecord Dispatcher::record(LogLevel level, LogEvent event, std::string_view text, const Message& message) {

@@ -2,6 +2,8 @@
 
 // Calls the handlers of messages and collects the outcomes.
 
+#include <atomic>
+#include <chrono>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -24,13 +26,20 @@ namespace pgque::detail {
 using Handler = std::function<void(const Message&, Context&)>;
 using Handlers = std::unordered_map<std::string, Handler>;
 
+// A handler threw NotNow.
+struct Postponement {
+  std::chrono::milliseconds delay{0};
+  std::string reason{};
+};
+
 struct PageResult {
   bool interrupted = false;  // stop() left messages unhandled
   std::uint64_t handled = 0;
   std::uint64_t failed = 0;
   std::uint64_t unknown = 0;
   std::vector<Retry> retries;
-  std::exception_ptr error;  // why the batch's transaction cannot go on
+  std::optional<Postponement> postponed;  // the longest; then messages may be unhandled
+  std::exception_ptr error;               // why the batch's transaction cannot go on
 };
 
 class Dispatcher {
@@ -44,10 +53,11 @@ class Dispatcher {
   PageResult handle(const std::vector<Message>& page, Batch& batch);
 
  private:
-  enum class Verdict { handled, failed, unknown, interrupted };
+  enum class Verdict { handled, failed, unknown, interrupted, postponed };
   struct Outcome {
     Verdict verdict = Verdict::interrupted;
     std::optional<Retry> retry{};
+    std::optional<Postponement> postponement{};
   };
 
   static void add(PageResult& result, Outcome outcome);
@@ -65,6 +75,7 @@ class Dispatcher {
   StatementGuard& guard_;
   Logger& logger_;
   std::unique_ptr<WorkerPool> pool_;
+  std::atomic<bool> postponed_{false};  // on this page
 };
 
 }  // namespace pgque::detail

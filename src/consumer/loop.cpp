@@ -7,6 +7,7 @@
 #include "database/conninfo.hpp"
 #include "database/error_map.hpp"
 #include "database/verbs.hpp"
+#include "support/in_words.hpp"
 #include "support/text.hpp"
 
 namespace pgque::detail {
@@ -54,6 +55,7 @@ ConsumerLoop::Run::Run(ConsumerLoop& owner)
     : owner_{owner},
       options_{owner.options_},
       stopper_{owner.run_state_.stopper()},
+      pause_{owner.pause_},
       log_{owner.logger_},
       guard_{stopper_, options_.drain_timeout, std::chrono::seconds{1}},
       dispatcher_{options_, owner.handlers_, stopper_, guard_, log_} {
@@ -77,7 +79,7 @@ void ConsumerLoop::Run::operator()() {
   ConsumerMachine machine{Backoff{options_.reconnect}, options_.until_drained};
   auto outcome = Outcome::begun;
   for (;;) {
-    const auto step = machine.next(outcome, stopper_.level());
+    const auto step = machine.next(outcome, stopper_.level(), held());
     if (step.action == Action::stop || step.action == Action::fail) {
       if (batch_ && !page_.empty()) abandon("the consumer stops");
       log_(LogLevel::info, LogEvent::stopped, "stopped");
@@ -112,6 +114,8 @@ Outcome ConsumerLoop::Run::carry_out(const Step& step) {
       set_state(ConsumerState::backing_off);
       stopper_.sleep_until(Stopper::Clock::now() + step.pause);
       return Outcome::paused;
+    case Action::hold:
+      return hold();
     case Action::stop:
     case Action::fail:
       break;
@@ -225,6 +229,7 @@ Outcome ConsumerLoop::Run::handle() {
   retries_.insert(retries_.end(), std::make_move_iterator(page.retries.begin()),
                   std::make_move_iterator(page.retries.end()));
   if (page.error) std::rethrow_exception(page.error);
+  if (page.postponed) return postpone(*page.postponed);
   return page.interrupted ? Outcome::page_interrupted : Outcome::page_handled;
 }
 
@@ -303,13 +308,50 @@ Outcome ConsumerLoop::Run::wait() {
       stopper_.sleep_until(notified_polls_.next());
       return Outcome::woken;
     }
-    switch (stopper_.wakeup().wait(waited_for.connection().sock(), deadline)) {
+    switch (stopper_.wakeup().wait(waited_for.connection().sock(), deadline, pause_.descriptor())) {
       case Wakeup::Woken::signalled:
       case Wakeup::Woken::timeout:
         return Outcome::woken;
+      case Wakeup::Woken::other:
+        pause_.forget_changes();
+        if (held()) return Outcome::woken;
+        break;
       case Wakeup::Woken::socket:
         break;
     }
+  }
+}
+
+Outcome ConsumerLoop::Run::postpone(const Postponement& postponement) {
+  auto text = "the batch is postponed for " + in_words(postponement.delay) + ", and nothing of it is acknowledged";
+  if (!batch_->transaction()) text += "; messages that were handled come again";
+  log_.write(batch_record(LogLevel::warning, LogEvent::batch_postponed, text + ": " + postponement.reason));
+  owner_.count([](ConsumerStats& stats) { ++stats.postponed; });
+  postponed_until_ = Stopper::Clock::now() + postponement.delay;
+  resumes_before_ = pause_.resumes();
+  drop_batch();
+  return Outcome::postponed;
+}
+
+bool ConsumerLoop::Run::postponed() const {
+  return postponed_until_ && pause_.resumes() == resumes_before_ && Stopper::Clock::now() < *postponed_until_;
+}
+
+bool ConsumerLoop::Run::held() const {
+  return pause_.requested() || postponed();
+}
+
+// Notifications are read all the time, because unread ones would pile up in the server.
+Outcome ConsumerLoop::Run::hold() {
+  set_state(ConsumerState::paused);
+  auto& waited_for = listen_session_ ? *listen_session_ : *session_;
+  for (;;) {
+    take_notifications();
+    pause_.forget_changes();
+    if (!held()) return Outcome::resumed;
+    const auto until = pause_.requested() ? Stopper::Clock::time_point::max() : *postponed_until_;
+    const auto woken = stopper_.wakeup().wait(waited_for.connection().sock(), until, pause_.descriptor());
+    if (woken == Wakeup::Woken::signalled) return Outcome::resumed;
   }
 }
 

@@ -18,6 +18,7 @@
 #include "database/session.hpp"
 #include "database/statement_guard.hpp"
 #include "support/logger.hpp"
+#include "support/pause.hpp"
 #include "support/rate_limit.hpp"
 #include "support/run_state.hpp"
 
@@ -32,6 +33,8 @@ class ConsumerLoop {
   void start();
   void stop() noexcept { run_state_.stopper().stop(); }
   void stop_on_signals() { run_state_.stop_on_signals(); }
+  void pause() noexcept { pause_.pause(); }
+  void resume() noexcept { pause_.resume(); }
   void shut_down() { run_state_.shut_down(); }
   ConsumerStats stats() const;
 
@@ -52,6 +55,7 @@ class ConsumerLoop {
   Handlers handlers_;
   Logger logger_;
   RunState run_state_;
+  Pause pause_;
   mutable std::mutex stats_mutex_;
   ConsumerStats stats_;
 };
@@ -77,10 +81,15 @@ class ConsumerLoop::Run {
   Outcome finish();
   Outcome refused(const Error& error);
   Outcome wait();
+  Outcome hold();
+  Outcome postpone(const Postponement& postponement);
+  bool held() const;
+  bool postponed() const;
   Outcome after_error(const Error& error);
   void listen();
   void take_notifications();
   void disconnect();
+  bool leave_worn_out_session();
   void abandon(const char* why);
   void drop_batch();
   void set_state(ConsumerState state);
@@ -89,7 +98,7 @@ class ConsumerLoop::Run {
   ConsumerLoop& owner_;
   const ConsumerOptions& options_;
   Stopper& stopper_;
-  bool leave_worn_out_session();
+  Pause& pause_;
   Logger& log_;
   StatementGuard guard_;
   Dispatcher dispatcher_;
@@ -108,6 +117,8 @@ class ConsumerLoop::Run {
   std::vector<Message> page_;
   std::vector<Retry> retries_;  // failed messages of the batch that are not nacked yet
   std::uint64_t nacked_ = 0;
+  std::optional<Stopper::Clock::time_point> postponed_until_;
+  std::uint64_t resumes_before_ = 0;  // when it was postponed
   std::exception_ptr error_;
 };
 

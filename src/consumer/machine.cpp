@@ -2,15 +2,16 @@
 
 namespace pgque::detail {
 
-Step ConsumerMachine::next(Outcome outcome, StopLevel stop) {
+Step ConsumerMachine::next(Outcome outcome, StopLevel stop, bool held) {
   const bool stopping = stop != StopLevel::none;
   const auto unless_stopping = [&](Action action) { return Step{stopping ? Action::stop : action}; };
+  const auto unless_held = [&](Action action) { return unless_stopping(held ? Action::hold : action); };
   switch (outcome) {
     case Outcome::begun:
       return unless_stopping(Action::connect);
     case Outcome::connected:
       ever_connected_ = connected_ = true;
-      return unless_stopping(Action::receive);
+      return unless_held(Action::receive);
     case Outcome::messages:
       // A batch of which no handler has run can wait for the next start. Otherwise the batch continues within the drain
       // timeout, because leaving it would repeat what its handlers did.
@@ -20,10 +21,10 @@ Step ConsumerMachine::next(Outcome outcome, StopLevel stop) {
     case Outcome::nothing:
       return unless_stopping(Action::look_ahead);
     case Outcome::more_windows:
-      return unless_stopping(Action::receive);
+      return unless_held(Action::receive);
     case Outcome::drained:
       backoff_.reset();
-      return unless_stopping(until_drained_ ? Action::stop : Action::wait);
+      return until_drained_ ? Step{Action::stop} : unless_held(Action::wait);
     case Outcome::page_handled:
       return {Action::next_page};
     case Outcome::page_interrupted:
@@ -32,13 +33,15 @@ Step ConsumerMachine::next(Outcome outcome, StopLevel stop) {
       return {Action::finish};  // even after stop(), because all messages are handled
     case Outcome::finished:
     case Outcome::lost:
+    case Outcome::postponed:
       handling_ = false;
       backoff_.reset();
-      return unless_stopping(Action::receive);
+      return unless_held(Action::receive);
     case Outcome::woken:
-      return unless_stopping(Action::receive);
+    case Outcome::resumed:
+      return unless_held(Action::receive);
     case Outcome::paused:
-      return unless_stopping(connected_ ? Action::receive : Action::connect);
+      return connected_ ? unless_held(Action::receive) : unless_stopping(Action::connect);
     case Outcome::connection_failed:
       connected_ = false;
       [[fallthrough]];
@@ -79,8 +82,12 @@ std::string_view to_string(Outcome outcome) noexcept {
       return "lost";
     case Outcome::abandoned:
       return "abandoned";
+    case Outcome::postponed:
+      return "postponed";
     case Outcome::woken:
       return "woken";
+    case Outcome::resumed:
+      return "resumed";
     case Outcome::paused:
       return "paused";
     case Outcome::failed:
@@ -111,6 +118,8 @@ std::string_view to_string(Action action) noexcept {
       return "wait";
     case Action::pause:
       return "pause";
+    case Action::hold:
+      return "hold";
     case Action::stop:
       return "stop";
     case Action::fail:

@@ -27,7 +27,9 @@ enum class Outcome {
   finished,           // nacks and ack are committed, or the ack found the batch finished already
   lost,               // another worker took the batch over
   abandoned,          // nacking was refused; the batch was not acked
-  woken,              // a notification came, or poll_interval is over
+  postponed,          // a handler threw NotNow; the batch was not acked
+  woken,              // a notification came, poll_interval is over, or pause() was called
+  resumed,            // the hold is over
   paused,             // the pause is over
   failed,             // an error; a later attempt may succeed
   connection_failed,  // no connection, or it was lost
@@ -43,6 +45,7 @@ enum class Action {
   finish,      // nack what failed, ack, commit
   wait,        // for a notification, for at most poll_interval
   pause,       // for Step::pause; notifications do not shorten it
+  hold,        // until resume(), or until NotNow's delay is over
   stop,        // give up an unfinished batch and return
   fail,        // give up an unfinished batch and throw the last error
 };
@@ -60,7 +63,8 @@ class ConsumerMachine {
   explicit ConsumerMachine(Backoff backoff, bool until_drained = false)
       : backoff_{backoff}, until_drained_{until_drained} {}
 
-  Step next(Outcome outcome, StopLevel stop);
+  // `held`: after pause(), or during NotNow's delay.
+  Step next(Outcome outcome, StopLevel stop, bool held = false);
 
  private:
   Step pause() { return {Action::pause, backoff_.next()}; }

@@ -46,8 +46,8 @@ void Wakeup::reset() noexcept {
   }
 }
 
-Wakeup::Woken Wakeup::wait(int socket, std::chrono::steady_clock::time_point deadline) const noexcept {
-  pollfd descriptors[2] = {{read_end_, POLLIN, 0}, {socket, POLLIN, 0}};
+Wakeup::Woken Wakeup::wait(int socket, std::chrono::steady_clock::time_point deadline, int other) const noexcept {
+  pollfd descriptors[3] = {{read_end_, POLLIN, 0}, {socket, POLLIN, 0}, {other, POLLIN, 0}};
   for (;;) {
     const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now()).count();
     constexpr decltype(left) longest_poll = decltype(left){24} * 60 * 60 * 1000;
@@ -60,6 +60,7 @@ Wakeup::Woken Wakeup::wait(int socket, std::chrono::steady_clock::time_point dea
     }
     if (ready > 0 && descriptors[0].revents != 0) return Woken::signalled;
     if (ready > 0 && descriptors[1].revents != 0) return Woken::socket;
+    if (ready > 0 && descriptors[2].revents != 0) return Woken::other;
     if (left <= timeout && ready == 0) return Woken::timeout;
   }
 }

@@ -20,9 +20,10 @@ class Wakeup {
   // Becomes readable when signalled.
   int descriptor() const noexcept { return read_end_; }
 
-  enum class Woken { signalled, socket, timeout };
-  // Blocks until signalled, until `socket` (unless negative) can be read or has failed, or until the deadline.
-  Woken wait(int socket, std::chrono::steady_clock::time_point deadline) const noexcept;
+  enum class Woken { signalled, socket, other, timeout };
+  // Blocks until signalled, until `socket` or `other` (unless negative) can be read or has failed, or until the
+  // deadline.
+  Woken wait(int socket, std::chrono::steady_clock::time_point deadline, int other = -1) const noexcept;
 
  private:
   int read_end_ = -1;

@@ -1,6 +1,6 @@
 // The ledger: producers, consumers of every kind and a ticker on a private server, while sessions are terminated,
-// consumers are stopped and started again, and the server is stopped, crashed and restarted at random. In the end the
-// books must balance.
+// consumers are stopped and started again, and the server is stopped, crashed and restarted at random. Handlers fail,
+// and now and then something that they need is down. In the end the books must balance.
 //
 // What is proved, for each kind of consumer:
 //  1. nothing is lost: every message that was stored has been handled, and nothing else has;
@@ -67,6 +67,11 @@ bool fails_at_first(const std::string& key) {
   return std::hash<std::string>{}(key) % 200 == 0;
 }
 
+// Spreads the messages that find something down, once for each consumer.
+bool finds_something_down(const std::string& key) {
+  return std::hash<std::string>{}(key) % 500 == 1;
+}
+
 // ---------------------------------------------------------------------------------------------------------------------
 // The books of one kind of consumer.
 
@@ -77,7 +82,7 @@ struct Delivery {
 
 // What one consumer did with one batch between receiving it and ending it.
 struct Pass {
-  enum class End { open, acked, ack_unknown, abandoned, lost, stale };
+  enum class End { open, acked, ack_unknown, abandoned, postponed, lost, stale };
   End end = End::open;
   std::uint64_t received_at = 0;  // in the order of all events
   std::uint64_t ended_at = 0;
@@ -143,6 +148,9 @@ void Book::Writer::log(const LogRecord& record) {
       break;
     case LogEvent::batch_abandoned:
       end(Pass::End::abandoned);
+      break;
+    case LogEvent::batch_postponed:
+      end(Pass::End::postponed);
       break;
     case LogEvent::batch_lost:
       end(Pass::End::lost);
@@ -308,6 +316,10 @@ class Participant {
         writer_.deliver(key, false);
         throw std::runtime_error{"fails at first"};
       }
+      if (finds_something_down(key) && is_new(key)) {
+        writer_.deliver(key, false);
+        throw NotNow{10ms, "something is down"};
+      }
       if (rows) {
         auto& transaction = context.transaction();
         transaction.exec("insert into ledger_done values (" + transaction.quote(kind) + ", " + transaction.quote(key) +
@@ -344,6 +356,10 @@ class Participant {
     };
     return options;
   }
+  bool is_new(const std::string& key) {
+    const std::lock_guard lock{mutex_};
+    return down_for_.insert(key).second;
+  }
   static std::string what(const std::exception_ptr& error) {
     try {
       std::rethrow_exception(error);
@@ -354,6 +370,8 @@ class Participant {
 
   bool is_per_batch_ = false;
   std::atomic<bool> connected_{false};
+  std::mutex mutex_;
+  std::set<std::string> down_for_;  // the messages that have found something down
   Book::Writer writer_;
   Consumer consumer_;
   std::optional<Running<Consumer>> running_;
@@ -475,7 +493,7 @@ class Audit {
 };
 
 struct Column {
-  std::size_t acked = 0, abandoned = 0, unknown = 0, lost = 0, stale = 0;
+  std::size_t acked = 0, abandoned = 0, postponed = 0, unknown = 0, lost = 0, stale = 0;
   std::size_t deliveries = 0, duplicates = 0, only_unknown = 0, lost_messages = 0;
 };
 
@@ -501,6 +519,9 @@ Column audit_book(const Book& book, const std::set<std::string>& stored, Audit& 
         break;
       case Pass::End::abandoned:
         ++column.abandoned;
+        break;
+      case Pass::End::postponed:
+        ++column.postponed;
         break;
       case Pass::End::lost:
         ++column.lost;
@@ -541,6 +562,7 @@ Column audit_book(const Book& book, const std::set<std::string>& stored, Audit& 
                    where + key + " was never handled in a batch whose ack may have been committed");
     }
   }
+  audit.expect(column.postponed > 0, book.kind() + ": nothing was ever down");
   audit.expect(column.stale == 0, book.kind() + ": stale acks, though no other consumer has its name");
   for (const auto& [text, times] : book.surprises()) {
     audit.expect(false, book.kind() + ": " + std::to_string(times) + " times " + text);
@@ -680,8 +702,8 @@ int keep_books(const Settings& settings) {
               damage.kills, damage.restarts, damage.fast, damage.immediate);
   std::printf("  %llu reconnects of consumers; all sent after %.1f s, all handled after %.1f s\n\n",
               static_cast<unsigned long long>(reconnects), sent_after, done_after);
-  std::printf("  %-16s %8s %6s %10s %10s | batches: %7s %9s %8s %5s %5s | rows\n", "consumer", "handled", "lost",
-              "deliveries", "duplicates", "acked", "abandoned", "no reply", "taken", "stale");
+  std::printf("  %-16s %8s %6s %10s %10s | batches: %7s %9s %9s %8s %5s %5s | rows\n", "consumer", "handled", "lost",
+              "deliveries", "duplicates", "acked", "abandoned", "postponed", "no reply", "taken", "stale");
   for (const auto& book : books) {
     const auto column = audit_book(book, stored, audit);
     audit.expect(book.done() == stored, book.kind() + " handled what was not stored, or others did not");
@@ -695,9 +717,9 @@ int keep_books(const Settings& settings) {
       audit.expect(distinct == static_cast<std::int64_t>(stored.size()),
                    book.kind() + ": " + std::to_string(distinct) + " messages have a row");
     }
-    std::printf("  %-16s %8zu %6zu %10zu %10zu | %16zu %9zu %8zu %5zu %5zu | %s\n", book.kind().c_str(),
+    std::printf("  %-16s %8zu %6zu %10zu %10zu | %16zu %9zu %9zu %8zu %5zu %5zu | %s\n", book.kind().c_str(),
                 book.done().size(), column.lost_messages, column.deliveries, column.duplicates, column.acked,
-                column.abandoned, column.unknown, column.lost, column.stale, rows.c_str());
+                column.abandoned, column.postponed, column.unknown, column.lost, column.stale, rows.c_str());
   }
   audit.expect(damage.kills > 0, "nothing was terminated");
   audit.expect(damage.restarts > 0, "no consumer was restarted");

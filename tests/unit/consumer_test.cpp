@@ -129,6 +129,7 @@ TEST(ConsumerState, HasAName) {
       {ConsumerState::idle, "idle"},           {ConsumerState::connecting, "connecting"},
       {ConsumerState::receiving, "receiving"}, {ConsumerState::handling, "handling"},
       {ConsumerState::waiting, "waiting"},     {ConsumerState::backing_off, "backing_off"},
+      {ConsumerState::paused, "paused"},
   };
   for (const auto& [state, name] : names) EXPECT_EQ(to_string(state), name);
   EXPECT_EQ(to_string(static_cast<ConsumerState>(std::size(names))), "unknown");  // the list is complete

@@ -45,6 +45,7 @@ TEST(Log, NamesItsEvents) {
       {LogEvent::batch_refused, "batch_refused"},
       {LogEvent::batch_in_doubt, "batch_in_doubt"},
       {LogEvent::events_dropped, "events_dropped"},
+      {LogEvent::batch_postponed, "batch_postponed"},
   };
   for (const auto& [event, name] : names) EXPECT_EQ(to_string(event), name);
   EXPECT_EQ(to_string(static_cast<LogEvent>(names.size())), "unknown");  // the list is complete

@@ -86,5 +86,21 @@ TEST(RetryAfter, RefusesADelayOutOfRange) {
   EXPECT_EQ(RetryAfter{longest}.delay(), longest);
 }
 
+TEST(NotNow, CarriesItsDelayAndReason) {
+  const NotNow not_now{30s, "payments are down"};
+  EXPECT_EQ(not_now.delay(), 30s);
+  EXPECT_STREQ(not_now.what(), "payments are down");
+  EXPECT_STREQ(NotNow{1ms}.what(), "the handler asked to wait");
+  EXPECT_THROW(throw NotNow{1s}, std::runtime_error);
+}
+
+TEST(NotNow, RefusesADelayOutOfRange) {
+  const auto refused = ThrowsMessage<std::invalid_argument>(StartsWith("delay: "));
+  EXPECT_THAT([] { NotNow{-1ms}; }, refused);
+  EXPECT_THAT([] { NotNow{std::chrono::hours{24 * 30} + 1ms}; }, refused);
+  EXPECT_EQ(NotNow{0ms}.delay(), 0ms);
+  EXPECT_EQ(NotNow{std::chrono::hours{24 * 30}}.delay(), std::chrono::hours{24 * 30});
+}
+
 }  // namespace
 }  // namespace pgque::test

@@ -31,14 +31,13 @@ using detail::Outcome;
 using detail::StopLevel;
 
 const std::vector<Outcome> outcomes{
-    Outcome::begun,          Outcome::connected, Outcome::messages,     Outcome::nothing,
-    Outcome::more_windows,   Outcome::drained,   Outcome::page_handled, Outcome::page_interrupted,
-    Outcome::end_of_batch,   Outcome::finished,  Outcome::lost,         Outcome::abandoned,
-    Outcome::woken,          Outcome::paused,    Outcome::failed,       Outcome::connection_failed,
-    Outcome::failed_for_good};
+    Outcome::begun,   Outcome::connected,    Outcome::messages,          Outcome::nothing,        Outcome::more_windows,
+    Outcome::drained, Outcome::page_handled, Outcome::page_interrupted,  Outcome::end_of_batch,   Outcome::finished,
+    Outcome::lost,    Outcome::abandoned,    Outcome::postponed,         Outcome::resumed,        Outcome::woken,
+    Outcome::paused,  Outcome::failed,       Outcome::connection_failed, Outcome::failed_for_good};
 const std::vector<Action> actions{Action::connect,   Action::receive, Action::look_ahead, Action::handle,
                                   Action::next_page, Action::finish,  Action::wait,       Action::pause,
-                                  Action::stop,      Action::fail};
+                                  Action::hold,      Action::stop,    Action::fail};
 const std::vector<StopLevel> levels{StopLevel::none, StopLevel::drain, StopLevel::abandon};
 
 // A machine with what it is told, from the outcome of start() on.
@@ -48,8 +47,8 @@ class Machine {
   explicit Machine(const std::vector<Outcome>& before = {}) {
     for (const auto outcome : before) step(outcome);
   }
-  Action step(Outcome outcome, StopLevel stop = StopLevel::none) {
-    const auto step = machine_.next(outcome, stop);
+  Action step(Outcome outcome, StopLevel stop = StopLevel::none, bool held = false) {
+    const auto step = machine_.next(outcome, stop, held);
     pause_ = step.pause;
     return step.action;
   }
@@ -95,6 +94,8 @@ TEST(ConsumerMachine, KnowsWhatToDoAfterEachOutcomeWhenConnected) {
                        {Outcome::finished, Action::receive, Action::stop, Action::stop},
                        {Outcome::lost, Action::receive, Action::stop, Action::stop},
                        {Outcome::abandoned, Action::pause, Action::stop, Action::stop},
+                       {Outcome::postponed, Action::receive, Action::stop, Action::stop},
+                       {Outcome::resumed, Action::receive, Action::stop, Action::stop},
                        {Outcome::woken, Action::receive, Action::stop, Action::stop},
                        {Outcome::paused, Action::receive, Action::stop, Action::stop},
                        {Outcome::failed, Action::pause, Action::stop, Action::stop},
@@ -118,6 +119,8 @@ TEST(ConsumerMachine, KnowsWhatToDoAfterEachOutcomeWhileABatchIsHandled) {
                       {Outcome::finished, Action::receive, Action::stop, Action::stop},
                       {Outcome::lost, Action::receive, Action::stop, Action::stop},
                       {Outcome::abandoned, Action::pause, Action::stop, Action::stop},
+                      {Outcome::postponed, Action::receive, Action::stop, Action::stop},
+                      {Outcome::resumed, Action::receive, Action::stop, Action::stop},
                       {Outcome::woken, Action::receive, Action::stop, Action::stop},
                       {Outcome::paused, Action::receive, Action::stop, Action::stop},
                       {Outcome::failed, Action::pause, Action::stop, Action::stop},
@@ -194,6 +197,29 @@ TEST(ConsumerMachine, NeverAcksWhenANackFailed) {
   EXPECT_EQ(machine.step(Outcome::paused), Action::receive);
 }
 
+TEST(ConsumerMachine, HoldsInsteadOfReceivingOrWaiting) {
+  for (const auto& before : {connected, handling}) {
+    for (const auto outcome : outcomes) {
+      const auto free = Machine{before}.step(outcome);
+      const bool holds = free == Action::receive || free == Action::wait;
+      EXPECT_EQ(Machine{before}.step(outcome, StopLevel::none, true), holds ? Action::hold : free)
+          << to_string(outcome);
+      for (const auto level : {StopLevel::drain, StopLevel::abandon}) {
+        EXPECT_EQ(Machine{before}.step(outcome, level, true), Machine{before}.step(outcome, level))
+            << to_string(outcome);
+      }
+    }
+  }
+}
+
+TEST(ConsumerMachine, ConnectsAgainBeforeItHolds) {
+  Machine machine{connected};
+  EXPECT_EQ(machine.step(Outcome::connection_failed, StopLevel::none, true), Action::pause);
+  EXPECT_EQ(machine.step(Outcome::paused, StopLevel::none, true), Action::connect);
+  EXPECT_EQ(machine.step(Outcome::connected, StopLevel::none, true), Action::hold);
+  EXPECT_EQ(machine.step(Outcome::resumed), Action::receive);
+}
+
 TEST(ConsumerMachine, GoesOnWhenAnotherWorkerTookTheBatch) {
   Machine machine{handling};
   EXPECT_EQ(machine.step(Outcome::lost), Action::receive);
@@ -235,7 +261,7 @@ TEST(ConsumerMachine, PausesLongerWhenTheSameBatchFailsAgainAndAgain) {
 }
 
 TEST(ConsumerMachine, StartsOverWithShortPausesAfterASuccess) {
-  for (const auto success : {Outcome::finished, Outcome::lost, Outcome::drained}) {
+  for (const auto success : {Outcome::finished, Outcome::lost, Outcome::drained, Outcome::postponed}) {
     Machine machine{connected};
     for (int i = 0; i < 5; ++i) machine.step(Outcome::failed);
     EXPECT_GT(machine.pause(), 100ms);
