@@ -40,8 +40,13 @@ void ConsumerLoop::add(std::string type, Handler handler) {
   handlers_[std::move(type)] = std::move(handler);
 }
 
-void ConsumerLoop::start() {
-  run_state_.run("Consumer", [&] { Run{*this}(); });
+void ConsumerLoop::start(const RunWithin& within) {
+  const auto body = [this] {
+    // When a handler has returned in a child process, the threads and connections of the run are not there to be ended.
+    const auto run = make_at_home<Run>(*this);
+    (*run)();
+  };
+  run_state_.run("Consumer", body, within);
 }
 
 ConsumerStats ConsumerLoop::stats() const {
@@ -70,12 +75,15 @@ void ConsumerLoop::Run::operator()() {
   log_(LogLevel::info, LogEvent::started, "started");
   struct Idle {
     Run& run;
-    ~Idle() { run.set_state(ConsumerState::idle); }
+    ~Idle() {
+      if (run.stopper_.home().is_this()) run.set_state(ConsumerState::idle);
+    }
   } const idle{*this};
 
   ConsumerMachine machine{Backoff{options_.reconnect}, options_.until_drained};
   auto outcome = Outcome::begun;
   for (;;) {
+    stopper_.home().require("Consumer::start()");
     const auto step = machine.next(outcome, stopper_.level());
     if (step.action == Action::stop || step.action == Action::fail) {
       if (batch_ && !page_.empty()) abandon("the consumer stops");
@@ -302,7 +310,7 @@ Outcome ConsumerLoop::Run::wait() {
       stopper_.sleep_until(notified_polls_.next());
       return Outcome::woken;
     }
-    switch (stopper_.wakeup().wait(waited_for.connection().sock(), deadline)) {
+    switch (stopper_.wait(waited_for.connection().sock(), deadline)) {
       case Wakeup::Woken::signalled:
       case Wakeup::Woken::timeout:
         return Outcome::woken;

@@ -50,9 +50,9 @@ int duplicate(int socket) {
 
 std::shared_ptr<Session> Session::connect(std::string_view dsn, const SessionOptions& options) {
   const auto conninfo = complete_conninfo(dsn, options);
-  std::unique_ptr<OwnedConnection> connection;
+  AtHome<OwnedConnection> connection;
   try {
-    connection = std::make_unique<OwnedConnection>(conninfo);
+    connection = make_at_home<OwnedConnection>(conninfo);
   } catch (const std::exception& error) {
     Error::Facts facts;
     facts.operation = "connect";
@@ -73,7 +73,7 @@ std::shared_ptr<Session> Session::borrow(Connection& connection) {
   return std::shared_ptr<Session>{new Session{connection}};
 }
 
-Session::Session(std::unique_ptr<OwnedConnection> owned, const SessionOptions& options)
+Session::Session(AtHome<OwnedConnection> owned, const SessionOptions& options)
     : owned_{std::move(owned)},
       connection_{owned_.get()},
       prepare_{!options.pooled},
@@ -87,6 +87,7 @@ Session::~Session() {
 }
 
 Connection& Session::idle_connection(const Call& call) {
+  if (!home_.is_this()) home_.require(call.describe());
   if (closed_) throw std::logic_error{call.describe() + ": the client is closed"};
   if (transaction_open_) {
     throw std::logic_error{call.describe() +
@@ -113,6 +114,7 @@ void Session::forget_statements() {
 }
 
 void Session::close() noexcept {
+  if (!home_.is_this()) return;
   const std::lock_guard lock{cancel_mutex_};
   if (closed_) return;
   closed_ = true;
@@ -125,11 +127,11 @@ void Session::close() noexcept {
 }
 
 bool Session::is_open() const noexcept {
-  return !closed_ && connection_->is_open();
+  return home_.is_this() && !closed_ && connection_->is_open();
 }
 
 void Session::shut_down() noexcept {
-  ::shutdown(socket_, SHUT_RDWR);
+  if (home_.is_this()) ::shutdown(socket_, SHUT_RDWR);
 }
 
 bool Session::peer_closed() noexcept {
@@ -143,6 +145,7 @@ bool Session::peer_closed() noexcept {
 }
 
 void Session::cancel() noexcept {
+  if (!home_.is_this()) return;
   const std::lock_guard lock{cancel_mutex_};
   if (closed_) return;
   try {

@@ -11,6 +11,7 @@
 #include "database/pqxx_compat.hpp"
 #include "database/session_options.hpp"
 #include "database/statement.hpp"
+#include "support/home_process.hpp"
 
 namespace pgque::detail {
 
@@ -25,8 +26,8 @@ class Session {
   Session& operator=(const Session&) = delete;
   ~Session();
 
-  // The connection, ready for a new transaction. Throws std::logic_error after close() or while a transaction is open,
-  // ConnectionError once it is lost.
+  // The connection, ready for a new transaction. Throws std::logic_error after close(), while a transaction is open and
+  // in a child process, ConnectionError once it is lost.
   Connection& idle_connection(const Call& call);
 
   // The connection in any state, for waiting on its socket.
@@ -51,12 +52,16 @@ class Session {
   void shut_down() noexcept;
   // Whether the server is known to have closed the connection, without asking it. Costs one system call.
   bool peer_closed() noexcept;
+  // The process whose connection it is. In its children close(), cancel(), shut_down() and the destructor do nothing,
+  // because they would end the parent's.
+  const HomeProcess& home() const noexcept { return home_; }
 
  private:
-  explicit Session(std::unique_ptr<OwnedConnection> owned, const SessionOptions& options);
+  explicit Session(AtHome<OwnedConnection> owned, const SessionOptions& options);
   explicit Session(Connection& borrowed);
 
-  std::unique_ptr<OwnedConnection> owned_;
+  const HomeProcess home_;
+  AtHome<OwnedConnection> owned_;
   Connection* connection_;
   const bool prepare_;
   std::unordered_map<const char*, std::string> prepared_;  // the names, by address: the statements are constants

@@ -55,8 +55,9 @@ TickerLoop::TickerLoop(std::string_view dsn, TickerOptions options)
   complete_conninfo(dsn_, session_options_);  // a malformed DSN is found here and now
 }
 
-void TickerLoop::start() {
-  run_state_.run("Ticker", [&] { run(); });
+void TickerLoop::start(const RunWithin& within) {
+  run_state_.run(
+      "Ticker", [&] { run(); }, within);
 }
 
 TickerStats TickerLoop::stats() const {
