@@ -72,6 +72,7 @@ Admin::~Admin() = default;
 
 detail::AdminQueries& Admin::queries() const {
   if (!queries_) throw std::logic_error{"pgque: use of a moved-from object"};
+  queries_->session().home().require("pgque");
   return *queries_;
 }
 

@@ -11,6 +11,7 @@ namespace {
 
 detail::ProducerLoop& required(const std::unique_ptr<detail::ProducerLoop>& loop) {
   if (!loop) throw std::logic_error{"BufferedProducer: use of a moved-from producer"};
+  loop->home().require("BufferedProducer");
   return *loop;
 }
 
@@ -36,7 +37,11 @@ BufferedProducer::BufferedProducer(Dsn dsn, BufferedProducerOptions options)
     : loop_{std::make_unique<detail::ProducerLoop>(std::move(dsn), std::move(options))} {}
 
 BufferedProducer::BufferedProducer(BufferedProducer&&) noexcept = default;
-BufferedProducer::~BufferedProducer() = default;
+
+BufferedProducer::~BufferedProducer() {
+  // In a child process there is no thread to wait for.
+  if (loop_ && !loop_->home().is_this()) detail::keep_for_ever(loop_.release());
+}
 
 std::future<EventId> BufferedProducer::send(std::string_view queue, Payload payload, std::string_view type) {
   return required(loop_).send(queue, std::move(payload), type);
@@ -51,7 +56,8 @@ bool BufferedProducer::flush(std::chrono::milliseconds timeout) {
 }
 
 bool BufferedProducer::close() noexcept {
-  return !loop_ || loop_->close();
+  if (!loop_) return true;
+  return loop_->home().is_this() && loop_->close();
 }
 
 BufferedProducerStats BufferedProducer::stats() const {

@@ -11,6 +11,7 @@ namespace {
 
 detail::ConsumerLoop& required(const std::shared_ptr<detail::ConsumerLoop>& loop) {
   if (!loop) throw std::logic_error{"Consumer: use of a moved-from consumer"};
+  loop->home().require("Consumer");
   return *loop;
 }
 
@@ -37,7 +38,7 @@ std::string_view to_string(ConsumerState state) noexcept {
 }
 
 Consumer::Consumer(Dsn dsn, ConsumerOptions options)
-    : loop_{std::make_shared<detail::ConsumerLoop>(std::move(dsn), std::move(options))} {}
+    : loop_{detail::make_at_home<detail::ConsumerLoop>(std::move(dsn), std::move(options))} {}
 
 Consumer::Consumer(Consumer&&) noexcept = default;
 
@@ -52,14 +53,22 @@ Consumer& Consumer::add(std::string type, std::function<void(const Message&, Con
 }
 
 void Consumer::start() {
+  start_within({});
+}
+
+void Consumer::start_within(const detail::RunWithin& within) {
   required(loop_);
   // This keeps everything alive if a handler destroys the consumer.
   const auto loop = loop_;
-  loop->start();
+  loop->start(within);
 }
 
 void Consumer::stop() noexcept {
   if (loop_) loop_->stop();
+}
+
+void Consumer::stop_now() noexcept {
+  if (loop_) loop_->stop_now();
 }
 
 void Consumer::pause() {

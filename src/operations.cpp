@@ -76,6 +76,7 @@ Operations::~Operations() = default;
 
 detail::Executor& Operations::executor() const {
   if (!executor_) throw std::logic_error{"pgque: use of a moved-from object"};
+  executor_->home().require("pgque");
   return *executor_;
 }
 

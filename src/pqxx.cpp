@@ -14,6 +14,7 @@ Client borrow(PqxxConnection& connection) {
 PqxxConnection& native(Client& client) {
   const auto& session = detail::Access::session(client);
   if (!session || session->closed()) throw std::logic_error{"native: the client is closed or moved from"};
+  session->home().require("native");
   session->keep_connection();
   return session->connection();
 }

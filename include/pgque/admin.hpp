@@ -179,8 +179,8 @@ struct StatusLine {
 /// function that needs less says so. Without the grant a call throws `Error` with SQLSTATE 42501, whose text names the
 /// role.
 ///
-/// Each call is committed when it returns. Lost connections, `close()`, moving, and the names and text that are
-/// accepted are the same as for `Client`.
+/// Each call is committed when it returns. Lost connections, `close()`, moving, `fork()`, and the names and text that
+/// are accepted are the same as for `Client`.
 ///
 /// **Thread safety.** One thread at a time.
 class PGQUE_EXPORT Admin {

@@ -120,8 +120,11 @@ struct BufferedProducerStats {
 /// events in the buffer are lost. To store events together with other rows, use `Transaction`.
 ///
 /// **Thread safety.** All functions may be called from any thread at any time, except moving and destruction. `send()`
-/// takes one short lock, and wakes the sending thread only if the buffer was empty or a batch is full. A producer does
-/// not survive `fork()`: make a new one in the child process, which must neither use nor destroy the parent's.
+/// takes one short lock, and wakes the sending thread only if the buffer was empty or a batch is full.
+///
+/// **After `fork()`** a child process must make a new producer. With the parent's, every call throws
+/// `std::logic_error`, but `close()` does nothing and returns false. Futures from before never become ready there. The
+/// destructor leaves the parent's thread and connection alone; the parent sends what is in the buffer.
 class PGQUE_EXPORT BufferedProducer {
  public:
   /// Connects, as `Client` does, and starts the sending thread. Needs `pgque_writer`.

@@ -43,6 +43,9 @@ struct ClientOptions {
 ///
 /// **Thread safety.** One thread at a time; a client and its transactions count as one object. Give each thread its own
 /// client.
+///
+/// **After `fork()`** a child process must make a new client. With the parent's, every call throws `std::logic_error`,
+/// but `close()` does nothing and `is_open()` is false. The destructor leaves the parent's connection alone.
 class PGQUE_EXPORT Client : public Operations {
  public:
   /// Connects. The client encoding is always UTF-8, even if the DSN asks for another. The `application_name` is `pgque`
@@ -73,7 +76,8 @@ class PGQUE_EXPORT Client : public Operations {
   /// Closing again does nothing. An open transaction is rolled back.
   void close() noexcept;
 
-  /// False after `close()`, after the connection was found lost, and for a moved-from client.
+  /// False after `close()`, after the connection was found lost, for a moved-from client, and in a child process after
+  /// `fork()`.
   bool is_open() const noexcept;
 
  private:

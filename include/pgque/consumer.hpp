@@ -11,6 +11,12 @@
 #include <string_view>
 #include <type_traits>
 #include <utility>
+#if __cplusplus >= 202002L
+#include <version>
+#endif
+#if defined(__cpp_lib_jthread)
+#include <stop_token>
+#endif
 
 #include <pgque/consumer_options.hpp>
 #include <pgque/context.hpp>
@@ -68,16 +74,21 @@ struct ConsumerStats {
 /// **Waking.** The consumer LISTENs for PgQue's tick notifications, and also polls every `poll_interval`. After a batch
 /// or an empty tick window it asks for the next one at once.
 ///
-/// **Thread safety.** `stop()`, `pause()`, `resume()` and `stats()` may be called from any thread and from handlers,
-/// `stop()` also from signal handlers. All other functions must be called from one thread, and `on()` not while the
-/// consumer runs.
+/// **Thread safety.** `stop()`, `stop_now()`, `pause()`, `resume()` and `stats()` may be called from any thread and
+/// from handlers, the first two also from signal handlers. All other functions must be called from one thread, and
+/// `on()` not while the consumer runs.
+///
+/// **After `fork()`** a child process must make a new consumer. With the parent's, `stop()` and `stop_now()` do
+/// nothing, every other call throws `std::logic_error`, and the destructor leaves the parent's threads and connections
+/// alone. If a handler calls `fork()`, the child must not return from the handler: `start()` would throw
+/// `std::logic_error` there, and a concurrent consumer would call `std::terminate()`.
 class PGQUE_EXPORT Consumer {
  public:
   /// Checks the options; connects only in `start()`.
   /// @throws std::invalid_argument naming the option
   Consumer(Dsn dsn, ConsumerOptions options);
 
-  /// A moved-from consumer can be destroyed; every other call but `stop()` throws `std::logic_error`.
+  /// A moved-from consumer can be destroyed; every other call but `stop()` and `stop_now()` throws `std::logic_error`.
   Consumer(Consumer&&) noexcept;
   Consumer& operator=(Consumer&&) = delete;
   /// Stops the consumer if it runs and waits until `start()` has returned, unless called from one of its handlers.
@@ -130,10 +141,26 @@ class PGQUE_EXPORT Consumer {
   /// `pgque.touch_subconsumer`
   void start();
 
+#if defined(__cpp_lib_jthread)
+  /// The same, until `stop()` or until a stop is requested through the token; a request that came before makes it
+  /// return immediately. The token has no effect on a later `start()`. In C++20, if the standard library has
+  /// `std::stop_token`.
+  void start(std::stop_token token) {
+    start_within([&token](const std::function<void()>& stop, const std::function<void()>& run) {
+      const std::stop_callback stop_on_request{std::move(token), [&stop] { stop(); }};
+      run();
+    });
+  }
+#endif
+
   /// Makes `start()` return. A consumer that waits returns at once. A consumer that handles a batch finishes it, but
-  /// begins no handler after `drain_timeout`; after a second call it finishes only the handlers that are running. A
-  /// call before `start()` makes the next `start()` return immediately. Async-signal-safe.
+  /// begins no handler after `drain_timeout`. Further calls change nothing, so a handler may call it for each message.
+  /// A call before `start()` makes the next `start()` return immediately. Async-signal-safe.
   void stop() noexcept;
+
+  /// The same, but no further handler begins, also if `stop()` was called before. The batch comes again, unless all of
+  /// its messages were handled. Async-signal-safe.
+  void stop_now() noexcept;
 
   /// Makes the consumer finish the batch that it handles, and then wait for `resume()`: it receives nothing and asks
   /// the server for nothing. It keeps its connections, and replaces lost ones. Before `start()`, it makes the consumer
@@ -157,6 +184,9 @@ class PGQUE_EXPORT Consumer {
     return false;
   }
   Consumer& add(std::string type, std::function<void(const Message&, Context&)> handler);
+  // Calls `within` around the run.
+  void start_within(
+      const std::function<void(const std::function<void()>& stop, const std::function<void()>& run)>& within);
 
   std::shared_ptr<detail::ConsumerLoop> loop_;
 };

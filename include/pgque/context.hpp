@@ -27,7 +27,7 @@ class PGQUE_EXPORT Context {
   /// handler throws, only its own writes are rolled back. Rows written here, and events sent through
   /// `pgque::Transaction{context.transaction()}`, are committed exactly once, together with the ack. Do not commit or
   /// roll back this transaction.
-  /// @throws std::logic_error in `split` mode, where no transaction is open
+  /// @throws std::logic_error in `split` mode, where no transaction is open, and in a child process after `fork()`
   /// @throws ConnectionError
   /// SQL: `SAVEPOINT`, at the first call
   pqxx::transaction_base& transaction();
@@ -36,7 +36,7 @@ class PGQUE_EXPORT Context {
   std::int32_t attempt() const noexcept;
   /// The batch the message came in.
   BatchId batch() const noexcept;
-  /// True once `stop()` was called: a long handler may want to end early, by throwing.
+  /// True once `stop()` or `stop_now()` was called: a long handler may want to end early, by throwing.
   bool stop_requested() const noexcept;
 
   /// @cond

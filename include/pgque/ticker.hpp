@@ -9,7 +9,14 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
+#if __cplusplus >= 202002L
+#include <version>
+#endif
+#if defined(__cpp_lib_jthread)
+#include <stop_token>
+#endif
 
 #include <pgque/dsn.hpp>
 #include <pgque/error.hpp>
@@ -73,15 +80,18 @@ struct TickerStats {
 /// to each transaction: without `pooled`, connect directly or through a pooler in session mode. Several tickers with
 /// `pooled` take turns, and all of them count as active; they stand by while one without `pooled` is active.
 ///
-/// **Thread safety.** `stop()` and `stats()` may be called from any thread, `stop()` also from a signal handler. All
-/// other functions must be called from one thread.
+/// **Thread safety.** `stop()`, `stop_now()` and `stats()` may be called from any thread, the first two also from a
+/// signal handler. All other functions must be called from one thread.
+///
+/// **After `fork()`** a child process must make a new ticker. With the parent's, `stop()` and `stop_now()` do nothing,
+/// every other call throws `std::logic_error`, and the destructor leaves the parent's thread and connection alone.
 class PGQUE_EXPORT Ticker {
  public:
   /// Checks the options; connects only in `start()`.
   /// @throws std::invalid_argument naming the option
   explicit Ticker(Dsn dsn, TickerOptions options = {});
 
-  /// A moved-from ticker can be destroyed; every other call but `stop()` throws `std::logic_error`.
+  /// A moved-from ticker can be destroyed; every other call but `stop()` and `stop_now()` throws `std::logic_error`.
   Ticker(Ticker&&) noexcept;
   Ticker& operator=(Ticker&&) = delete;
   /// Stops the ticker if it runs and waits until `start()` has returned.
@@ -95,15 +105,34 @@ class PGQUE_EXPORT Ticker {
   /// `pgque.set_queue_config()`, `pg_try_advisory_lock(int4, int4)` or `pg_try_advisory_xact_lock(int4, int4)`
   void start();
 
+#if defined(__cpp_lib_jthread)
+  /// The same, until `stop()` or until a stop is requested through the token; a request that came before makes it
+  /// return immediately. The token has no effect on a later `start()`. In C++20, if the standard library has
+  /// `std::stop_token`.
+  void start(std::stop_token token) {
+    start_within([&token](const std::function<void()>& stop, const std::function<void()>& run) {
+      const std::stop_callback stop_on_request{std::move(token), [&stop] { stop(); }};
+      run();
+    });
+  }
+#endif
+
   /// Makes `start()` return after the statement that is running. A call before `start()` makes the next `start()`
-  /// return immediately. Async-signal-safe.
+  /// return immediately. Further calls change nothing. Async-signal-safe.
   void stop() noexcept;
+
+  /// The same as `stop()`: a ticker has no handlers to wait for. Async-signal-safe.
+  void stop_now() noexcept;
 
   /// A snapshot of the counters.
   TickerStats stats() const;
 
  private:
   friend struct detail::Access;
+  // Calls `within` around the run.
+  void start_within(
+      const std::function<void(const std::function<void()>& stop, const std::function<void()>& run)>& within);
+
   std::shared_ptr<detail::TickerLoop> loop_;
 };
 

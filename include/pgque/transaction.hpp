@@ -36,6 +36,10 @@ struct Access;
 /// roll it back: after a swallowed error libpqxx's commit succeeds without storing anything.
 ///
 /// **Thread safety.** One thread at a time, together with the client or connection it works on.
+///
+/// **After `fork()`** it belongs to the parent process. In the child every call throws `std::logic_error`, and the
+/// destructor does nothing. A transaction of the caller's own libpqxx is not protected: its destructor sends a rollback
+/// to the parent's server.
 class PGQUE_EXPORT Transaction : public Operations {
  public:
   /// Works inside the caller's transaction: `pqxx::work`, a `pqxx::subtransaction`, `pqxx::nontransaction` and so on.

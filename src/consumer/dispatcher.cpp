@@ -125,6 +125,7 @@ Dispatcher::Outcome Dispatcher::handle_one(const Message& message, Batch& batch)
   try {
     Context context{call};
     found->second(message, context);
+    require_home();
     call.savepoint.keep();
     return {Verdict::handled};
   } catch (const NotNow& not_now) {
@@ -143,6 +144,7 @@ Dispatcher::Outcome Dispatcher::handle_one(const Message& message, Batch& batch)
 
 Dispatcher::Outcome Dispatcher::failure(const Message& message, std::string_view reason,
                                         std::optional<std::chrono::seconds> delay) {
+  require_home();
   Retry retry{message.msg_id, delay ? *delay : retry_delay(message), sanitized(reason, longest_reason)};
   logger_.write(record(LogLevel::warning, LogEvent::handler_failed, retry.reason, message));
   return {Verdict::failed, std::move(retry)};
@@ -171,6 +173,13 @@ std::chrono::seconds Dispatcher::retry_delay(const Message& message) {
     logger_.write(record(LogLevel::error, LogEvent::failed, "retry_delay threw, retry_after is used", message));
   }
   return options_.retry_after;
+}
+
+void Dispatcher::require_home() const {
+  const auto require = [this] { stopper_.home().require("a handler has returned in a child process"); };
+  if (!pool_) return require();
+  // No caller of this thread is left that could catch it: std::terminate() shows the text.
+  [&]() noexcept { require(); }();
 }
 
 bool Dispatcher::may_begin(Stopper::Clock::time_point now) const noexcept {

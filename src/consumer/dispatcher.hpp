@@ -66,6 +66,8 @@ class Dispatcher {
   Outcome failure(const Message& message, std::string_view reason, std::optional<std::chrono::seconds> delay);
   Outcome unknown_type(const Message& message);
   std::chrono::seconds retry_delay(const Message& message);
+  // Throws std::logic_error when a handler returns in a child process that it made: nothing may go on there.
+  void require_home() const;
   bool may_begin(Stopper::Clock::time_point now) const noexcept;
   static LogRecord record(LogLevel level, LogEvent event, std::string_view text, const Message& message);
 

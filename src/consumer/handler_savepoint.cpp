@@ -8,6 +8,7 @@
 namespace pgque::detail {
 
 pqxx::transaction_base& HandlerSavepoint::transaction() {
+  batch_.session()->home().require("Context::transaction()");
   if (savepoint_) return *savepoint_;
   auto* const outer = batch_.transaction();
   if (!outer) {
@@ -17,7 +18,7 @@ pqxx::transaction_base& HandlerSavepoint::transaction() {
   }
   const auto waiting = waiting_for_server();
   try {
-    savepoint_ = std::make_unique<pqxx::subtransaction>(*outer, "pgque_handler");
+    savepoint_ = make_at_home<pqxx::subtransaction>(*outer, "pgque_handler");
     set_savepoint(*savepoint_);
   } catch (const std::exception& error) {
     savepoint_.reset();

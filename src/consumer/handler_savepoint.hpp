@@ -2,11 +2,10 @@
 
 // The savepoint in which a handler writes into its batch's transaction.
 
-#include <memory>
-
 #include "consumer/batch.hpp"
 #include "database/pqxx_compat.hpp"
 #include "database/statement_guard.hpp"
+#include "support/home_process.hpp"
 
 namespace pgque::detail {
 
@@ -28,7 +27,7 @@ class HandlerSavepoint {
 
   Batch& batch_;
   StatementGuard& guard_;
-  std::unique_ptr<pqxx::subtransaction> savepoint_{};
+  AtHome<pqxx::subtransaction> savepoint_{};
 };
 
 }  // namespace pgque::detail

@@ -42,8 +42,13 @@ void ConsumerLoop::add(std::string type, Handler handler) {
   handlers_[std::move(type)] = std::move(handler);
 }
 
-void ConsumerLoop::start() {
-  run_state_.run("Consumer", [&] { Run{*this}(); });
+void ConsumerLoop::start(const RunWithin& within) {
+  const auto body = [this] {
+    // When a handler has returned in a child process, the threads and connections of the run are not there to be ended.
+    const auto run = make_at_home<Run>(*this);
+    (*run)();
+  };
+  run_state_.run("Consumer", body, within);
 }
 
 ConsumerStats ConsumerLoop::stats() const {
@@ -73,12 +78,15 @@ void ConsumerLoop::Run::operator()() {
   log_(LogLevel::info, LogEvent::started, "started");
   struct Idle {
     Run& run;
-    ~Idle() { run.set_state(ConsumerState::idle); }
+    ~Idle() {
+      if (run.stopper_.home().is_this()) run.set_state(ConsumerState::idle);
+    }
   } const idle{*this};
 
   ConsumerMachine machine{Backoff{options_.reconnect}, options_.until_drained};
   auto outcome = Outcome::begun;
   for (;;) {
+    stopper_.home().require("Consumer::start()");
     const auto step = machine.next(outcome, stopper_.level(), held());
     if (step.action == Action::stop || step.action == Action::fail) {
       if (batch_ && !page_.empty()) abandon("the consumer stops");
@@ -308,7 +316,7 @@ Outcome ConsumerLoop::Run::wait() {
       stopper_.sleep_until(notified_polls_.next());
       return Outcome::woken;
     }
-    switch (stopper_.wakeup().wait(waited_for.connection().sock(), deadline, pause_.descriptor())) {
+    switch (stopper_.wait(waited_for.connection().sock(), deadline, pause_.descriptor())) {
       case Wakeup::Woken::signalled:
       case Wakeup::Woken::timeout:
         return Outcome::woken;
@@ -350,7 +358,7 @@ Outcome ConsumerLoop::Run::hold() {
     pause_.forget_changes();
     if (!held()) return Outcome::resumed;
     const auto until = pause_.requested() ? Stopper::Clock::time_point::max() : *postponed_until_;
-    const auto woken = stopper_.wakeup().wait(waited_for.connection().sock(), until, pause_.descriptor());
+    const auto woken = stopper_.wait(waited_for.connection().sock(), until, pause_.descriptor());
     if (woken == Wakeup::Woken::signalled) return Outcome::resumed;
   }
 }

@@ -30,12 +30,14 @@ class ConsumerLoop {
   ConsumerLoop(Dsn dsn, ConsumerOptions options);
 
   void add(std::string type, Handler handler);
-  void start();
+  void start(const RunWithin& within);
   void stop() noexcept { run_state_.stopper().stop(); }
+  void stop_now() noexcept { run_state_.stopper().stop_now(); }
   void stop_on_signals() { run_state_.stop_on_signals(); }
   void pause() noexcept { pause_.pause(); }
   void resume() noexcept { pause_.resume(); }
   void shut_down() { run_state_.shut_down(); }
+  const HomeProcess& home() const noexcept { return run_state_.home(); }
   ConsumerStats stats() const;
 
  private:

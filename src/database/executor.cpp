@@ -78,7 +78,7 @@ TransactionExecutor::TransactionExecutor(std::shared_ptr<Session> session) : ses
   const Call call{"begin"};
   Connection& connection = session_->idle_connection(call);
   try {
-    work_ = std::make_unique<pqxx::work>(connection);
+    work_ = make_at_home<pqxx::work>(connection);
   } catch (const std::exception& error) {
     throw_mapped(error, {call, Role::none, connection.is_open()});
   }
@@ -103,6 +103,7 @@ pqxx::result TransactionExecutor::guarded(const Call& call, Role role, const Run
 }
 
 void TransactionExecutor::require_usable(const Call& call) {
+  if (!home().is_this()) home().require(call.describe());
   if (!work_) throw std::logic_error{call.describe() + ": the transaction is finished"};
   if (session_->closed()) throw std::logic_error{call.describe() + ": the client is closed"};
   if (!failure_.empty()) {

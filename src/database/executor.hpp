@@ -7,6 +7,7 @@
 
 #include "database/pqxx_compat.hpp"
 #include "database/statement.hpp"
+#include "support/home_process.hpp"
 
 namespace pgque::detail {
 
@@ -27,6 +28,12 @@ class Executor {
   // Both end a transaction that this library began. For any other executor they throw std::logic_error.
   virtual void commit(const Call& call);
   virtual void rollback();
+
+  // The only process in which it may be used.
+  const HomeProcess& home() const noexcept { return home_; }
+
+ private:
+  HomeProcess home_;
 };
 
 // Each statement is committed before run() returns. A statement that certainly had no effect is repeated in two cases:
@@ -58,7 +65,7 @@ class TransactionExecutor final : public Executor {
   pqxx::result run_plain(const std::string& sql, const Call& call);
 
   void commit(const Call& call) override;
-  // Destroys the transaction without committing; errors are ignored.
+  // Destroys the transaction without committing; errors are ignored. Does nothing in a child process.
   void rollback() noexcept override;
   pqxx::dbtransaction& work() { return *work_; }
 
@@ -67,7 +74,7 @@ class TransactionExecutor final : public Executor {
   pqxx::result guarded(const Call& call, Role role, const Run& run);
 
   std::shared_ptr<Session> session_;
-  std::unique_ptr<pqxx::work> work_;
+  AtHome<pqxx::work> work_;
   std::string failure_;  // why nothing more can be done in this transaction
 };
 

@@ -68,10 +68,10 @@ std::string ask(const Dsn& dsn) {
   }
 }
 
-std::unique_ptr<OwnedConnection> open(const Dsn& dsn, const SessionOptions& options) {
+AtHome<OwnedConnection> open(const Dsn& dsn, const SessionOptions& options) {
   const auto conninfo = complete_conninfo(ask(dsn), options);
   try {
-    auto connection = std::make_unique<OwnedConnection>(conninfo);
+    auto connection = make_at_home<OwnedConnection>(conninfo);
     inhibit_reconnect(*connection);
     return connection;
   } catch (const std::exception& error) {
@@ -124,6 +124,7 @@ Session::~Session() {
 }
 
 Connection& Session::idle_connection(const Call& call) {
+  if (!home_.is_this()) home_.require(call.describe());
   if (closed_) throw std::logic_error{call.describe() + ": the client is closed"};
   if (transaction_open_) {
     throw std::logic_error{call.describe() +
@@ -179,6 +180,7 @@ void Session::forget_statements() {
 }
 
 void Session::close() noexcept {
+  if (!home_.is_this()) return;
   const std::lock_guard lock{cancel_mutex_};
   if (closed_) return;
   closed_ = true;
@@ -191,11 +193,11 @@ void Session::close() noexcept {
 }
 
 bool Session::is_open() const noexcept {
-  return !closed_ && connection_->is_open();
+  return home_.is_this() && !closed_ && connection_->is_open();
 }
 
 void Session::shut_down() noexcept {
-  ::shutdown(socket_, SHUT_RDWR);
+  if (home_.is_this()) ::shutdown(socket_, SHUT_RDWR);
 }
 
 bool Session::peer_closed() noexcept {
@@ -209,6 +211,7 @@ bool Session::peer_closed() noexcept {
 }
 
 void Session::cancel() noexcept {
+  if (!home_.is_this()) return;
   const std::lock_guard lock{cancel_mutex_};
   if (closed_) return;
   try {

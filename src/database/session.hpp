@@ -14,6 +14,7 @@
 #include "database/pqxx_compat.hpp"
 #include "database/session_options.hpp"
 #include "database/statement.hpp"
+#include "support/home_process.hpp"
 
 namespace pgque::detail {
 
@@ -28,8 +29,8 @@ class Session {
   Session& operator=(const Session&) = delete;
   ~Session();
 
-  // The connection, ready for a new transaction. Throws std::logic_error after close() or while a transaction is open,
-  // ConnectionError once it is lost. A renewable session that is worn out connects again first.
+  // The connection, ready for a new transaction. Throws std::logic_error after close(), while a transaction is open and
+  // in a child process, ConnectionError once it is lost. A renewable session that is worn out connects again first.
   Connection& idle_connection(const Call& call);
 
   // The connection in any state, for waiting on its socket.
@@ -63,6 +64,9 @@ class Session {
   void shut_down() noexcept;
   // Whether the server is known to have closed the connection, without asking it. Costs one system call.
   bool peer_closed() noexcept;
+  // The process whose connection it is. In its children close(), cancel(), shut_down() and the destructor do nothing,
+  // because they would end the parent's.
+  const HomeProcess& home() const noexcept { return home_; }
 
  private:
   Session(const Dsn& dsn, const SessionOptions& options);
@@ -77,7 +81,8 @@ class Session {
 
   const Dsn dsn_{};
   const SessionOptions options_{};
-  std::unique_ptr<OwnedConnection> owned_;
+  const HomeProcess home_;
+  AtHome<OwnedConnection> owned_;
   Connection* connection_;
   std::unordered_map<const char*, std::string> prepared_;  // the names, by address: the statements are constants
   int generation_ = 0;

@@ -80,7 +80,7 @@ bool StatementGuard::wait_for_stop(std::unique_lock<std::mutex>& lock) {
     looks_at_ = session_ ? deadline_ : never;
     const auto until = looks_at_;
     lock.unlock();
-    const auto woken = watch_->stopper.wakeup().wait(watch_->wakeup.descriptor(), until);
+    const auto woken = watch_->stopper.wait(watch_->wakeup.descriptor(), until);
     lock.lock();
     watch_->wakeup.reset();
     if (woken == Wakeup::Woken::signalled) return true;
@@ -102,7 +102,7 @@ void StatementGuard::end_after_stop(std::unique_lock<std::mutex>& lock) {
         if (end == never && !watch_->stopper.may_begin_handler(watch_->drain_timeout, now)) end = now + watch_->grace;
         const auto until = std::min(end, deadline_);
         if (now >= until) break;
-        // A second stop() does not wake this thread, so the thread polls.
+        // stop_now() after stop() does not wake this thread, so the thread polls.
         changed_.wait_until(lock, std::min({until, now + look_again, now < drain_end ? drain_end : never}));
       }
     } else {

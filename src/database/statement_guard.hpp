@@ -26,8 +26,8 @@ class StatementGuard {
 
   // Only abort() ends statements; deadlines are ignored.
   StatementGuard() = default;
-  // The stopper ends statements as well. A statement that may drain has `grace` after the drain timeout, or after a
-  // second stop.
+  // The stopper ends statements as well. A statement that may drain has `grace` after the drain timeout, or after
+  // stop_now().
   StatementGuard(const Stopper& stopper, std::chrono::milliseconds drain_timeout, std::chrono::milliseconds grace);
   StatementGuard(const StatementGuard&) = delete;
   StatementGuard& operator=(const StatementGuard&) = delete;

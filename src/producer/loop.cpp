@@ -190,6 +190,7 @@ BufferedProducerStats ProducerLoop::stats() const {
 void ProducerLoop::run() noexcept {
   Lock lock{mutex_};
   for (;;) {
+    if (!home().is_this()) return;  // the log sink called fork(), and returned in the child
     const auto now = Clock::now();
     const auto step = machine_.next({now, due(), buffer_.oldest(), drain_end_});
     switch (step.action) {

@@ -50,6 +50,7 @@ class ProducerLoop {
   bool flush(std::chrono::milliseconds timeout);
   bool close() noexcept;
   BufferedProducerStats stats() const;
+  const HomeProcess& home() const noexcept { return stopper_.home(); }
 
  private:
   using Clock = SendBuffer::Clock;

@@ -3,6 +3,7 @@
 // start() and the destructor of everything that runs until stop().
 
 #include <condition_variable>
+#include <functional>
 #include <mutex>
 #include <stdexcept>
 #include <string>
@@ -29,10 +30,15 @@ class InsideHandler {
   const Stopper* outer_;
 };
 
+// Calls `run`, which returns when the run is over. Until then, `stop` stops it.
+using RunWithin = std::function<void(const std::function<void()>& stop, const std::function<void()>& run)>;
+
 class RunState {
  public:
   Stopper& stopper() noexcept { return stopper_; }
+  const HomeProcess& home() const noexcept { return stopper_.home(); }
   void stop_on_signals() {
+    home().require("stop_on_signals");
     const std::lock_guard lock{mutex_};
     signals_ = true;
   }
@@ -41,19 +47,22 @@ class RunState {
     return running_;
   }
 
-  // Calls body() unless it is running already. The stop request that ends the run is then cleared.
+  // Calls body() unless it is running already, by `within` if there is one. The stop request that ends the run is then
+  // cleared.
   template <class Body>
-  void run(const char* what, const Body& body) {
+  void run(const char* what, const Body& body, const RunWithin& within = {}) {
     const Running running{*this, what};
     const SignalGuard guard{signals_ ? &stopper_ : nullptr};
-    body();
+    if (!within) return body();
+    within([this] { stopper_.stop(); }, body);
   }
 
   // For the owner's destructor: when this returns, nothing runs any more, unless a handler is the caller. A run that
-  // another thread is about to begin ends at once.
+  // another thread is about to begin ends at once. In a child process nothing runs.
   void shut_down() {
+    if (!home().is_this()) return;
     std::unique_lock lock{mutex_};
-    if (!stopper_.requested()) stopper_.stop();
+    stopper_.stop();
     if (!running_) return;
     if (thread_ == std::this_thread::get_id() || InsideHandler::current() == &stopper_) return;
     ended_.wait(lock, [&] { return !running_; });
@@ -71,6 +80,7 @@ class RunState {
     Running(const Running&) = delete;
     Running& operator=(const Running&) = delete;
     ~Running() {
+      if (!state_.home().is_this()) return;  // the child of a fork() in a handler
       const std::lock_guard lock{state_.mutex_};
       state_.stopper_.reset();
       state_.running_ = false;

@@ -55,8 +55,9 @@ TickerLoop::TickerLoop(Dsn dsn, TickerOptions options)
   check_fixed(dsn_);
 }
 
-void TickerLoop::start() {
-  run_state_.run("Ticker", [&] { run(); });
+void TickerLoop::start(const RunWithin& within) {
+  run_state_.run(
+      "Ticker", [&] { run(); }, within);
 }
 
 TickerStats TickerLoop::stats() const {

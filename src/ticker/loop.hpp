@@ -19,10 +19,12 @@ class TickerLoop {
  public:
   TickerLoop(Dsn dsn, TickerOptions options);
 
-  void start();
+  void start(const RunWithin& within);
   void stop() noexcept { run_state_.stopper().stop(); }
+  void stop_now() noexcept { run_state_.stopper().stop_now(); }
   void stop_on_signals() { run_state_.stop_on_signals(); }
   void shut_down() { run_state_.shut_down(); }
+  const HomeProcess& home() const noexcept { return run_state_.home(); }
   TickerStats stats() const;
 
  private:

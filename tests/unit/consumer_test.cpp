@@ -54,6 +54,13 @@ TEST(Consumer, ReturnsWithoutConnectingWhenStoppedBefore) {
   EXPECT_THROW(consumer.start(), ConnectionError);  // the request is used up
 }
 
+TEST(Consumer, ReturnsWithoutConnectingWhenStoppedNowBefore) {
+  Consumer consumer{nowhere, quiet()};
+  consumer.stop_now();
+  EXPECT_NO_THROW(consumer.start());
+  EXPECT_THROW(consumer.start(), ConnectionError);
+}
+
 TEST(Consumer, SaysWhenItBeginsAndEnds) {
   std::vector<LogEvent> events;
   Consumer consumer{nowhere, quiet([&](const LogRecord& record) {
@@ -122,6 +129,7 @@ TEST(Consumer, CanBeMovedAndIsOfNoUseThen) {
   EXPECT_THROW(original.start(), std::logic_error);
   EXPECT_THROW(original.stats(), std::logic_error);
   original.stop();
+  original.stop_now();
 }
 
 TEST(ConsumerState, HasAName) {

@@ -99,6 +99,13 @@ TEST(Ticker, ReturnsWithoutConnectingWhenStoppedBefore) {
   EXPECT_THROW(ticker.start(), ConnectionError);  // the request is used up
 }
 
+TEST(Ticker, ReturnsWithoutConnectingWhenStoppedNowBefore) {
+  Ticker ticker{nowhere, quiet()};
+  ticker.stop_now();
+  EXPECT_NO_THROW(ticker.start());
+  EXPECT_THROW(ticker.start(), ConnectionError);
+}
+
 TEST(Ticker, CanBeMovedAndIsOfNoUseThen) {
   Ticker original{nowhere, quiet()};
   Ticker ticker{std::move(original)};
@@ -106,6 +113,7 @@ TEST(Ticker, CanBeMovedAndIsOfNoUseThen) {
   EXPECT_THROW(original.start(), std::logic_error);  // NOLINT(bugprone-use-after-move)
   EXPECT_THROW(original.stats(), std::logic_error);
   original.stop();
+  original.stop_now();
 }
 
 }  // namespace

@@ -306,13 +306,13 @@ TEST(ConsumerMachine, DoesNotTakeAnAbandonedBatchForABegunOne) {
   }
 }
 
-TEST(ConsumerMachine, AbandonsTheBatchAtTheSecondStop) {
+TEST(ConsumerMachine, AbandonsTheBatchAtStopNow) {
   Machine machine{handling};
   EXPECT_EQ(machine.step(Outcome::page_handled, StopLevel::drain), Action::next_page);
   EXPECT_EQ(machine.step(Outcome::messages, StopLevel::abandon), Action::stop);
 }
 
-TEST(ConsumerMachine, AcksWorkThatIsDoneEvenAtTheSecondStop) {
+TEST(ConsumerMachine, AcksWorkThatIsDoneEvenAtStopNow) {
   Machine machine{handling};
   EXPECT_EQ(machine.step(Outcome::page_handled, StopLevel::abandon), Action::next_page);
   EXPECT_EQ(machine.step(Outcome::end_of_batch, StopLevel::abandon), Action::finish);

@@ -1,8 +1,14 @@
 #include "support/run_state.hpp"
 
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "child_process.hpp"
 #include "unit_support.hpp"
 
 namespace pgque::test {
@@ -69,12 +75,64 @@ TEST(RunState, ShutsDownByStoppingAndWaiting) {
   run.get();
 }
 
-TEST(RunState, ShutsDownWithoutASecondStopThatWouldAbandon) {
+TEST(RunState, ShutsDownFromWithinWithoutWaitingForItself) {
   RunState state;
   state.run("Consumer", [&] {
     state.stopper().stop();
-    state.shut_down();  // from within: it must not wait for itself
+    state.shut_down();
     EXPECT_EQ(state.stopper().level(), detail::StopLevel::drain);
+  });
+}
+
+// That stop() set its request before the run ended, and writes its byte afterwards.
+TEST(RunState, ForgetsAStopThatRacesWithTheEndOfTheRun) {
+  std::optional<RunState> state;
+  const auto pipe = pipe_made_by([&] { state.emplace(); });
+  state->run("Consumer", [&] { state->stopper().stop(); });
+  pipe.write_byte();
+  state->run("Consumer", [&] {
+    EXPECT_FALSE(state->stopper().requested());
+    EXPECT_TRUE(state->stopper().sleep_until(Clock::now() + 10ms));
+    EXPECT_EQ(pipe.waiting(), 0);
+  });
+}
+
+TEST(RunState, RunsWithinWhatItIsGiven) {
+  RunState state;
+  std::vector<std::string> order;
+  std::function<void()> stop_run;
+  state.run(
+      "Consumer",
+      [&] {
+        order.emplace_back("body");
+        stop_run();
+        EXPECT_EQ(state.stopper().level(), detail::StopLevel::drain);
+      },
+      [&](const std::function<void()>& stop, const std::function<void()>& run) {
+        EXPECT_TRUE(state.running());
+        stop_run = stop;
+        order.emplace_back("before");
+        run();
+        order.emplace_back("after");
+      });
+  EXPECT_THAT(order, testing::ElementsAre("before", "body", "after"));
+  EXPECT_FALSE(state.stopper().requested());
+}
+
+TEST(RunState, OfTheParentIsOfNoUseInAChild) {
+  RunState state;
+  const auto use = [&] {
+    return in_child([&] {
+      Checks check;
+      check.refused([&] { state.stop_on_signals(); });
+      state.shut_down();  // does not wait
+      return check.result();
+    });
+  };
+  EXPECT_EQ(use(), 0);
+  state.run("Consumer", [&] {
+    EXPECT_EQ(use(), 0);
+    EXPECT_FALSE(state.stopper().requested());
   });
 }
 

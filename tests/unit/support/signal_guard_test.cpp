@@ -1,12 +1,16 @@
 #include "support/signal_guard.hpp"
 
+#include <atomic>
 #include <csignal>
 #include <list>
+#include <optional>
 #include <stdexcept>
+#include <thread>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "child_process.hpp"
 #include "support/stopper.hpp"
 #include "unit_support.hpp"
 
@@ -33,9 +37,164 @@ TEST_F(GuardedSignals, StopWhatIsGuarded) {
     const SignalGuard guard{&stopper};
     ASSERT_EQ(::raise(signal), 0);
     EXPECT_EQ(stopper.level(), StopLevel::drain) << signal;
-    ASSERT_EQ(::raise(signal), 0);
-    EXPECT_EQ(stopper.level(), StopLevel::abandon) << signal;
   }
+}
+
+TEST_F(GuardedSignals, WithinASecondAreOne) {
+  // A machine that is too busy for that gets further attempts.
+  for (int attempt = 0; attempt < 20; ++attempt) {
+    Stopper stopper;
+    const SignalGuard guard{&stopper};
+    const auto before = Clock::now();
+    ASSERT_EQ(::raise(SIGINT), 0);
+    ASSERT_EQ(::raise(SIGTERM), 0);
+    ASSERT_EQ(::raise(SIGTERM), 0);
+    if (Clock::now() - before >= 1s) continue;
+    EXPECT_EQ(stopper.level(), StopLevel::drain);
+    return;
+  }
+  FAIL() << "three signals took a second, twenty times";
+}
+
+TEST_F(GuardedSignals, LaterThanASecondAbandon) {
+  Stopper stopper;
+  {
+    const SignalGuard guard{&stopper};
+    const auto before = Clock::now();
+    ASSERT_EQ(::raise(SIGTERM), 0);
+    EXPECT_EQ(stopper.level(), StopLevel::drain);
+    const auto after = Clock::now();
+    while (Clock::now() - after < 1s) std::this_thread::sleep_for(10ms);
+    ASSERT_EQ(::raise(SIGTERM), 0);
+    EXPECT_EQ(stopper.level(), StopLevel::abandon);
+    EXPECT_GE(Clock::now() - before, 1s);
+  }
+  // What is guarded next has its own first signal.
+  Stopper next;
+  const SignalGuard guard{&next};
+  ASSERT_EQ(::raise(SIGTERM), 0);
+  EXPECT_EQ(next.level(), StopLevel::drain);
+}
+
+// A shutdown path, or a handler, may have called stop() long before.
+TEST_F(GuardedSignals, AfterAStopAreNoSecondOne) {
+  Stopper stopper;
+  const SignalGuard guard{&stopper};
+  stopper.stop();
+  while (Clock::now() - stopper.requested_at() < 1010ms) std::this_thread::sleep_for(10ms);
+  ASSERT_EQ(::raise(SIGTERM), 0);
+  EXPECT_EQ(stopper.level(), StopLevel::drain);
+}
+
+std::atomic<int> handled_by_user{0};
+void count_signal(int) {
+  ++handled_by_user;
+}
+
+TEST_F(GuardedSignals, InAChildDoWhatTheyDidBefore) {
+  const SignalHandler counting{SIGTERM, count_signal};
+  std::optional<Stopper> stopper;
+  const auto pipe = pipe_made_by([&] { stopper.emplace(); });
+  const SignalGuard guard{&*stopper};
+  const int failed = in_child([&] {
+    Checks check;
+    handled_by_user = 0;
+    check(::raise(SIGTERM) == 0);
+    check(handled_by_user == 1);
+    check(handler_of(SIGTERM) == count_signal);
+    check(!stopper->requested());
+    return check.result();
+  });
+  EXPECT_EQ(failed, 0);
+  EXPECT_FALSE(stopper->requested());
+  EXPECT_EQ(pipe.waiting(), 0);
+  ASSERT_EQ(::raise(SIGTERM), 0);
+  EXPECT_TRUE(stopper->requested());
+}
+
+TEST_F(GuardedSignals, EndAChildThatDoesNotHandleThem) {
+  const SignalHandler handler{SIGTERM, SIG_DFL};
+  Stopper stopper;
+  const SignalGuard guard{&stopper};
+  const auto raise_it = [] {
+    ::raise(SIGTERM);
+    return 1;
+  };
+  EXPECT_EQ(in_child(raise_it), 128 + SIGTERM);
+  // So does a child of a child that has had a guard of its own.
+  const int status = in_child([&] {
+    Stopper own;
+    { const SignalGuard again{&own}; }
+    const SignalGuard guard_of_child{&own};
+    return in_child(raise_it);
+  });
+  EXPECT_EQ(status, 128 + SIGTERM);
+  EXPECT_FALSE(stopper.requested());
+}
+
+TEST_F(GuardedSignals, InAChildStopWhatTheChildGuards) {
+  std::optional<Stopper> stopper;
+  const auto pipe = pipe_made_by([&] { stopper.emplace(); });
+  const SignalGuard guard{&*stopper};
+  const int failed = in_child([&] {
+    Checks check;
+    Stopper own;
+    {
+      const SignalGuard guard_of_child{&own};
+      check(::raise(SIGTERM) == 0);
+      check(own.level() == StopLevel::drain);
+      check(!stopper->requested());
+    }
+    check(handler_of(SIGTERM) == users_handler);
+    check(handler_of(SIGINT) == users_handler);
+    return check.result();
+  });
+  EXPECT_EQ(failed, 0);
+  EXPECT_FALSE(stopper->requested());
+  EXPECT_EQ(pipe.waiting(), 0);
+}
+
+// All slots may be taken in the parent, and its guards may be destroyed in the child.
+TEST_F(GuardedSignals, OfTheParentLeaveAllSlotsOfAChildFree) {
+  Stopper stopper;
+  std::list<SignalGuard> guards;
+  for (int i = 0; i < 256; ++i) guards.emplace_back(&stopper);
+  const int failed = in_child([&] {
+    Checks check;
+    Stopper own;
+    const SignalGuard guard_of_child{&own};
+    guards.clear();
+    check(::raise(SIGTERM) == 0);
+    check(own.requested());
+    return check.result();
+  });
+  EXPECT_EQ(failed, 0);
+  EXPECT_EQ(guards.size(), 256U);
+  ASSERT_EQ(::raise(SIGTERM), 0);
+  EXPECT_TRUE(stopper.requested());
+}
+
+void (*next_handler)(int) = nullptr;
+void count_and_pass_on(int signal) {
+  ++handled_by_user;
+  next_handler(signal);
+}
+
+TEST_F(GuardedSignals, InAChildComeOnceToAHandlerThatPassesThemOn) {
+  Stopper stopper;
+  const SignalGuard guard{&stopper};
+  next_handler = handler_of(SIGTERM);
+  const SignalHandler passing{SIGTERM, count_and_pass_on};
+  const int failed = in_child([&] {
+    Checks check;
+    handled_by_user = 0;
+    check(::raise(SIGTERM) == 0);
+    check(handled_by_user == 1);
+    return check.result();
+  });
+  EXPECT_EQ(failed, 0);
+  ASSERT_EQ(::raise(SIGTERM), 0);
+  EXPECT_TRUE(stopper.requested());
 }
 
 TEST_F(GuardedSignals, AreHandledOnlyWhileAGuardLives) {
