@@ -163,9 +163,9 @@ extern "C" void pgque_stop_all(int signal) {
 
 SignalGuard::SignalGuard(Stopper* stopper) : stopper_{stopper} {
   if (!stopper_) return;
-  auto& signals = StopSignals::of_this_process();
-  signals.add(*stopper_);
-  signals_ = &signals;
+  auto& of_this_process = StopSignals::of_this_process();
+  of_this_process.add(*stopper_);
+  signals_ = &of_this_process;
 }
 
 SignalGuard::~SignalGuard() {
