@@ -31,10 +31,10 @@ class StopSignals {
  public:
   // For ordinary code.
   static StopSignals& of_this_process() {
-    auto* found = current_.load();
+    auto* found = current.load();
     while (!found || !found->is_ours()) {
       auto fresh = std::make_unique<StopSignals>(found);
-      if (current_.compare_exchange_strong(found, fresh.get())) found = fresh.release();
+      if (current.compare_exchange_strong(found, fresh.get())) found = fresh.release();
     }
     return *found;
   }
@@ -70,7 +70,7 @@ class StopSignals {
 
   // For the signal handler, which is installed only while there is an object.
   static void handle(int signal) noexcept {
-    auto& all = *current_.load();
+    auto& all = *current.load();
     if (all.is_ours() && all.installed_) {
       all.stop();
     } else if (all.undo(signal)) {
@@ -136,7 +136,7 @@ class StopSignals {
   }
 
   // Never freed, because a signal handler may be using it.
-  static std::atomic<StopSignals*> current_;
+  static std::atomic<StopSignals*> current;
   static_assert(std::atomic<StopSignals*>::is_always_lock_free && std::atomic<std::int64_t>::is_always_lock_free);
 
   const pid_t process_ = ::getpid();
@@ -149,7 +149,7 @@ class StopSignals {
   std::array<Previous, signals.size()> previous_{};
 };
 
-std::atomic<StopSignals*> StopSignals::current_{nullptr};
+std::atomic<StopSignals*> StopSignals::current{nullptr};
 
 namespace {
 
