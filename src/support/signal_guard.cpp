@@ -125,10 +125,10 @@ class StopSignals {
     if (!installed_) return inherited_ && inherited_->undo(signal);
     bool changed = false;
     for (std::size_t i = 0; i < signals.size(); ++i) {
-      struct sigaction current {};
-      sigaction(signals[i], nullptr, &current);
+      struct sigaction action {};
+      sigaction(signals[i], nullptr, &action);
       // The program may have installed another handler since then; that one stays.
-      if (!previous_[i].replaced || current.sa_handler != pgque_stop_all) continue;
+      if (!previous_[i].replaced || action.sa_handler != pgque_stop_all) continue;
       sigaction(signals[i], &previous_[i].action, nullptr);
       changed = changed || signals[i] == signal;
     }
