@@ -1,6 +1,7 @@
 #include "support/home_process.hpp"
 
 #include <atomic>
+#include <new>
 #include <stdexcept>
 #include <string>
 
@@ -52,8 +53,9 @@ void HomeProcess::require(std::string_view what) const {
 }
 
 void keep_for_ever(void* object) noexcept {
-  auto* const node = new Kept{object, nullptr};
-  node->next = kept.exchange(node);
+  // Without memory for the node the object is not reachable, but it is not destroyed either.
+  auto* const node = new (std::nothrow) Kept{object, nullptr};
+  if (node) node->next = kept.exchange(node);
 }
 
 }  // namespace pgque::detail

@@ -31,10 +31,10 @@ class StopSignals {
  public:
   // For ordinary code.
   static StopSignals& of_this_process() {
-    auto* found = current_.load();
+    auto* found = current.load();
     while (!found || !found->is_ours()) {
       auto fresh = std::make_unique<StopSignals>(found);
-      if (current_.compare_exchange_strong(found, fresh.get())) found = fresh.release();
+      if (current.compare_exchange_strong(found, fresh.get())) found = fresh.release();
     }
     return *found;
   }
@@ -70,7 +70,7 @@ class StopSignals {
 
   // For the signal handler, which is installed only while there is an object.
   static void handle(int signal) noexcept {
-    auto& all = *current_.load();
+    auto& all = *current.load();
     if (all.is_ours() && all.installed_) {
       all.stop();
     } else if (all.undo(signal)) {
@@ -125,10 +125,10 @@ class StopSignals {
     if (!installed_) return inherited_ && inherited_->undo(signal);
     bool changed = false;
     for (std::size_t i = 0; i < signals.size(); ++i) {
-      struct sigaction current {};
-      sigaction(signals[i], nullptr, &current);
+      struct sigaction action {};
+      sigaction(signals[i], nullptr, &action);
       // The program may have installed another handler since then; that one stays.
-      if (!previous_[i].replaced || current.sa_handler != pgque_stop_all) continue;
+      if (!previous_[i].replaced || action.sa_handler != pgque_stop_all) continue;
       sigaction(signals[i], &previous_[i].action, nullptr);
       changed = changed || signals[i] == signal;
     }
@@ -136,7 +136,7 @@ class StopSignals {
   }
 
   // Never freed, because a signal handler may be using it.
-  static std::atomic<StopSignals*> current_;
+  static std::atomic<StopSignals*> current;
   static_assert(std::atomic<StopSignals*>::is_always_lock_free && std::atomic<std::int64_t>::is_always_lock_free);
 
   const pid_t process_ = ::getpid();
@@ -149,7 +149,7 @@ class StopSignals {
   std::array<Previous, signals.size()> previous_{};
 };
 
-std::atomic<StopSignals*> StopSignals::current_{nullptr};
+std::atomic<StopSignals*> StopSignals::current{nullptr};
 
 namespace {
 
@@ -163,9 +163,9 @@ extern "C" void pgque_stop_all(int signal) {
 
 SignalGuard::SignalGuard(Stopper* stopper) : stopper_{stopper} {
   if (!stopper_) return;
-  auto& signals = StopSignals::of_this_process();
-  signals.add(*stopper_);
-  signals_ = &signals;
+  auto& of_this_process = StopSignals::of_this_process();
+  of_this_process.add(*stopper_);
+  signals_ = &of_this_process;
 }
 
 SignalGuard::~SignalGuard() {

@@ -82,11 +82,11 @@ class Stopper {
     if (!home_.is_this()) return;
     const auto now = static_cast<std::uint64_t>(Clock::now().time_since_epoch().count());
     auto before = request_.load();
-    auto after = before;
-    do {
+    for (;;) {
       const auto since = before == 0 ? now : before >> level_bits;
-      after = since << level_bits | std::max(before & level_mask, static_cast<std::uint64_t>(level));
-    } while (!request_.compare_exchange_weak(before, after));
+      const auto after = since << level_bits | std::max(before & level_mask, static_cast<std::uint64_t>(level));
+      if (request_.compare_exchange_weak(before, after)) break;
+    }
     wakeup_.signal();
   }
 

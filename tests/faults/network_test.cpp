@@ -321,7 +321,7 @@ TEST_P(Network, StopWhileVanishedInReceive) {
 }
 
 // The handlers do not use the connection. The batch's transaction cannot even be rolled back.
-TEST_P(Network, StopTwiceWhileFrozenInAHandler) {
+TEST_P(Network, StopNowWhileFrozenInAHandler) {
   Gate gate;
   consumer.emplace(watched_dsn(*proxy), options());
   consumer->on("*", [&](const Message&) { gate.pass(); });
@@ -329,8 +329,7 @@ TEST_P(Network, StopTwiceWhileFrozenInAHandler) {
   running.emplace(*consumer);
   ASSERT_TRUE(gate.wait_arrived());
   proxy->freeze();
-  consumer->stop();
-  consumer->stop();
+  consumer->stop_now();
   gate.open();
   EXPECT_TRUE(running->wait_ended(10s)) << "start() does not return";
   EXPECT_FALSE(running->error());
@@ -369,7 +368,7 @@ class FrozenSavepoint : public FaultTest {
     ASSERT_TRUE(gate.wait_arrived());
     proxy->freeze();
     consumer.stop();
-    consumer.stop();
+    consumer.stop_now();
     gate.open();
     EXPECT_TRUE(running.wait_ended(10s)) << "start() does not return";
     proxy.reset();
@@ -378,7 +377,7 @@ class FrozenSavepoint : public FaultTest {
   }
 };
 
-TEST_F(FrozenSavepoint, StopTwiceAsItIsSet) {
+TEST_F(FrozenSavepoint, StopNowAsItIsSet) {
   Gate gate;
   expect_stop_ends(gate, [&](const Message&, Context& context) {
     gate.pass();
@@ -386,7 +385,7 @@ TEST_F(FrozenSavepoint, StopTwiceAsItIsSet) {
   });
 }
 
-TEST_F(FrozenSavepoint, StopTwiceAsItIsKept) {
+TEST_F(FrozenSavepoint, StopNowAsItIsKept) {
   Gate gate;
   expect_stop_ends(gate, [&](const Message&, Context& context) {
     context.transaction();
@@ -394,7 +393,7 @@ TEST_F(FrozenSavepoint, StopTwiceAsItIsKept) {
   });
 }
 
-TEST_F(FrozenSavepoint, StopTwiceAsItIsUndone) {
+TEST_F(FrozenSavepoint, StopNowAsItIsUndone) {
   Gate gate;
   expect_stop_ends(gate, [&](const Message&, Context& context) {
     context.transaction();

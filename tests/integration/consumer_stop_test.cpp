@@ -11,6 +11,7 @@
 #include <pgque/signals.hpp>
 #include <pqxx/pqxx>
 
+#include "child_process.hpp"
 #include "consumer_fixture.hpp"
 
 namespace pgque::test {
@@ -154,24 +155,122 @@ TEST_F(ConsumerStopTest, TheRestOfTheBatchHasNoLongerThanTheDrainTimeout) {
   EXPECT_EQ(left_for_redelivery().size(), 10U);
 }
 
-TEST_F(ConsumerStopTest, ASecondTimeLeavesTheRestAfterTheRunningHandler) {
-  publish_numbers(3);
-  Gate gate;
+// Such as a signal and a shutdown path.
+TEST_F(ConsumerStopTest, BySeveralCallersDrainsTheBatch) {
+  for (const auto mode : {TransactionMode::per_batch, TransactionMode::split}) {
+    publish_numbers(3);
+    Gate gate;
+    Seen seen;
+    Consumer consumer{dsn(), options(mode)};
+    consumer.on("t", [&](const Message& message) {
+      gate.pass();
+      seen(message);
+    });
+    Running running{consumer};
+    ASSERT_TRUE(gate.wait_arrived());
+    std::thread other{[&] { consumer.stop(); }};
+    consumer.stop();
+    other.join();
+    gate.open();
+    ASSERT_TRUE(running.wait_ended());
+    EXPECT_THAT(seen.payloads(), ElementsAreArray(numbers(3)));
+    EXPECT_EQ(consumer.stats().batches, 1U);
+    EXPECT_EQ(consumer.stats().abandoned, 0U);
+    EXPECT_THAT(left_for_redelivery(), IsEmpty());
+  }
+}
+
+TEST_F(ConsumerStopTest, FromTheHandlerOfEachMessageDrainsTheBatch) {
+  auto paged = options();
+  paged.max_messages = 2;
+  auto concurrent = options();
+  concurrent.concurrency = 3;
+  for (const auto& with : {options(), paged, concurrent}) {
+    publish_numbers(5);
+    Seen seen;
+    Consumer consumer{dsn(), with};
+    consumer.on("t", [&](const Message& message) {
+      consumer.stop();
+      seen(message);
+    });
+    consumer.start();
+    EXPECT_THAT(seen.payloads(), testing::UnorderedElementsAreArray(numbers(5)));
+    EXPECT_EQ(consumer.stats().batches, 1U);
+    EXPECT_EQ(consumer.stats().abandoned, 0U);
+    EXPECT_THAT(left_for_redelivery(), IsEmpty());
+  }
+}
+
+TEST_F(ConsumerStopTest, NowLeavesTheRestAfterTheRunningHandler) {
+  for (const bool after_a_stop : {false, true}) {
+    publish_numbers(3);
+    Gate gate;
+    Seen seen;
+    Consumer consumer{dsn(), options()};
+    consumer.on("t", [&](const Message& message) {
+      gate.pass();
+      seen(message);
+    });
+    Running running{consumer};
+    ASSERT_TRUE(gate.wait_arrived());
+    if (after_a_stop) consumer.stop();
+    consumer.stop_now();
+    gate.open();
+    ASSERT_TRUE(running.wait_ended());
+    EXPECT_EQ(running.error(), nullptr);
+    EXPECT_THAT(seen.payloads(), ElementsAre("0"));
+    EXPECT_EQ(consumer.stats().abandoned, 1U);
+    const auto left = left_for_redelivery();
+    ASSERT_EQ(left.size(), 3U);
+    client().ack(left.front().batch_id);
+  }
+}
+
+// The byte of a stop that raced with the end of a run, or that another process wrote. While it stayed in the pipe, the
+// consumer cancelled its own statements and never slept.
+TEST_F(ConsumerStopTest, AStaleWakeUpCancelsNoReceive) {
+  Sql other;
+  publish("1");
+  std::optional<pqxx::work> holding{std::in_place, other.connection()};
+  const auto held = holding->exec("select * from pgque.receive(" + sql().quote(queue().name()) + ", " +
+                                  sql().quote(consumer_name()) + ")");
+  ASSERT_EQ(held.size(), 1U);
   Seen seen;
-  Consumer consumer{dsn(), options()};
-  consumer.on("t", [&](const Message& message) {
-    gate.pass();
-    seen(message);
-  });
-  Running running{consumer};
-  ASSERT_TRUE(gate.wait_arrived());
-  consumer.stop();
-  consumer.stop();
-  gate.open();
-  ASSERT_TRUE(running.wait_ended());
+  std::optional<Consumer> consumer;
+  const auto pipe = pipe_made_by([&] { consumer.emplace(watched_dsn(), options()); });
+  consumer->on("t", seen.handler());
+  Running running{*consumer};
+  ASSERT_TRUE(wait_until([&] { return session_waits_for_lock(); }));
+  pipe.write_byte();
+  ASSERT_TRUE(wait_until([&] { return pipe.waiting() == 0; })) << "nobody has looked";
+  holding.reset();
+  ASSERT_TRUE(wait_batches(*consumer, 1));
+  EXPECT_THAT(seen.payloads(), ElementsAre("1"));
+  EXPECT_EQ(consumer->stats().last_error, "");
+  EXPECT_EQ(log.count(LogEvent::failed), 0U);
+  EXPECT_EQ(log.count(LogEvent::connection_lost), 0U);
+  EXPECT_FALSE(running.ended());
+}
+
+TEST_F(ConsumerStopTest, AStaleWakeUpEndsNoWaitAndHidesNoStop) {
+  std::optional<Consumer> consumer;
+  const auto pipe = pipe_made_by([&] { consumer.emplace(dsn(), options()); });
+  Seen seen;
+  consumer->on("t", seen.handler());
+  Running running{*consumer};
+  for (std::uint64_t i = 0; i < 3; ++i) {
+    ASSERT_TRUE(wait_state(*consumer, ConsumerState::waiting));
+    pipe.write_byte();
+    ASSERT_TRUE(wait_until([&] { return pipe.waiting() == 0; })) << "nobody has looked";
+    publish(std::to_string(i));
+    ASSERT_TRUE(wait_batches(*consumer, i + 1));
+  }
+  EXPECT_THAT(seen.payloads(), ElementsAreArray(numbers(3)));
+  EXPECT_EQ(consumer->stats().last_error, "");
+  EXPECT_EQ(log.count(LogEvent::failed), 0U);
+  pipe.write_byte();
+  EXPECT_LT(stop(running, "stop_after_a_stale_wake_up"), promptly);
   EXPECT_EQ(running.error(), nullptr);
-  EXPECT_THAT(seen.payloads(), ElementsAre("0"));
-  EXPECT_EQ(left_for_redelivery().size(), 3U);
 }
 
 TEST_F(ConsumerStopTest, ReceivesNoFurtherBatch) {
@@ -465,6 +564,42 @@ TEST_P(SignalTest, DrainsTheBatch) {
   EXPECT_THAT(seen.payloads(), ElementsAreArray(numbers(3)));
   EXPECT_EQ(consumer.stats().batches, 1U);
   EXPECT_TRUE(is_default(GetParam()));
+}
+
+// Each of three stops was meant, and the second one gave up the batch.
+TEST_P(SignalTest, AndAShutdownPathDrainTheBatch) {
+  publish_numbers(3);
+  Seen seen;
+  Consumer consumer{dsn(), options()};
+  consumer.on("t", [&](const Message& message) {
+    if (message.payload == "0") consumer.stop();
+    if (message.payload == "1") ::raise(GetParam());
+    if (message.payload == "2") consumer.stop();
+    seen(message);
+  });
+  stop_on_signals(consumer);
+  consumer.start();
+  EXPECT_THAT(seen.payloads(), ElementsAreArray(numbers(3)));
+  EXPECT_EQ(consumer.stats().batches, 1U);
+  EXPECT_EQ(consumer.stats().abandoned, 0U);
+}
+
+TEST_P(SignalTest, ASecondLaterAbandonsTheBatch) {
+  publish_numbers(3);
+  Seen seen;
+  Consumer consumer{dsn(), options()};
+  consumer.on("t", [&](const Message& message) {
+    ::raise(GetParam());
+    const auto raised_at = Clock::now();
+    EXPECT_TRUE(wait_until([&] { return Clock::now() - raised_at > 1010ms; }));
+    ::raise(GetParam());
+    seen(message);
+  });
+  stop_on_signals(consumer);
+  consumer.start();
+  EXPECT_THAT(seen.payloads(), ElementsAre("0"));
+  EXPECT_EQ(consumer.stats().batches, 0U);
+  EXPECT_EQ(consumer.stats().abandoned, 1U);
 }
 
 TEST_P(SignalTest, IsLeftAloneWithoutOptIn) {

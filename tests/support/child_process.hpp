@@ -19,6 +19,18 @@
 
 namespace pgque::test {
 
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define PGQUE_TEST_THREAD_SANITIZER true
+#endif
+#elif defined(__SANITIZE_THREAD__)
+#define PGQUE_TEST_THREAD_SANITIZER true
+#endif
+#ifndef PGQUE_TEST_THREAD_SANITIZER
+#define PGQUE_TEST_THREAD_SANITIZER false
+#endif
+inline constexpr bool thread_sanitizer = PGQUE_TEST_THREAD_SANITIZER;
+
 // Makes a child process that calls `body` and exits with what it returns, without any clean-up.
 inline pid_t make_child(const std::function<int()>& body) {
   std::fflush(nullptr);
