@@ -129,6 +129,7 @@ Dispatcher::Outcome Dispatcher::handle_one(const Message& message, Batch& batch)
     call.savepoint.keep();
     return {Verdict::handled};
   } catch (const NotNow& not_now) {
+    require_home();
     postponed_ = true;
     failed = {Verdict::postponed, {}, Postponement{not_now.delay(), sanitized(not_now.what(), longest_reason)}};
   } catch (const RetryAfter& retry) {
