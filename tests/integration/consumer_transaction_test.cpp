@@ -268,11 +268,11 @@ class IdleInTransactionTest : public ConsumerTransactionTest {
     return role_dsn;
   }
   // Waits, at the database's clock, for longer than that.
-  static void be_slow() {
+  static void be_slow(const std::string& time = "150 ms") {
     Sql other;
     const auto begin = *other.value("select clock_timestamp()");
     EXPECT_TRUE(wait_until([&] {
-      return other.value("select clock_timestamp() > timestamptz '" + begin + "' + interval '150 ms'") == "t";
+      return other.value("select clock_timestamp() > timestamptz '" + begin + "' + interval '" + time + "'") == "t";
     }));
   }
 };
@@ -296,7 +296,8 @@ TEST_F(IdleInTransactionTest, SlowHandlersOutliveTheServersLimitInBothModes) {
 // Between its statements a consumer's session is idle: while handlers run in split mode, and while it waits.
 TEST_F(IdleInTransactionTest, TheServersLimitForIdleSessionsEndsNoConsumer) {
   const auto impatient = dsn_of_role_with({"pgque_reader"});
-  sql()("alter role " + role_of(impatient) + " set idle_session_timeout = '50ms'");
+  // A busy machine may need some time between connecting and the first statement.
+  sql()("alter role " + role_of(impatient) + " set idle_session_timeout = '500ms'");
   client().subscribe_subconsumer(queue(), group_name(), "w1");
   auto cooperative = worker("w1");
   cooperative.dead_interval = 300ms;  // so its heartbeats are 100 ms apart
@@ -309,13 +310,13 @@ TEST_F(IdleInTransactionTest, TheServersLimitForIdleSessionsEndsNoConsumer) {
     Consumer consumer{with.pooled ? dsn() : impatient, with};
     consumer.on("t", [&](const Message& message) {
       seen(message);
-      be_slow();
+      be_slow("700 ms");
     });
     Running running{consumer};
     const auto sent = publish("1");
     EXPECT_TRUE(wait_until([&] { return seen.size() >= 1 && seen.ids().back() == sent; }));
     EXPECT_TRUE(wait_state(consumer, ConsumerState::waiting));
-    be_slow();
+    be_slow("700 ms");
     EXPECT_EQ(consumer.stats().abandoned, 0U);
     EXPECT_EQ(consumer.stats().reconnects, 0U);
     EXPECT_EQ(log.count(LogEvent::connection_lost), 0U);
@@ -325,7 +326,7 @@ TEST_F(IdleInTransactionTest, TheServersLimitForIdleSessionsEndsNoConsumer) {
 TEST_F(IdleInTransactionTest, TheOptionEndsTheSessionOfASlowHandlerAndTheBatchComesAgain) {
   publish("1");
   auto limited = options();
-  limited.idle_in_transaction_timeout = 500ms;  // far more than a busy machine needs between two statements
+  limited.idle_in_transaction_timeout = 500ms;
   Seen seen;
   Consumer consumer{watched_dsn(), limited};
   consumer.on("t", [&](const Message& message) {
@@ -337,9 +338,10 @@ TEST_F(IdleInTransactionTest, TheOptionEndsTheSessionOfASlowHandlerAndTheBatchCo
     }
   });
   finish_batches(consumer);
-  EXPECT_EQ(seen.size(), 2U);
-  EXPECT_EQ(consumer.stats().abandoned, 1U);
-  EXPECT_EQ(consumer.stats().reconnects, 1U);
+  // A busy machine may need more than the limit between two statements as well.
+  EXPECT_GE(seen.size(), 2U);
+  EXPECT_EQ(consumer.stats().abandoned, seen.size() - 1);
+  EXPECT_GE(consumer.stats().reconnects, consumer.stats().abandoned);
 }
 
 TEST_F(ConsumerTransactionTest, StatementTimeoutLimitsHandlersStatements) {

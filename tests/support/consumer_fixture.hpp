@@ -163,7 +163,8 @@ class ConsumerTest : public DatabaseTest {
   // Runs the consumer until it has acknowledged that many batches in all.
   static void finish_batches(Consumer& consumer, std::uint64_t batches = 1) {
     Running running{consumer};
-    EXPECT_TRUE(wait_until([&] { return consumer.stats().batches >= batches; }));
+    EXPECT_TRUE(wait_until([&] { return consumer.stats().batches >= batches; }))
+        << to_string(consumer.stats().state) << ", latest error: " << consumer.stats().last_error;
   }
   static bool wait_batches(const Consumer& consumer, std::uint64_t batches) {
     return wait_until([&] { return consumer.stats().batches >= batches; });
