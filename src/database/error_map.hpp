@@ -30,6 +30,15 @@ struct FailureContext {
 // The primary message within the text libpqxx reports: no severity, no context lines.
 std::string primary_message(std::string_view text);
 
+// The SQLSTATE of an exception of libpqxx or of this library; empty if it has none.
+std::string sqlstate_of(const std::exception& error);
+
+// Whether the server's encoding has no equivalent of a character that was sent.
+bool is_untranslatable(const Error& error);
+
+// Whether nothing was wrong with the statement itself, so that the same one may succeed on the same session.
+bool is_transient(const Error& error);
+
 // Whether a retry cannot fix the error: wrong names, missing grants, no PgQue.
 bool is_permanent(const Error& error);
 
