@@ -42,10 +42,17 @@ inline constexpr Statement ack{"pgque_ack", Role::reader, "select pgque.ack($1::
 inline constexpr Statement nack{"pgque_nack", Role::reader,
                                 "select pgque.nack($1::int8, " PGQUE_MESSAGE_OF_ID("$2::int8") ", "
                                 "$3::int8 * interval '1 second', $4::text)"};
+// The messages, each with how often it was retried already. Where a message has retries left, nack does nothing but
+// call event_retry, after having read the batch once more to find that out; without an open batch nack throws the right
+// error. The result is the messages for which event_retry says that they are in the retry queue already.
 inline constexpr Statement nack_many{
     "pgque_nack_many", Role::reader,
-    "select pgque.nack($1::int8, " PGQUE_MESSAGE_OF_ID("n.id") ", n.delay * interval '1 second', n.reason) "
-    "from unnest($2::text::int8[], $3::text::int8[], $4::text[]) as n(id, delay, reason)"};
+    "with nacked as materialized (select n.id, case when n.retried < (select coalesce(q.queue_max_retries, 5) "
+    "from pgque.subscription s join pgque.queue q on q.queue_id = s.sub_queue where s.sub_batch = $1::int8) "
+    "then pgque.event_retry($1::int8, n.id, n.delay) "
+    "else pgque.nack($1::int8, " PGQUE_MESSAGE_OF_ID("n.id") ", n.delay * interval '1 second', n.reason) end as stored "
+    "from unnest($2::text::int8[], $3::text::int4[], $4::text::int4[], $5::text[]) as n(id, retried, delay, reason)) "
+    "select id from nacked where stored = 0"};
 inline constexpr Statement is_in_retry_queue{
     "pgque_is_in_retry_queue", Role::none,
     "select count(*) from pgque.subscription join pgque.retry_queue on ev_owner = sub_id "
