@@ -183,7 +183,9 @@ std::vector<Workload> consume_workloads() {
   variant("dispatch 1000, 1 % nacked", {1000, 10}, one_percent);
   Variant all;
   all.fail_every = 1;
-  variant("dispatch 1000, all nacked", {1000, 1, 3}, all);  // seconds on the server
+  // Seconds on the server, and sixteen times as many.
+  variant("dispatch 1000, all nacked", {1000, 1, 3}, all);
+  variant("dispatch 4000, all nacked", {4000, 1, 1}, all);
   for (const auto mode : {TransactionMode::per_batch, TransactionMode::split}) {
     out.push_back(
         {std::string{"memory of a batch of 1000000 in pages of 1000"} +

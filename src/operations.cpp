@@ -129,10 +129,7 @@ void Operations::nack(const Message& message, const NackOptions& options) {
 void Operations::nack(BatchId batch, EventId message, const NackOptions& options) {
   detail::check_retry_after(options.retry_after);
   if (options.reason) detail::check_text("reason", *options.reason);
-  executor().run(detail::sql::nack,
-                 {static_cast<std::int64_t>(batch), static_cast<std::int64_t>(message),
-                  std::int64_t{options.retry_after.count()}, options.reason},
-                 {"nack", {}, {}, batch});
+  verbs::nack(executor(), batch, message, options.retry_after, options.reason);
 }
 
 bool Operations::subscribe_subconsumer(std::string_view queue, std::string_view consumer, std::string_view subconsumer,

@@ -90,8 +90,8 @@ struct ConsumerOptions {
   /// The DSN of a direct connection for LISTEN only, beside a pooled one. Default: LISTEN on the consumer's own
   /// connection. With `pooled`, the default is no LISTEN, so a message may be noticed as late as `poll_interval`.
   Dsn listen_dsn{};
-  /// Time limit for each statement of this consumer, including the statements of handlers. Default 0: the server's
-  /// setting. At most 2147483647 ms.
+  /// Time limit for each statement of this consumer and of its handlers. Default 0: none for the consumer's own, the
+  /// server's setting for those that handlers send through `Context::transaction()`. At most 2147483647 ms.
   std::chrono::milliseconds statement_timeout{0};
   /// In `per_batch` mode: how long a handler may leave its transaction idle before the server ends the session. Default
   /// 0: for ever, even if the server has a limit, because ending the session means handling the whole batch again. At

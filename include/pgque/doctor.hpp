@@ -62,6 +62,7 @@ struct DiagnoseOptions {
 /// | `no_grants` | error | the role may neither send nor receive |
 /// | `limited_view` | notice | the role is no `pgque_reader`, so some of this was not checked |
 /// | `read_only_server` | error | a standby, or a read-only session |
+/// | `unchecked_encoding` | warning | the database's encoding is SQL_ASCII, so a message may be unreadable |
 /// | `listen_unavailable` | warning | notifications do not come through, as behind a pooler |
 /// | `pooler` | notice | there is a pooler, and notifications came through |
 /// | `no_ticker` | error | nothing makes ticks |

@@ -114,7 +114,7 @@ class PGQUE_EXPORT Operations {
   bool ack(BatchId batch);
 
   /// Puts one message up for another delivery, or into the dead letters when its retries are exhausted. This does not
-  /// finish the batch: ack it afterwards. The batch must be open; repeating the nack before the ack is safe.
+  /// finish the batch: ack it afterwards. The batch must be open. Nacking again has no effect until the retry is back.
   /// @throws BatchNotFound if the batch is no longer open
   /// @throws std::invalid_argument if `retry_after` is negative or above 2147483647 s
   /// SQL: `pgque.nack(int8, pgque.message, interval, text)`, with only the id inside the composite

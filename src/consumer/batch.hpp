@@ -4,15 +4,19 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <pgque/consumer_options.hpp>
 #include <pgque/error.hpp>
 #include <pgque/message.hpp>
 
+#include "consumer/nack_chunks.hpp"
 #include "database/executor.hpp"
 #include "database/session.hpp"
 #include "database/verbs.hpp"
@@ -22,6 +26,7 @@ namespace pgque::detail {
 // A message to be delivered again.
 struct Retry {
   EventId msg_id{};
+  std::int32_t retried = 0;  // how often it was retried already
   std::chrono::seconds delay{0};
   std::string reason;
 };
@@ -33,40 +38,60 @@ struct Finish {
     stale,        // the batch was finished already
     lost,         // another worker of the group has taken it over
     nack_failed,  // so the batch was not acked
+    interrupted,  // out of time, so the batch was not acked; in split mode the nacks that were made are committed
   };
   Kind kind;
   std::optional<Error> error{};  // of a failed nack
+  std::size_t nacked = 0;        // how many nacks are committed although the batch was interrupted
 };
 
 class Batch {
  public:
-  // The options must outlive the batch.
-  Batch(std::shared_ptr<Session> session, const ConsumerOptions& options);
+  // The options must outlive the batch. `server_limits`: whether the server limits the time of this session's
+  // statements. `id` is that of a batch that has been handled already and only has to be finished.
+  Batch(std::shared_ptr<Session> session, const ConsumerOptions& options, bool server_limits,
+        std::optional<BatchId> id = std::nullopt);
   Batch(const Batch&) = delete;
   Batch& operator=(const Batch&) = delete;
   // A batch that was not finished is left for redelivery.
   ~Batch();
 
-  // Opens the batch and returns its first page; no messages means that there is no batch to finish.
-  std::vector<Message> open();
+  // Opens the batch and returns its first page. With `again`, the batch may have been open before: messages that are
+  // nacked already are left out, because they come again anyway.
+  std::vector<Message> open(bool again);
+  // Whether there is a batch to finish. Perhaps all of its messages were left out.
+  bool is_open() const noexcept { return batch_.has_value(); }
   std::vector<Message> next_page();
   // After open() gave nothing: whether there is another window to receive. Ends the transaction.
   bool more_windows();
+  // Whether another statement may be sent; otherwise the batch is interrupted.
+  using InTime = std::function<bool()>;
   // Nacks in the transaction that is going to ack; nothing if that worked.
-  std::optional<Finish> nack(const std::vector<Retry>& retries);
-  // Nacks, acks and commits.
-  Finish finish(const std::vector<Retry>& retries);
+  std::optional<Finish> nack(const std::vector<Retry>& retries, const InTime& in_time);
+  // Nacks, acks and commits. In split mode, errors that another attempt may not meet are thrown, and nothing has
+  // happened then, unless the outcome is unknown.
+  Finish finish(const std::vector<Retry>& retries, const InTime& in_time);
+  // Whether the batch still belongs to this consumer and is not finished.
+  bool is_still_open();
 
   // The transaction that is open while handlers run; null in split mode.
   pqxx::dbtransaction* transaction() noexcept { return transaction_ ? &transaction_->work() : nullptr; }
-  BatchId id() const noexcept { return id_; }
+  BatchId id() const noexcept { return batch_.value_or(BatchId{}); }
   const std::shared_ptr<Session>& session() const noexcept { return session_; }
   // Throws ConnectionError if a transaction is open and the server has ended it, because what handlers do then is lost.
   void require_connection();
+  // In the transaction that is open: from now on, the server's limit for the time of a statement applies, because the
+  // statements are a handler's; until the batch nacks or acks.
+  void limit_as_server_does();
 
  private:
   void begin();
-  Executor& executor();  // the transaction if one is open or settings need one
+  void limit_as_library_does();
+  void nack_chunk(const Retry* retries, std::size_t size);
+  Finish interrupted(std::size_t nacked);
+  void leave_out_nacked(std::vector<Message>& messages);
+  void require_retries(const pqxx::result& conflicts);
+  Executor& executor();  // the transaction if one is open
   std::vector<Message> fetch();
   void close_cursor() noexcept;
   Call call(const char* verb) const { return {verb, options_.queue, options_.name, batch_}; }
@@ -81,11 +106,16 @@ class Batch {
   // Behind a pooler, a session's setting would affect the next client of that server connection, so each transaction
   // sets it for itself.
   const std::string settings_;
+  const bool server_limits_;
+  bool limited_as_server_does_ = false;
   AutocommitExecutor autocommit_;
   std::unique_ptr<TransactionExecutor> transaction_;
   bool cursor_open_ = false;
-  BatchId id_{};
-  std::optional<BatchId> batch_;  // for error messages
+  std::optional<BatchId> batch_;
+  bool again_ = false;
+  std::size_t messages_ = 0;  // received so far
+  std::set<std::pair<EventId, std::int32_t>> nacked_;
+  std::optional<NackChunks> chunks_;
 };
 
 }  // namespace pgque::detail

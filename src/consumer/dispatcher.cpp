@@ -4,6 +4,8 @@
 #include <stdexcept>
 
 #include "consumer/handler_call.hpp"
+#include "consumer/handler_failure.hpp"
+#include "database/error_map.hpp"
 #include "support/checks.hpp"
 #include "support/run_state.hpp"
 #include "support/text.hpp"
@@ -120,33 +122,51 @@ Dispatcher::Outcome Dispatcher::handle_one(const Message& message, Batch& batch)
   if (found == handlers_.end()) return unknown_type(message);
 
   const InsideHandler inside{stopper_};
-  HandlerCall call{message, attempt_of(message), stopper_, {batch, guard_}};
-  std::optional<Outcome> failed;
-  try {
-    Context context{call};
-    found->second(message, context);
-    require_home();
-    call.savepoint.keep();
-    return {Verdict::handled};
-  } catch (const NotNow& not_now) {
-    require_home();
-    postponed_ = true;
-    failed = {Verdict::postponed, {}, Postponement{not_now.delay(), sanitized(not_now.what(), longest_reason)}};
-  } catch (const RetryAfter& retry) {
-    failed = failure(message, retry.what(), retry.delay());
-  } catch (const std::exception& error) {
-    failed = failure(message, std::string{"handler error: "} + error.what(), std::nullopt);
-  } catch (...) {
-    failed = failure(message, "handler error: an exception that is not a std::exception", std::nullopt);
+  for (int reruns = 0;; ++reruns) {
+    HandlerCall call{message, attempt_of(message), stopper_, {batch, guard_}};
+    std::optional<Outcome> failed;
+    try {
+      Context context{call};
+      found->second(message, context);
+      require_home();
+      call.savepoint.keep();
+      return {Verdict::handled};
+    } catch (const NotNow& not_now) {
+      require_home();
+      postponed_ = true;
+      failed = {Verdict::postponed, {}, Postponement{not_now.delay(), sanitized(not_now.what(), longest_reason)}};
+    } catch (const RetryAfter& retry) {
+      failed = failure(message, retry.what(), retry.delay());
+    } catch (const std::exception& error) {
+      require_home();
+      const bool in_batch = call.savepoint.is_set();
+      switch (in_batch ? after_handler_failure(sqlstate_of(error), reruns) : HandlerFailure::nack) {
+        case HandlerFailure::nack:
+          failed = failure(message, std::string{"handler error: "} + error.what(), std::nullopt);
+          break;
+        case HandlerFailure::run_again:
+          logger_.write(record(LogLevel::warning, LogEvent::failed,
+                               "deadlock in a handler, which is called again: " + primary_message(error.what()),
+                               message));
+          break;
+        case HandlerFailure::leave_batch: {
+          const Call handling{"handle", options_.queue, options_.name, message.batch_id};
+          throw_mapped(error, {handling});
+        }
+      }
+    } catch (...) {
+      failed = failure(message, "handler error: an exception that is not a std::exception", std::nullopt);
+    }
+    call.savepoint.discard();
+    if (failed) return std::move(*failed);
   }
-  call.savepoint.discard();
-  return std::move(*failed);
 }
 
 Dispatcher::Outcome Dispatcher::failure(const Message& message, std::string_view reason,
                                         std::optional<std::chrono::seconds> delay) {
   require_home();
-  Retry retry{message.msg_id, delay ? *delay : retry_delay(message), sanitized(reason, longest_reason)};
+  Retry retry{message.msg_id, message.retry_count.value_or(0), delay ? *delay : retry_delay(message),
+              sanitized(reason, longest_reason)};
   logger_.write(record(LogLevel::warning, LogEvent::handler_failed, retry.reason, message));
   return {Verdict::failed, std::move(retry)};
 }
@@ -155,7 +175,8 @@ Dispatcher::Outcome Dispatcher::unknown_type(const Message& message) {
   const auto text = message.type ? "no handler for type \"" + *message.type + '"' : "no handler for type NULL";
   Outcome outcome{Verdict::unknown};
   if (options_.unknown_handler_policy == UnknownHandlerPolicy::nack) {
-    outcome.retry = Retry{message.msg_id, retry_delay(message), sanitized(text, longest_reason)};
+    outcome.retry =
+        Retry{message.msg_id, message.retry_count.value_or(0), retry_delay(message), sanitized(text, longest_reason)};
     logger_.write(record(LogLevel::warning, LogEvent::unknown_type, text + "; nacked", message));
   } else {
     logger_.write(record(LogLevel::warning, LogEvent::unknown_type, text + "; acknowledged by policy", message));

@@ -17,6 +17,7 @@ pqxx::transaction_base& HandlerSavepoint::transaction() {
         "concurrent consumers always use"};
   }
   const auto waiting = waiting_for_server();
+  batch_.limit_as_server_does();
   try {
     savepoint_ = make_at_home<pqxx::subtransaction>(*outer, "pgque_handler");
     set_savepoint(*savepoint_);

@@ -16,6 +16,8 @@ class HandlerSavepoint {
 
   // The batch's transaction, within the savepoint. Throws std::logic_error in split mode.
   pqxx::transaction_base& transaction();
+  // Whether the handler has asked for the transaction.
+  bool is_set() const noexcept { return savepoint_ != nullptr; }
   // Makes the handler's writes part of the batch's transaction; throws if the handler left it unusable.
   void keep();
   // Undoes the handler's writes; throws Error if that is not possible, because then the batch must not be acked.

@@ -1,11 +1,15 @@
 #include "consumer/loop.hpp"
 
+#include <algorithm>
 #include <stdexcept>
+#include <thread>
 #include <utility>
 
 #include "consumer/options.hpp"
 #include "database/conninfo.hpp"
 #include "database/error_map.hpp"
+#include "database/row.hpp"
+#include "database/sql.hpp"
 #include "database/verbs.hpp"
 #include "support/in_words.hpp"
 #include "support/text.hpp"
@@ -17,6 +21,9 @@ namespace {
 std::string consumer_label(const ConsumerOptions& options) {
   return options.subconsumer.empty() ? options.name : options.name + '.' + options.subconsumer;
 }
+
+// How long a statement may take when no time is left after a stop.
+constexpr std::chrono::milliseconds finish_grace{1000};
 
 // A stop cancels the running statement, so this error is expected then.
 bool is_our_cancel(const Error& error, const Stopper& stopper) {
@@ -62,7 +69,7 @@ ConsumerLoop::Run::Run(ConsumerLoop& owner)
       stopper_{owner.run_state_.stopper()},
       pause_{owner.pause_},
       log_{owner.logger_},
-      guard_{stopper_, options_.drain_timeout, std::chrono::seconds{1}},
+      guard_{stopper_, options_.drain_timeout, finish_grace},
       dispatcher_{options_, owner.handlers_, stopper_, guard_, log_} {
   if (!options_.subconsumer.empty()) {
     heartbeat_.emplace(owner.dsn_, options_, owner.session_options_, log_);
@@ -87,9 +94,9 @@ void ConsumerLoop::Run::operator()() {
   auto outcome = Outcome::begun;
   for (;;) {
     stopper_.home().require("Consumer::start()");
-    const auto step = machine.next(outcome, stopper_.level(), held());
+    const auto step = machine.next(outcome, stop_level(), held());
     if (step.action == Action::stop || step.action == Action::fail) {
-      if (batch_ && !page_.empty()) abandon("the consumer stops");
+      if (has_batch_) abandon("the consumer stops");
       log_(LogLevel::info, LogEvent::stopped, "stopped");
       if (step.action == Action::fail && error_) std::rethrow_exception(error_);
       return;
@@ -119,11 +126,12 @@ Outcome ConsumerLoop::Run::carry_out(const Step& step) {
     case Action::wait:
       return wait();
     case Action::pause:
-      set_state(ConsumerState::backing_off);
-      stopper_.sleep_until(Stopper::Clock::now() + step.pause);
+      pause(step.pause);
       return Outcome::paused;
     case Action::hold:
       return hold();
+    case Action::confirm:
+      return confirm();
     case Action::stop:
     case Action::fail:
       break;
@@ -131,14 +139,31 @@ Outcome ConsumerLoop::Run::carry_out(const Step& step) {
   throw std::logic_error{"Consumer: internal error, an action that is not carried out"};
 }
 
+StopLevel ConsumerLoop::Run::stop_level() const noexcept {
+  const auto level = stopper_.level();
+  const bool drains = stopper_.may_begin_handler(options_.drain_timeout, Stopper::Clock::now());
+  return level == StopLevel::drain && !drains ? StopLevel::abandon : level;
+}
+
+void ConsumerLoop::Run::pause(std::chrono::milliseconds time) {
+  set_state(ConsumerState::backing_off);
+  if (stopper_.requested()) {
+    // A stop ends every pause, except those between attempts to finish a batch while it drains, which are short then.
+    constexpr std::chrono::milliseconds longest{50};
+    std::this_thread::sleep_for(std::min(time, longest));
+  } else {
+    stopper_.sleep_until(Stopper::Clock::now() + time);
+  }
+}
+
 Outcome ConsumerLoop::Run::connect() {
   set_state(ConsumerState::connecting);
   disconnect();  // after an error halfway through
   session_ = Session::connect(owner_.dsn_, owner_.session_options_);
-  const auto settings = options_.pooled ? std::string{} : session_settings(options_);
-  if (!settings.empty()) {
-    const StatementGuard::Scope scope{guard_, session_, OnStop::cancel};
-    AutocommitExecutor{session_}.run_plain(settings, {"configure the session"});
+  if (!options_.pooled) {
+    const StatementGuard::Scope scope{guard_, session_, on_stop()};
+    const auto settings = session_settings(options_) + sql::server_limits_statements;
+    server_limits_ = read_int64(AutocommitExecutor{session_}.run_plain(settings, {"configure the session"})) != 0;
   }
   listen();
   if (std::exchange(ever_connected_, true)) {
@@ -152,7 +177,7 @@ void ConsumerLoop::Run::listen() {
   const Call call{"listen", options_.queue, options_.name};
   if (!options_.listen_dsn.empty()) {
     listen_session_ = Session::connect(options_.listen_dsn, owner_.listen_session_options_);
-    const StatementGuard::Scope scope{guard_, listen_session_, OnStop::cancel};
+    const StatementGuard::Scope scope{guard_, listen_session_, on_stop()};
     AutocommitExecutor executor{listen_session_};
     verbs::configure_session(executor, {"configure the session for listening"});
   } else if (options_.pooled) {
@@ -164,7 +189,7 @@ void ConsumerLoop::Run::listen() {
     listen_session_ = session_;
   }
   auto& connection = listen_session_->idle_connection(call);
-  const StatementGuard::Scope scope{guard_, listen_session_, OnStop::cancel};
+  const StatementGuard::Scope scope{guard_, listen_session_, on_stop()};
   try {
     listener_.emplace(connection, "pgque_" + options_.queue, [this] { notified_ = true; });
   } catch (const std::exception& error) {
@@ -203,16 +228,22 @@ Outcome ConsumerLoop::Run::receive() {
   // This receive covers all notifications that have come so far, but none that come from now on.
   take_notifications();
   notified_ = false;
-  batch_.emplace(session_, options_);
+  batch_.emplace(session_, options_, server_limits_);
   asked_at_ = Stopper::Clock::now();
+  // Until it is finished. A worker may also be given another worker's batch.
+  const bool again = std::exchange(again_, true) || options_.dead_interval.has_value();
   {
     const StatementGuard::Scope scope{guard_, session_, OnStop::cancel};
-    page_ = batch_->open();
+    page_ = batch_->open(again);
   }
-  if (page_.empty()) return Outcome::nothing;
+  if (!batch_->is_open()) {
+    again_ = false;
+    return Outcome::nothing;
+  }
+  has_batch_ = true;
   notified_polls_.reset();
   log_.write(batch_record(LogLevel::debug, LogEvent::batch_received, "batch received"));
-  return Outcome::messages;
+  return page_.empty() ? Outcome::end_of_batch : Outcome::messages;
 }
 
 Outcome ConsumerLoop::Run::look_ahead() {
@@ -247,8 +278,9 @@ Outcome ConsumerLoop::Run::next_page() {
   if (batch_->transaction()) {
     const auto failed = [&] {
       const StatementGuard::Scope scope{guard_, session_, OnStop::drain};
-      return batch_->nack(retries_);
+      return batch_->nack(retries_, in_time());
     }();
+    if (failed && failed->kind == Finish::Kind::interrupted) return Outcome::page_interrupted;
     if (failed) return refused(*failed->error);
     nacked_ += retries_.size();
     retries_.clear();
@@ -262,18 +294,51 @@ Outcome ConsumerLoop::Run::next_page() {
   return Outcome::messages;
 }
 
+// After a stop, what has begun may go on for as long as the guard waits for an answer, less the time for a commit.
+Batch::InTime ConsumerLoop::Run::in_time() const {
+  return [this, late_since = std::optional<Stopper::Clock::time_point>{}]() mutable {
+    const auto now = Stopper::Clock::now();
+    if (stopper_.may_begin_handler(options_.drain_timeout, now)) return true;
+    if (!late_since) late_since = now;
+    return now - *late_since < finish_grace / 4;
+  };
+}
+
 Outcome ConsumerLoop::Run::finish() {
+  finishing_ = !batch_->transaction();
   const auto finish = [&] {
     const StatementGuard::Scope scope{guard_, session_, OnStop::drain};
-    return batch_->finish(retries_);
+    return batch_->finish(retries_, in_time());
   }();
-  switch (finish.kind) {
+  return settle(finish);
+}
+
+// After the connection was lost while the batch was finished.
+Outcome ConsumerLoop::Run::confirm() {
+  set_state(ConsumerState::handling);
+  const auto id = batch_->id();
+  batch_.emplace(session_, options_, server_limits_, id);
+  const auto open = [&] {
+    const StatementGuard::Scope scope{guard_, session_, OnStop::drain};
+    return batch_->is_still_open();
+  }();
+  if (open) return Outcome::end_of_batch;
+  return settle({options_.subconsumer.empty() ? Finish::Kind::stale : Finish::Kind::lost});
+}
+
+Outcome ConsumerLoop::Run::settle(const Finish& finish) {
+  // A batch that is not open any more was finished by the commit whose answer was lost.
+  const bool gone = finish.kind == Finish::Kind::stale || finish.kind == Finish::Kind::lost;
+  const bool by_commit = in_doubt_ && gone;
+  switch (by_commit ? Finish::Kind::acked : finish.kind) {
     case Finish::Kind::acked:
       owner_.count([&](ConsumerStats& stats) {
         ++stats.batches;
         stats.retries += nacked_ + retries_.size();
       });
-      log_.write(batch_record(LogLevel::debug, LogEvent::batch_acked, "batch acknowledged"));
+      log_.write(batch_record(
+          LogLevel::debug, LogEvent::batch_acked,
+          by_commit ? "batch acknowledged, although the answer to the commit was lost" : "batch acknowledged"));
       break;
     case Finish::Kind::stale: {
       owner_.count([](ConsumerStats& stats) { ++stats.stale_acks; });
@@ -288,11 +353,18 @@ Outcome ConsumerLoop::Run::finish() {
       log_.write(batch_record(LogLevel::warning, LogEvent::batch_lost,
                               "another worker took the batch over and handles its messages again"));
       drop_batch();
+      again_ = false;
       return Outcome::lost;
     case Finish::Kind::nack_failed:
       return refused(*finish.error);
+    case Finish::Kind::interrupted:
+      abandon(finish.nacked == 0 ? std::string{"there was no time left for its nacks"}
+                                 : "there was no time left for all of its nacks; " + std::to_string(finish.nacked) +
+                                       " of its " + std::to_string(retries_.size()) + " failed messages are nacked");
+      return Outcome::page_interrupted;
   }
   drop_batch();
+  again_ = false;
   return Outcome::finished;
 }
 
@@ -364,27 +436,34 @@ Outcome ConsumerLoop::Run::hold() {
 }
 
 Outcome ConsumerLoop::Run::after_error(const Error& error) {
-  const bool cancelled = is_our_cancel(error, stopper_);
-  if (!cancelled) owner_.count([&](ConsumerStats& stats) { stats.last_error = error.what(); });
-  error_ = std::current_exception();
-  if (batch_ && !page_.empty()) abandon("an error came before it was finished");
-  drop_batch();
-
   // A read-only server may be a former primary: only a new connection helps.
   const bool lost = !session_ || !session_->is_open() || (listen_session_ && !listen_session_->is_open()) ||
-                    dynamic_cast<const ConnectionError*>(&error) != nullptr;
-  const bool anew = lost || error.sqlstate() == "25006";
-  if (anew) {
+                    dynamic_cast<const ConnectionError*>(&error) != nullptr || error.sqlstate() == "25006";
+  const bool permanent = is_permanent(error);
+  const bool finish_again = finishing_ && !permanent && (lost || is_transient(error));
+  const bool cancelled = !finishing_ && is_our_cancel(error, stopper_);
+  if (!cancelled) owner_.count([&](ConsumerStats& stats) { stats.last_error = error.what(); });
+  error_ = std::current_exception();
+  if (finish_again) {
+    in_doubt_ = in_doubt_ || error.outcome_unknown();
+  } else {
+    if (has_batch_) abandon("an error came before it was finished");
+    drop_batch();
+  }
+
+  if (lost) {
     disconnect();
     log_.error(LogLevel::warning, LogEvent::connection_lost, error);
   } else if (!cancelled) {
-    log_.error(LogLevel::error, LogEvent::failed, error);
+    log_.error(finish_again ? LogLevel::warning : LogLevel::error, LogEvent::failed, error);
   }
-  if (is_permanent(error)) {
+  if (permanent) {
     const auto action = options_.on_error ? options_.on_error(error) : ErrorAction::stop;
     if (action == ErrorAction::stop) return Outcome::failed_for_good;
   }
-  return anew || leave_worn_out_session() ? Outcome::connection_failed : Outcome::failed;
+  const bool anew = lost || leave_worn_out_session();
+  if (finish_again) return anew ? Outcome::finish_lost : Outcome::finish_failed;
+  return anew ? Outcome::connection_failed : Outcome::failed;
 }
 
 bool ConsumerLoop::Run::leave_worn_out_session() {
@@ -394,10 +473,10 @@ bool ConsumerLoop::Run::leave_worn_out_session() {
   return true;
 }
 
-void ConsumerLoop::Run::abandon(const char* why) {
+void ConsumerLoop::Run::abandon(const std::string& why) {
   owner_.count([](ConsumerStats& stats) { ++stats.abandoned; });
   log_.write(batch_record(LogLevel::warning, LogEvent::batch_abandoned,
-                          std::string{"the batch is not acknowledged and will be delivered again: "} + why));
+                          "the batch is not acknowledged and will be delivered again: " + why));
   drop_batch();
 }
 
@@ -408,6 +487,7 @@ void ConsumerLoop::Run::drop_batch() {
     batch_.reset();
   }
   page_.clear();
+  has_batch_ = finishing_ = in_doubt_ = false;
 }
 
 void ConsumerLoop::Run::set_state(ConsumerState state) {

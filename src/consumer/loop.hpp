@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <exception>
 #include <functional>
@@ -81,6 +82,8 @@ class ConsumerLoop::Run {
   Outcome handle();
   Outcome next_page();
   Outcome finish();
+  Outcome confirm();
+  Outcome settle(const Finish& finish);
   Outcome refused(const Error& error);
   Outcome wait();
   Outcome hold();
@@ -92,8 +95,13 @@ class ConsumerLoop::Run {
   void take_notifications();
   void disconnect();
   bool leave_worn_out_session();
-  void abandon(const char* why);
+  void abandon(const std::string& why);
   void drop_batch();
+  StopLevel stop_level() const noexcept;
+  void pause(std::chrono::milliseconds time);
+  Batch::InTime in_time() const;
+  // What a stop does to statements while connecting: a batch that is to be finished may drain.
+  OnStop on_stop() const noexcept { return finishing_ ? OnStop::drain : OnStop::cancel; }
   void set_state(ConsumerState state);
   LogRecord batch_record(LogLevel level, LogEvent event, std::string_view text) const;
 
@@ -113,12 +121,17 @@ class ConsumerLoop::Run {
   bool notified_ = false;
   RateLimit notified_polls_{std::chrono::milliseconds{33}, 10};  // those that found nothing: any client may NOTIFY
   bool ever_connected_ = false;
+  bool server_limits_ = true;  // whether the server limits the time of statements
 
   std::optional<Batch> batch_;
   Stopper::Clock::time_point asked_at_{};  // when the batch was asked for
   std::vector<Message> page_;
   std::vector<Retry> retries_;  // failed messages of the batch that are not nacked yet
   std::uint64_t nacked_ = 0;
+  bool has_batch_ = false;  // it was received, and is neither finished nor abandoned
+  bool again_ = true;       // the next batch may have been open before
+  bool finishing_ = false;  // in split mode all messages are handled, so finishing can be repeated
+  bool in_doubt_ = false;   // a commit that finishes the batch may have taken place
   std::optional<Stopper::Clock::time_point> postponed_until_;
   std::uint64_t resumes_before_ = 0;  // when it was postponed
   std::exception_ptr error_;

@@ -11,6 +11,7 @@ Step ConsumerMachine::next(Outcome outcome, StopLevel stop, bool held) {
       return unless_stopping(Action::connect);
     case Outcome::connected:
       ever_connected_ = connected_ = true;
+      if (finishing_ && stop != StopLevel::abandon) return {Action::confirm};
       return unless_held(Action::receive);
     case Outcome::messages:
       // A batch of which no handler has run can wait for the next start. Otherwise the batch continues within the drain
@@ -34,24 +35,32 @@ Step ConsumerMachine::next(Outcome outcome, StopLevel stop, bool held) {
     case Outcome::finished:
     case Outcome::lost:
     case Outcome::postponed:
-      handling_ = false;
+      handling_ = finishing_ = false;
       backoff_.reset();
       return unless_held(Action::receive);
     case Outcome::woken:
     case Outcome::resumed:
       return unless_held(Action::receive);
     case Outcome::paused:
+      if (finishing_ && stop != StopLevel::abandon) return {connected_ ? Action::finish : Action::connect};
       return connected_ ? unless_held(Action::receive) : unless_stopping(Action::connect);
     case Outcome::connection_failed:
       connected_ = false;
       [[fallthrough]];
     case Outcome::abandoned:
     case Outcome::failed:
-      handling_ = false;
+      handling_ = finishing_ = false;
       if (stopping) return {Action::stop};
       return ever_connected_ ? pause() : Step{Action::fail};  // a first connection that fails would fail for ever
     case Outcome::failed_for_good:
       return {Action::fail};
+    case Outcome::finish_lost:
+      connected_ = false;
+      [[fallthrough]];
+    case Outcome::finish_failed:
+      // The handlers are not called again for this, and a stop lets it go on within the drain timeout.
+      finishing_ = true;
+      return stop == StopLevel::abandon ? Step{Action::stop} : pause();
   }
   return {Action::fail};
 }
@@ -96,6 +105,10 @@ std::string_view to_string(Outcome outcome) noexcept {
       return "connection_failed";
     case Outcome::failed_for_good:
       return "failed_for_good";
+    case Outcome::finish_failed:
+      return "finish_failed";
+    case Outcome::finish_lost:
+      return "finish_lost";
   }
   return "unknown";
 }
@@ -120,6 +133,8 @@ std::string_view to_string(Action action) noexcept {
       return "pause";
     case Action::hold:
       return "hold";
+    case Action::confirm:
+      return "confirm";
     case Action::stop:
       return "stop";
     case Action::fail:

@@ -34,6 +34,8 @@ enum class Outcome {
   failed,             // an error; a later attempt may succeed
   connection_failed,  // no connection, or it was lost
   failed_for_good,    // an error that on_error decided to stop at
+  finish_failed,      // an error while a handled batch was finished; the same may succeed later
+  finish_lost,        // the same, because the connection was lost; the batch may still be this consumer's
 };
 
 enum class Action {
@@ -46,6 +48,7 @@ enum class Action {
   wait,        // for a notification, for at most poll_interval
   pause,       // for Step::pause; notifications do not shorten it
   hold,        // until resume(), or until NotNow's delay is over
+  confirm,     // on a new connection, whether the handled batch is still this consumer's
   stop,        // give up an unfinished batch and return
   fail,        // give up an unfinished batch and throw the last error
 };
@@ -73,7 +76,8 @@ class ConsumerMachine {
   bool until_drained_;
   bool ever_connected_ = false;
   bool connected_ = false;
-  bool handling_ = false;  // handlers of the open batch have been called
+  bool handling_ = false;   // handlers of the open batch have been called
+  bool finishing_ = false;  // all of them, but the batch could not be finished yet
 };
 
 }  // namespace pgque::detail

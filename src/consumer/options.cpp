@@ -88,9 +88,8 @@ std::string session_settings(const ConsumerOptions& options) {
     settings += sql::set_milliseconds(options.pooled, "idle_in_transaction_session_timeout",
                                       options.idle_in_transaction_timeout.count());
   }
-  if (options.statement_timeout.count() > 0) {
-    settings += sql::set_milliseconds(options.pooled, "statement_timeout", options.statement_timeout.count());
-  }
+  // Even if that is 0: a limit of the role or of the database is not for the consumer's own statements.
+  settings += sql::set_milliseconds(options.pooled, "statement_timeout", options.statement_timeout.count());
   return settings;
 }
 

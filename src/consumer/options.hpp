@@ -14,7 +14,7 @@ void check(const ConsumerOptions& options);
 // The transaction mode that the options amount to.
 TransactionMode transaction_mode(const ConsumerOptions& options) noexcept;
 
-// The statements that apply the options to a session, or behind a pooler to each transaction. May be empty.
+// The statements that apply the options to a session, or behind a pooler to each transaction.
 std::string session_settings(const ConsumerOptions& options);
 
 // How often a cooperative worker sends a heartbeat while its handlers run.

@@ -20,7 +20,7 @@ struct Text {
 };
 
 // Only the messages distinguish these errors. See `docs/decisions.md`.
-constexpr std::array<Text, 8> texts{{
+constexpr std::array<Text, 9> texts{{
     {"queue not found: ", Kind::queue_not_found},             // send, send_batch, force_next_tick
     {"no such queue", Kind::queue_not_found},                 // ticker
     {"no such event queue", Kind::queue_not_found},           // drop_queue, set_queue_config
@@ -28,6 +28,7 @@ constexpr std::array<Text, 8> texts{{
     {"event queue not found", Kind::queue_not_found},         // older functions
     {"not subscriber to queue: ", Kind::consumer_not_found},  // receive, next_batch
     {"batch not found: ", Kind::batch_not_found},             // nack
+    {"event not found", Kind::batch_not_found},               // event_retry, called with messages of the batch only
     {"cannot find data for batch", Kind::batch_not_found},    // older functions
 }};
 
@@ -81,6 +82,12 @@ std::string advice_for(std::string_view state, std::string_view message, Role ro
     return "a pooler in transaction mode is in between, or somebody discards prepared statements: set `pooled`";
   }
   if (state == "25006") return "the server is read-only: connect to the primary";
+  // All text that the library sends is valid, so this is text that it reads.
+  if (state == "22021" && role == Role::reader) {
+    return "a message has bytes that are not UTF-8, which a database with encoding SQL_ASCII stores, and which blocks "
+           "its batch: in psql, set client_encoding to SQL_ASCII, read the batch with pgque.receive and finish it with "
+           "pgque.ack";
+  }
   return {};
 }
 
@@ -169,6 +176,21 @@ std::string primary_message(std::string_view text) {
   }
   facts.server_message = primary_message(error.what());
   throw_server_error(std::move(facts), context.role);
+}
+
+std::string sqlstate_of(const std::exception& error) {
+  const auto* const mapped = dynamic_cast<const Error*>(&error);
+  return mapped ? mapped->sqlstate() : classify(error).sqlstate;
+}
+
+bool is_untranslatable(const Error& error) {
+  return error.sqlstate() == "22P05";
+}
+
+bool is_transient(const Error& error) {
+  const std::string_view state{error.sqlstate()};
+  return state == "40001" || state == "40P01" || state == "55P03" || state == "57014" || state == "26000" ||
+         state.substr(0, 2) == "53";
 }
 
 bool is_permanent(const Error& error) {

@@ -34,6 +34,15 @@ std::string primary_message(std::string_view text);
 // DISCARD. New names help.
 bool is_about_prepared_statement(std::string_view sqlstate) noexcept;
 
+// The SQLSTATE of an exception of libpqxx or of this library; empty if it has none.
+std::string sqlstate_of(const std::exception& error);
+
+// Whether the server's encoding has no equivalent of a character that was sent.
+bool is_untranslatable(const Error& error);
+
+// Whether nothing was wrong with the statement itself, so that the same one may succeed on the same session.
+bool is_transient(const Error& error);
+
 // Whether a retry cannot fix the error: wrong names, missing grants, no PgQue, the wrong password in a fixed DSN.
 bool is_permanent(const Error& error);
 

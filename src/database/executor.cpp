@@ -7,6 +7,7 @@
 
 #include "database/error_map.hpp"
 #include "database/session.hpp"
+#include "database/sql.hpp"
 
 namespace pgque::detail {
 
@@ -58,8 +59,11 @@ pqxx::result AutocommitExecutor::run(const Statement& statement, Params params, 
   constexpr int attempts = 5;
   for (int attempt = 1;; ++attempt) {
     try {
-      return once(call, statement.role,
-                  [&](pqxx::transaction_base& tx) { return session_->execute(tx, statement, params); });
+      return once(call, statement.role, [&](pqxx::transaction_base& tx) {
+        // Several statements in one message are one transaction, which `set local` is limited to.
+        return settings_.empty() ? session_->execute(tx, statement, params)
+                                 : tx.exec(settings_ + render(tx, statement, params));
+      });
     } catch (const Error& error) {
       if (attempt == attempts || !worth_repeating(error, *session_)) throw;
     }
@@ -70,8 +74,12 @@ void AutocommitExecutor::require_usable(const Call& call) {
   session_->idle_connection(call);
 }
 
-pqxx::result AutocommitExecutor::run_plain(const std::string& sql, const Call& call) {
-  return once(call, Role::none, [&](pqxx::transaction_base& tx) { return tx.exec(sql); });
+pqxx::result AutocommitExecutor::attempt(const Statement& statement, Params params, const Call& call) {
+  return run(statement, params, call);
+}
+
+pqxx::result AutocommitExecutor::run_plain(const std::string& sql, const Call& call, Role role) {
+  return once(call, role, [&](pqxx::transaction_base& tx) { return tx.exec(sql); });
 }
 
 TransactionExecutor::TransactionExecutor(std::shared_ptr<Session> session) : session_{std::move(session)} {
@@ -113,15 +121,35 @@ void TransactionExecutor::require_usable(const Call& call) {
 }
 
 pqxx::result TransactionExecutor::run(const Statement& statement, Params params, const Call& call) {
-  return guarded(call, statement.role, [&] {
-    try {
-      return session_->execute(*work_, statement, params);
-    } catch (const pqxx::sql_error& error) {
-      // The transaction has failed, but the session is good: the next transaction prepares the statement again.
-      if (is_about_prepared_statement(error.sqlstate())) session_->forget_statements();
-      throw;
+  return guarded(call, statement.role, [&] { return execute(statement, params); });
+}
+
+pqxx::result TransactionExecutor::execute(const Statement& statement, Params params) {
+  try {
+    return session_->execute(*work_, statement, params);
+  } catch (const pqxx::sql_error& error) {
+    // The transaction has failed, but the session is good: the next transaction prepares the statement again.
+    if (is_about_prepared_statement(error.sqlstate())) session_->forget_statements();
+    throw;
+  }
+}
+
+pqxx::result TransactionExecutor::attempt(const Statement& statement, Params params, const Call& call) {
+  run_plain(sql::set_attempt, call);
+  pqxx::result result;
+  try {
+    result = execute(statement, params);
+  } catch (const std::exception& error) {
+    const bool open = session_->connection().is_open();
+    if (open) {
+      run_plain(sql::undo_attempt, call);
+    } else {
+      failure_ = call.describe();
     }
-  });
+    fail(*session_, error, {call, statement.role, open});
+  }
+  run_plain(sql::keep_attempt, call);
+  return result;
 }
 
 pqxx::result TransactionExecutor::run_plain(const std::string& sql, const Call& call) {
@@ -169,6 +197,21 @@ pqxx::result CallerExecutor::run(const Statement& statement, Params params, cons
   } catch (const std::exception& error) {
     const bool autocommit = dynamic_cast<const pqxx::nontransaction*>(&transaction_) != nullptr;
     throw_mapped(error, {call, statement.role, connection_of(transaction_).is_open(), autocommit});
+  }
+}
+
+pqxx::result CallerExecutor::attempt(const Statement& statement, Params params, const Call& call) {
+  auto* const transaction = dynamic_cast<pqxx::dbtransaction*>(&transaction_);
+  if (!transaction) return run(statement, params, call);  // there is no transaction to save
+  try {
+    // libpqxx 6 ends a transaction of which a statement failed, but not the one around a subtransaction.
+    pqxx::subtransaction savepoint{*transaction, "pgque_attempt"};
+    set_savepoint(savepoint);
+    auto result = savepoint.exec(render(savepoint, statement, params));
+    savepoint.commit();
+    return result;
+  } catch (const std::exception& error) {
+    throw_mapped(error, {call, statement.role, connection_of(transaction_).is_open()});
   }
 }
 

@@ -22,6 +22,9 @@ class Executor {
 
   // Runs one statement; failures are thrown as pgque errors.
   virtual pqxx::result run(const Statement& statement, Params params, const Call& call) = 0;
+  // The same, but in a transaction within a savepoint: if the server refuses the statement, the transaction can go on.
+  // In the caller's transaction, binary parameters are not possible.
+  virtual pqxx::result attempt(const Statement& statement, Params params, const Call& call) = 0;
   // Throws as run() would if no statement can be run any more.
   virtual void require_usable(const Call& call) = 0;
 
@@ -40,17 +43,21 @@ class Executor {
 // after a lost registration race, and if the server no longer knows the prepared statement.
 class AutocommitExecutor final : public Executor {
  public:
-  explicit AutocommitExecutor(std::shared_ptr<Session> session) : session_{std::move(session)} {}
+  // The settings, SQL that ends with a semicolon, are sent along with each statement, and apply to it alone.
+  explicit AutocommitExecutor(std::shared_ptr<Session> session, std::string settings = {})
+      : session_{std::move(session)}, settings_{std::move(settings)} {}
   pqxx::result run(const Statement& statement, Params params, const Call& call) override;
+  pqxx::result attempt(const Statement& statement, Params params, const Call& call) override;
   void require_usable(const Call& call) override;
-  // Runs `sql` as it is, once.
-  pqxx::result run_plain(const std::string& sql, const Call& call);
+  // Runs `sql` as it is, once. The role is what the caller has to be granted.
+  pqxx::result run_plain(const std::string& sql, const Call& call, Role role = Role::none);
 
  private:
   template <class Run>
   pqxx::result once(const Call& call, Role role, const Run& run);
 
   std::shared_ptr<Session> session_;
+  std::string settings_;
 };
 
 // A transaction that this library began.
@@ -60,6 +67,7 @@ class TransactionExecutor final : public Executor {
   ~TransactionExecutor() override;
 
   pqxx::result run(const Statement& statement, Params params, const Call& call) override;
+  pqxx::result attempt(const Statement& statement, Params params, const Call& call) override;
   void require_usable(const Call& call) override;
   // Runs `sql` as it is, for statements that cannot be prepared.
   pqxx::result run_plain(const std::string& sql, const Call& call);
@@ -72,6 +80,7 @@ class TransactionExecutor final : public Executor {
  private:
   template <class Run>
   pqxx::result guarded(const Call& call, Role role, const Run& run);
+  pqxx::result execute(const Statement& statement, Params params);
 
   std::shared_ptr<Session> session_;
   AtHome<pqxx::work> work_;
@@ -83,6 +92,7 @@ class CallerExecutor final : public Executor {
  public:
   explicit CallerExecutor(pqxx::transaction_base& transaction);
   pqxx::result run(const Statement& statement, Params params, const Call& call) override;
+  pqxx::result attempt(const Statement& statement, Params params, const Call& call) override;
   void require_usable(const Call& call) override;
 
  private:

@@ -42,10 +42,37 @@ inline constexpr Statement ack{"pgque_ack", Role::reader, "select pgque.ack($1::
 inline constexpr Statement nack{"pgque_nack", Role::reader,
                                 "select pgque.nack($1::int8, " PGQUE_MESSAGE_OF_ID("$2::int8") ", "
                                 "$3::int8 * interval '1 second', $4::text)"};
+// The messages, each with how often it was retried already. Where a message has retries left, nack does nothing but
+// call event_retry, after having read the batch once more to find that out; without an open batch nack throws the right
+// error. The result is the messages for which event_retry says that they are in the retry queue already.
 inline constexpr Statement nack_many{
     "pgque_nack_many", Role::reader,
-    "select pgque.nack($1::int8, " PGQUE_MESSAGE_OF_ID("n.id") ", n.delay * interval '1 second', n.reason) "
-    "from unnest($2::text::int8[], $3::text::int8[], $4::text[]) as n(id, delay, reason)"};
+    "with nacked as materialized (select n.id, case when n.retried < (select coalesce(q.queue_max_retries, 5) "
+    "from pgque.subscription s join pgque.queue q on q.queue_id = s.sub_queue where s.sub_batch = $1::int8) "
+    "then pgque.event_retry($1::int8, n.id, n.delay) "
+    "else pgque.nack($1::int8, " PGQUE_MESSAGE_OF_ID("n.id") ", n.delay * interval '1 second', n.reason) end as stored "
+    "from unnest($2::text::int8[], $3::text::int4[], $4::text::int4[], $5::text[]) as n(id, retried, delay, reason)) "
+    "select id from nacked where stored = 0"};
+inline constexpr Statement is_in_retry_queue{
+    "pgque_is_in_retry_queue", Role::none,
+    "select count(*) from pgque.subscription join pgque.retry_queue on ev_owner = sub_id "
+    "where sub_batch = $1::int8 and ev_id = $2::int8"};
+// Of the messages of an open batch from $2 on, those that were nacked in it and whose nacks are committed, each with
+// how often it had been retried before. A rewound consumer may receive a message in another batch, after other retries.
+inline constexpr Statement nacked{
+    "pgque_nacked", Role::reader,
+    "select r.ev_id, r.ev_retry - 1 from pgque.subscription s join pgque.retry_queue r on r.ev_owner = s.sub_id "
+    "where s.sub_batch = $1::int8 and r.ev_id >= $2::int8 union all "
+    "select d.ev_id, coalesce(d.ev_retry, 0) from pgque.subscription s join pgque.subscription main "
+    "on main.sub_queue = s.sub_queue and main.sub_id = s.sub_id and main.sub_role <> 'coop_member' "
+    "join pgque.dead_letter d on d.dl_queue_id = s.sub_queue and d.dl_consumer_id = main.sub_consumer "
+    "where s.sub_batch = $1::int8 and d.ev_id >= $2::int8"};
+// Whether the batch is open and belongs to the consumer or, as `consumer.worker`, to the worker.
+inline constexpr Statement batch_is_open{
+    "pgque_batch_is_open", Role::none,
+    "select count(*) from pgque.subscription join pgque.queue on queue_id = sub_queue "
+    "join pgque.consumer on co_id = sub_consumer "
+    "where sub_batch = $1::int8 and queue_name = $2::text and co_name = $3::text"};
 
 inline constexpr Statement subscribe_subconsumer{
     "pgque_subscribe_subconsumer", Role::reader,
@@ -195,7 +222,7 @@ inline constexpr Statement doctor_server{
     "pgque_doctor_server", Role::none,
     "select current_user::text, current_database()::text, pg_is_in_recovery()::int, "
     "(current_setting('transaction_read_only') = 'on')::int, pg_backend_pid(), "
-    "(to_regnamespace('pgque') is not null)::int"};
+    "(to_regnamespace('pgque') is not null)::int, current_setting('server_encoding')"};
 inline constexpr Statement doctor_install{
     "pgque_doctor_install", Role::none,
     "select (select string_agg(f, ', ') from unnest(array['pgque.receive(text, text, integer)', "
@@ -259,6 +286,18 @@ inline constexpr Cursor dead_letter_cursor{"pgque_dead_letters"};
 inline std::string set_milliseconds(bool local, const char* setting, std::int64_t value) {
   return std::string{local ? "set local " : "set "} + setting + " = " + std::to_string(value) + ';';
 }
+
+// Whether the server limits the time of statements, for this role or in general. This session's own limit, and that of
+// its transaction, do not matter.
+inline constexpr const char* server_limits_statements =
+    "select (reset_val <> '0')::int from pg_settings where name = 'statement_timeout'";
+// For the rest of the transaction, the server's limit.
+inline constexpr const char* limit_as_server_does = "set local statement_timeout to default";
+
+// The savepoint of a statement that may fail.
+inline constexpr const char* set_attempt = "savepoint pgque_attempt";
+inline constexpr const char* keep_attempt = "release savepoint pgque_attempt";
+inline constexpr const char* undo_attempt = "rollback to savepoint pgque_attempt; release savepoint pgque_attempt";
 
 // Deferred constraints are checked now, while it is known which handler's writes violate them: at the batch's commit,
 // one bad message would make every attempt fail. The rollback to the inner savepoint leaves the constraints deferred.

@@ -5,6 +5,7 @@
 
 #include <pgque/error.hpp>
 
+#include "database/error_map.hpp"
 #include "database/row.hpp"
 #include "database/sql.hpp"
 #include "database/text_array.hpp"
@@ -100,9 +101,39 @@ bool ack(Executor& executor, BatchId batch, const Call& call) {
   return ask(executor, sql::ack, {static_cast<std::int64_t>(batch)}, call) != 0;
 }
 
+void nack(Executor& executor, BatchId batch, EventId message, std::chrono::seconds delay,
+          const std::optional<std::string>& reason) {
+  const Call call{"nack", {}, {}, batch};
+  const auto nack = [&](auto how, const std::optional<std::string>& text) {
+    (executor.*how)(
+        sql::nack,
+        {static_cast<std::int64_t>(batch), static_cast<std::int64_t>(message), std::int64_t{delay.count()}, text},
+        call);
+  };
+  if (!reason || is_ascii(*reason)) return nack(&Executor::run, reason);
+  try {
+    nack(&Executor::attempt, reason);
+  } catch (const Error& error) {
+    if (!is_untranslatable(error)) throw;
+    nack(&Executor::run, ascii_only(*reason));
+  }
+}
+
 bool touch(Executor& executor, const Receiver& receiver) {
   return ask(executor, sql::touch_subconsumer, {receiver.queue, receiver.consumer, receiver.subconsumer},
              {"touch_subconsumer", receiver.queue, receiver.consumer}) != 0;
+}
+
+std::set<std::pair<EventId, std::int32_t>> nacked(Executor& executor, BatchId batch, EventId first, const Call& call) {
+  std::set<std::pair<EventId, std::int32_t>> out;
+  const auto result =
+      executor.run(sql::nacked, {static_cast<std::int64_t>(batch), static_cast<std::int64_t>(first)}, call);
+  for_each_row(result, [&](auto field) {
+    RowReader row{field};
+    const EventId id{row.integer()};
+    out.emplace(id, row.int32());
+  });
+  return out;
 }
 
 std::int64_t ticker_all(Executor& executor, const Call& call) {

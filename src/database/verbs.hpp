@@ -6,7 +6,10 @@
 #include <chrono>
 #include <cstdint>
 #include <optional>
+#include <set>
+#include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include <pgque/message.hpp>
@@ -42,8 +45,14 @@ void open_batch_cursor(TransactionExecutor& transaction, const Receiver& receive
 std::optional<BatchId> next_batch(Executor& executor, const Receiver& receiver, const Call& call);
 // Whether the batch was open until now.
 bool ack(Executor& executor, BatchId batch, const Call& call);
+// The reason may have characters that the database's encoding does not have; those become question marks.
+void nack(Executor& executor, BatchId batch, EventId message, std::chrono::seconds delay,
+          const std::optional<std::string>& reason);
 // The worker's heartbeat. False if it is not registered.
 bool touch(Executor& executor, const Receiver& receiver);
+// Of the messages of an open batch from this one on, those that were nacked in it before, each with how often it had
+// been retried by then.
+std::set<std::pair<EventId, std::int32_t>> nacked(Executor& executor, BatchId batch, EventId first, const Call& call);
 
 // How many queues were ticked.
 std::int64_t ticker_all(Executor& executor, const Call& call);

@@ -52,6 +52,7 @@ class Judge {
   std::vector<Finding> findings() {
     server();
     if (install()) {
+      encoding();
       grants();
       if (!seen_.visible) return std::move(findings_);
       ticker();
@@ -109,6 +110,16 @@ class Judge {
           "this library needs PgQue 0.2 or later; calls will fail", "load the pgque.sql of 0.2 or later");
     }
     return true;
+  }
+
+  void encoding() {
+    if (seen_.encoding != "SQL_ASCII") return;
+    add(Severity::warning, "unchecked_encoding",
+        "the encoding of the database " + literal(seen_.database) + " is SQL_ASCII, so it stores any bytes as text",
+        "a message with bytes that are not UTF-8 cannot be received by this library: receive fails with SQLSTATE "
+        "22021, and the message blocks its batch and its consumer",
+        "move to a database with encoding UTF8; to get past such a batch, in psql: set client_encoding to SQL_ASCII, "
+        "read the batch with pgque.receive and finish it with pgque.ack");
   }
 
   void grants() {

@@ -52,6 +52,7 @@ struct Observations {
   bool read_only = false;
   bool pooler = false;
   bool notified = true;
+  std::string encoding;  // the database's
   bool installed = false;
   bool visible = true;  // false if the role may not even use the schema
   std::string missing;  // functions of PgQue 0.2 that do not exist

@@ -88,6 +88,7 @@ class Examination {
       seen_.read_only = row.boolean();
       pid = row.integer();
       seen_.installed = row.boolean();
+      seen_.encoding = row.text_or_empty();
     });
     seen_.pooler = pid != backend_pid(session_->connection());
     if (!seen_.standby) seen_.notified = notification_arrives(*session_, executor_);

@@ -1,5 +1,6 @@
 #include "support/text.hpp"
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <stdexcept>
@@ -88,6 +89,20 @@ std::string sanitized(std::string_view text, std::size_t longest) {
     if (out.size() + piece.size() > longest) break;
     out += piece;
     i += length == 0 ? 1 : length;
+  }
+  return out;
+}
+
+bool is_ascii(std::string_view text) noexcept {
+  return std::all_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x80; });
+}
+
+std::string ascii_only(std::string_view text) {
+  std::string out;
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    const bool continues = byte >= 0x80 && byte < 0xC0;  // the first byte of its character is replaced
+    if (!continues) out += byte < 0x80 ? c : '?';
   }
   return out;
 }

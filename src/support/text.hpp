@@ -22,4 +22,8 @@ void check_consumer(std::string_view argument, std::string_view name);
 // is cut.
 std::string sanitized(std::string_view text, std::size_t longest);
 
+bool is_ascii(std::string_view text) noexcept;
+// Valid UTF-8 with a question mark for each character that is not ASCII.
+std::string ascii_only(std::string_view text);
+
 }  // namespace pgque::detail

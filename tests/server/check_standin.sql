@@ -296,6 +296,10 @@ select pgque.maint_retry_events();
 select pgque.ack(batch_id) from pgque.receive('q', 'other', 1);
 select chk.tick('q');
 select payload, retry_count from pgque.receive('q', 'other');
+-- Then it gets no retry, whatever the answers say.
+select pgque.nack(batch_id, chk.msg(msg_id), '0') from pgque.receive('q', 'other', 1);
+select pgque.event_retry(batch_id, msg_id, 0) from pgque.receive('q', 'other', 1);
+select * from chk.retries;
 -- Unsubscribing forgets pending retries.
 select pgque.nack(batch_id, chk.msg(msg_id), '0') from pgque.receive('q', 'other', 1);
 select pgque.unsubscribe('q', 'other');

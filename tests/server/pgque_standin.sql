@@ -546,6 +546,8 @@ create or replace function pgque.ack(i_batch_id bigint) returns integer language
 create or replace function pgque._retry(s pgque.subscription, e pgque.event, i_when timestamptz) returns integer
 language plpgsql as $$
 begin
+  -- An event that is in the batch twice, because it was nacked again after its retry had come back, gets no retry.
+  if (select count(*) from _batch_events(s, e.ev_id)) > 1 then return 0; end if;
   insert into retry_queue values (i_when, s.sub_queue, e.ev_id, e.ev_time, null, s.sub_id, coalesce(e.ev_retry, 0) + 1,
     e.ev_type, e.ev_data, e.ev_extra1, e.ev_extra2, e.ev_extra3, e.ev_extra4)
   on conflict do nothing;

@@ -31,13 +31,15 @@ using detail::Outcome;
 using detail::StopLevel;
 
 const std::vector<Outcome> outcomes{
-    Outcome::begun,   Outcome::connected,    Outcome::messages,          Outcome::nothing,        Outcome::more_windows,
-    Outcome::drained, Outcome::page_handled, Outcome::page_interrupted,  Outcome::end_of_batch,   Outcome::finished,
-    Outcome::lost,    Outcome::abandoned,    Outcome::postponed,         Outcome::resumed,        Outcome::woken,
-    Outcome::paused,  Outcome::failed,       Outcome::connection_failed, Outcome::failed_for_good};
+    Outcome::begun,           Outcome::connected,     Outcome::messages,     Outcome::nothing,
+    Outcome::more_windows,    Outcome::drained,       Outcome::page_handled, Outcome::page_interrupted,
+    Outcome::end_of_batch,    Outcome::finished,      Outcome::lost,         Outcome::abandoned,
+    Outcome::woken,           Outcome::paused,        Outcome::failed,       Outcome::connection_failed,
+    Outcome::failed_for_good, Outcome::finish_failed, Outcome::finish_lost,  Outcome::postponed,
+    Outcome::resumed};
 const std::vector<Action> actions{Action::connect,   Action::receive, Action::look_ahead, Action::handle,
                                   Action::next_page, Action::finish,  Action::wait,       Action::pause,
-                                  Action::hold,      Action::stop,    Action::fail};
+                                  Action::confirm,   Action::hold,    Action::stop,       Action::fail};
 const std::vector<StopLevel> levels{StopLevel::none, StopLevel::drain, StopLevel::abandon};
 
 // A machine with what it is told, from the outcome of start() on.
@@ -101,6 +103,8 @@ TEST(ConsumerMachine, KnowsWhatToDoAfterEachOutcomeWhenConnected) {
                        {Outcome::failed, Action::pause, Action::stop, Action::stop},
                        {Outcome::connection_failed, Action::pause, Action::stop, Action::stop},
                        {Outcome::failed_for_good, Action::fail, Action::fail, Action::fail},
+                       {Outcome::finish_failed, Action::pause, Action::pause, Action::stop},
+                       {Outcome::finish_lost, Action::pause, Action::pause, Action::stop},
                    });
 }
 
@@ -126,6 +130,8 @@ TEST(ConsumerMachine, KnowsWhatToDoAfterEachOutcomeWhileABatchIsHandled) {
                       {Outcome::failed, Action::pause, Action::stop, Action::stop},
                       {Outcome::connection_failed, Action::pause, Action::stop, Action::stop},
                       {Outcome::failed_for_good, Action::fail, Action::fail, Action::fail},
+                      {Outcome::finish_failed, Action::pause, Action::pause, Action::stop},
+                      {Outcome::finish_lost, Action::pause, Action::pause, Action::stop},
                   });
 }
 
@@ -218,6 +224,57 @@ TEST(ConsumerMachine, ConnectsAgainBeforeItHolds) {
   EXPECT_EQ(machine.step(Outcome::paused, StopLevel::none, true), Action::connect);
   EXPECT_EQ(machine.step(Outcome::connected, StopLevel::none, true), Action::hold);
   EXPECT_EQ(machine.step(Outcome::resumed), Action::receive);
+}
+
+TEST(ConsumerMachine, RepeatsTheFinishAndNotTheHandlers) {
+  for (const auto level : {StopLevel::none, StopLevel::drain}) {
+    Machine machine{handling};
+    EXPECT_EQ(machine.step(Outcome::end_of_batch, level), Action::finish);
+    for (const auto grown : {100ms, 200ms, 400ms}) {
+      EXPECT_EQ(machine.step(Outcome::finish_failed, level), Action::pause);
+      EXPECT_GE(machine.pause(), grown / 2);
+      EXPECT_LE(machine.pause(), grown);
+      EXPECT_EQ(machine.step(Outcome::paused, level), Action::finish);
+    }
+    EXPECT_EQ(machine.step(Outcome::finished, level), level == StopLevel::none ? Action::receive : Action::stop);
+  }
+}
+
+TEST(ConsumerMachine, AsksOnANewConnectionWhetherTheBatchIsStillItsOwn) {
+  for (const auto level : {StopLevel::none, StopLevel::drain}) {
+    Machine machine{handling};
+    EXPECT_EQ(machine.step(Outcome::end_of_batch, level), Action::finish);
+    for (int attempt = 0; attempt < 3; ++attempt) {
+      EXPECT_EQ(machine.step(Outcome::finish_lost, level), Action::pause);
+      EXPECT_EQ(machine.step(Outcome::paused, level), Action::connect);
+    }
+    EXPECT_EQ(machine.step(Outcome::connected, level), Action::confirm);
+    EXPECT_EQ(machine.step(Outcome::end_of_batch, level), Action::finish);
+    EXPECT_EQ(machine.step(Outcome::finish_lost, level), Action::pause);
+    EXPECT_EQ(machine.step(Outcome::paused, level), Action::connect);
+    EXPECT_EQ(machine.step(Outcome::connected, level), Action::confirm);
+    EXPECT_EQ(machine.step(Outcome::lost, level), level == StopLevel::none ? Action::receive : Action::stop);
+  }
+}
+
+TEST(ConsumerMachine, ForgetsTheFinishWithTheBatch) {
+  for (const auto end : {Outcome::finished, Outcome::lost, Outcome::abandoned, Outcome::failed}) {
+    Machine machine{handling};
+    EXPECT_EQ(machine.step(Outcome::finish_lost), Action::pause);
+    EXPECT_EQ(machine.step(Outcome::paused), Action::connect);
+    EXPECT_EQ(machine.step(Outcome::connected), Action::confirm);
+    machine.step(end);
+    EXPECT_EQ(machine.step(Outcome::paused), Action::receive) << to_string(end);
+    EXPECT_EQ(machine.step(Outcome::connected), Action::receive) << to_string(end);
+  }
+}
+
+TEST(ConsumerMachine, GivesUpTheFinishWhenNoTimeIsLeft) {
+  for (const auto outcome : {Outcome::paused, Outcome::connected}) {
+    Machine machine{handling};
+    EXPECT_EQ(machine.step(Outcome::finish_lost), Action::pause);
+    EXPECT_EQ(machine.step(outcome, StopLevel::abandon), Action::stop) << to_string(outcome);
+  }
 }
 
 TEST(ConsumerMachine, GoesOnWhenAnotherWorkerTookTheBatch) {

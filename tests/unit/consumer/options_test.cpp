@@ -164,6 +164,17 @@ TEST(TransactionModeOf, IsPerBatchUnlessWorkIsShared) {
   EXPECT_EQ(detail::transaction_mode(chosen), TransactionMode::split);
 }
 
+TEST(SessionSettings, LimitTheStatementsOfTheConsumerByItsOptionAlone) {
+  using testing::HasSubstr;
+  auto options = valid();
+  EXPECT_THAT(detail::session_settings(options), HasSubstr("set statement_timeout = 0;"));
+  options.statement_timeout = 3s;
+  EXPECT_THAT(detail::session_settings(options), HasSubstr("set statement_timeout = 3000;"));
+  options.pooled = true;
+  options.transaction = TransactionMode::split;
+  EXPECT_EQ(detail::session_settings(options), "set local statement_timeout = 3000;");
+}
+
 TEST(HeartbeatInterval, IsAThirdOfTheDeadIntervalAtMostTenSeconds) {
   auto options = cooperative();
   EXPECT_EQ(detail::heartbeat_interval(options), 10s);

@@ -136,7 +136,7 @@ const Row rows[] = {
     {"P0001", "batch not found: <NULL>", typeid(BatchNotFound)},
     {"P0001", "msg_id 1 not found in batch 5"},
     {"P0001", "msg_id <NULL> not found in batch 5"},
-    {"P0001", "event not found"},
+    {"P0001", "event not found", typeid(BatchNotFound)},
     // functions older than PgQue, which it keeps
     {"P0001", "Event queue not found", typeid(QueueNotFound)},
     {"P0001", "Cannot find data for batch 7", typeid(BatchNotFound)},
@@ -287,6 +287,30 @@ TEST(ServerError, NamesTheRoleToGrant) {
   EXPECT_EQ(advice(Role::writer), prefix + ": grant the role pgque_writer to the connecting user");
   EXPECT_EQ(advice(Role::admin), prefix + ": grant the role pgque_admin to the connecting user");
   EXPECT_EQ(advice(Role::none), prefix);
+}
+
+TEST(ServerError, TellsAReaderHowToPassTextThatCannotBeRead) {
+  const auto* const message = "invalid byte sequence for encoding \"UTF8\": 0xe9";
+  const auto error = from_server("22021", message, Role::reader).error;
+  EXPECT_THAT(error.what(), HasSubstr("set client_encoding to SQL_ASCII"));
+  EXPECT_FALSE(error.retryable());
+  EXPECT_THAT(from_server("22021", message, Role::writer).error.what(), Not(HasSubstr("SQL_ASCII")));
+}
+
+TEST(ServerError, IsTransientIfTheSameStatementMaySucceedOnTheSameSession) {
+  const auto transient = [](const char* state) { return detail::is_transient(from_server(state, "no").error); };
+  for (const auto* const state : {"40001", "40P01", "55P03", "57014", "26000", "53000", "53100", "53200"}) {
+    EXPECT_TRUE(transient(state)) << state;
+  }
+  for (const auto* const state : {"", "P0001", "23505", "57P01", "58030", "42501", "25006", "22P05"}) {
+    EXPECT_FALSE(transient(state)) << state;
+  }
+}
+
+TEST(SqlstateOf, IsThatOfEitherLibrarysExceptions) {
+  EXPECT_EQ(detail::sqlstate_of(sql_error("40P01", "deadlock detected")), "40P01");
+  EXPECT_EQ(detail::sqlstate_of(from_server("40001", "no").error), "40001");
+  EXPECT_EQ(detail::sqlstate_of(std::runtime_error{"no"}), "");
 }
 
 TEST(ServerError, NamesNoRoleWhenPrivilegesAreNotTheMatter) {

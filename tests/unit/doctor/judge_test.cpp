@@ -83,6 +83,20 @@ TEST(Diagnosis, FindsAnOldPgQue) {
   EXPECT_THAT(only(seen).fact, HasSubstr("without pgque.receive_coop(text)"));
 }
 
+TEST(Diagnosis, FindsAnEncodingThatChecksNothing) {
+  auto seen = healthy();
+  for (const auto* const encoding : {"UTF8", "LATIN1"}) {
+    seen.encoding = encoding;
+    EXPECT_THAT(judge(seen, {}), IsEmpty()) << encoding;
+  }
+  seen.encoding = "SQL_ASCII";
+  const auto finding = only(seen);
+  EXPECT_EQ(finding.code, "unchecked_encoding");
+  EXPECT_EQ(finding.severity, Severity::warning);
+  EXPECT_THAT(finding.fact, HasSubstr("'shop'"));
+  EXPECT_THAT(finding.remedy, HasSubstr("pgque.ack"));
+}
+
 TEST(Diagnosis, FindsMissingGrants) {
   auto seen = healthy();
   seen.user = "My App";

@@ -193,6 +193,19 @@ TEST(Sanitized, CutsBetweenCharacters) {
   EXPECT_EQ(sanitized("ab\xFF", 4), "ab");  // nor within a replacement
 }
 
+TEST(AsciiOnly, HasOneQuestionMarkForEachOtherCharacter) {
+  EXPECT_EQ(detail::ascii_only(""), "");
+  EXPECT_EQ(detail::ascii_only("plain ~\n"), "plain ~\n");
+  EXPECT_EQ(detail::ascii_only("a\xC3\xBC\xE2\x82\xAC\xF0\x9F\x98\x80\xEF\xBF\xBDz"), "a????z");
+}
+
+TEST(IsAscii, IsFalseForEachOtherCharacter) {
+  EXPECT_TRUE(detail::is_ascii(""));
+  EXPECT_TRUE(detail::is_ascii("plain ~\x7F"));
+  EXPECT_FALSE(detail::is_ascii("caf\xC3\xA9"));
+  EXPECT_FALSE(detail::is_ascii("\x80"));
+}
+
 TEST(Sanitized, IsValidForAnyInput) {
   std::mt19937 random{7};
   for (int round = 0; round < 5'000; ++round) {
