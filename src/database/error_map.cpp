@@ -189,8 +189,8 @@ bool is_untranslatable(const Error& error) {
 
 bool is_transient(const Error& error) {
   const std::string_view state{error.sqlstate()};
-  return state == "40001" || state == "40P01" || state == "55P03" || state == "57014" || state == "26000" ||
-         state.substr(0, 2) == "53";
+  return state == "40001" || state == "40P01" || state == "55P03" || state == "57014" || state.substr(0, 2) == "53" ||
+         is_about_prepared_statement(state);
 }
 
 bool is_permanent(const Error& error) {
