@@ -24,6 +24,7 @@ struct QueueState {
   bool rotation_half_done = false;  // the second step is missing
   std::int64_t ticks = 0;           // at most 2 are counted
   std::chrono::microseconds tick_age{0};
+  std::int64_t tick_transaction = 0;  // below this, all transaction ids were taken at the latest tick
   std::int64_t consumers = 0;
   std::int64_t due_retries = 0;
   std::chrono::microseconds retries_overdue{0};
@@ -52,6 +53,7 @@ struct Observations {
   bool read_only = false;
   bool pooler = false;
   bool notified = true;
+  std::int64_t transaction = 0;  // the same at present
   bool installed = false;
   bool visible = true;  // false if the role may not even use the schema
   std::string missing;  // functions of PgQue 0.2 that do not exist

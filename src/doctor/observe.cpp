@@ -88,6 +88,7 @@ class Examination {
       seen_.read_only = row.boolean();
       pid = row.integer();
       seen_.installed = row.boolean();
+      seen_.transaction = row.integer();
     });
     seen_.pooler = pid != backend_pid(session_->connection());
     if (!seen_.standby) seen_.notified = notification_arrives(*session_, executor_);
@@ -121,6 +122,7 @@ class Examination {
       queue.rotation_half_done = row.boolean();
       queue.ticks = row.integer();
       queue.tick_age = row.duration();
+      queue.tick_transaction = row.integer();
       queue.consumers = row.integer();
       queue.due_retries = row.integer();
       queue.retries_overdue = row.duration();
