@@ -38,6 +38,8 @@ class AutocommitExecutor final : public Executor {
   void require_usable(const Call& call) override;
   // Runs `sql` as it is, once.
   pqxx::result run_plain(const std::string& sql, const Call& call);
+  // Runs the statement once, in one round trip and one transaction with the settings, which `set local` makes for it.
+  pqxx::result run_with(const std::string& settings, const Statement& statement, Params params, const Call& call);
 
  private:
   template <class Run>

@@ -1,0 +1,18 @@
+#pragma once
+
+// Finds a connection pooler that does not keep a server session for each client.
+
+#include <memory>
+#include <string_view>
+
+#include "database/session.hpp"
+#include "database/statement_guard.hpp"
+
+namespace pgque::detail {
+
+// Whether the DSN, by which the idle session was made, leads to a pooler that gives the server sessions of idle clients
+// to others, as in transaction mode: what a session holds, such as a lock, then is not the client's.
+bool shares_sessions(const std::shared_ptr<Session>& session, std::string_view dsn, const SessionOptions& options,
+                     StatementGuard& guard);
+
+}  // namespace pgque::detail
