@@ -218,7 +218,7 @@ inline constexpr Statement doctor_server{
     "pgque_doctor_server", Role::none,
     "select current_user::text, current_database()::text, pg_is_in_recovery()::int, "
     "(current_setting('transaction_read_only') = 'on')::int, pg_backend_pid(), "
-    "(to_regnamespace('pgque') is not null)::int, pg_snapshot_xmax(pg_current_snapshot())::text::int8"};
+    "(to_regnamespace('pgque') is not null)::int"};
 inline constexpr Statement doctor_install{
     "pgque_doctor_install", Role::none,
     "select (select string_agg(f, ', ') from unnest(array['pgque.receive(text, text, integer)', "
@@ -241,7 +241,8 @@ inline constexpr Statement doctor_queues{
     PGQUE_MICROSECONDS("queue_ticker_max_lag") ", " PGQUE_MICROSECONDS("queue_ticker_idle_period") ", "
     PGQUE_MICROSECONDS("queue_rotation_period") ", " PGQUE_MICROSECONDS("now() - queue_switch_time") ", "
     "(queue_switch_step2 is null)::int, t.ticks, coalesce(" PGQUE_MICROSECONDS("now() - t.latest") ", 0), "
-    "coalesce(t.transaction, 0), (select count(*) from pgque.subscription where sub_queue = queue_id), r.due, "
+    "coalesce(t.transaction, 0), pg_snapshot_xmax(pg_current_snapshot())::text::int8, "
+    "(select count(*) from pgque.subscription where sub_queue = queue_id), r.due, "
     "coalesce(" PGQUE_MICROSECONDS("now() - r.earliest") ", 0) from pgque.queue "
     "cross join lateral (select count(*) as ticks, max(tick_time) as latest, "
     "max(pg_snapshot_xmax(tick_snapshot)::text::int8) as transaction from (select tick_time, tick_snapshot "

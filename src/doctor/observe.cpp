@@ -88,7 +88,6 @@ class Examination {
       seen_.read_only = row.boolean();
       pid = row.integer();
       seen_.installed = row.boolean();
-      seen_.transaction = row.integer();
     });
     seen_.pooler = pid != backend_pid(session_->connection());
     if (!seen_.standby) seen_.notified = notification_arrives(*session_, executor_);
@@ -123,6 +122,7 @@ class Examination {
       queue.ticks = row.integer();
       queue.tick_age = row.duration();
       queue.tick_transaction = row.integer();
+      seen_.transaction = row.integer();  // in the same snapshot, because ticks go on
       queue.consumers = row.integer();
       queue.due_retries = row.integer();
       queue.retries_overdue = row.duration();

@@ -374,7 +374,7 @@ class LockedQueue {
   }
   static void create(Sql& sql) {
     sql("select pgque.create_queue('locked')");
-    sql("update pgque.queue set queue_switch_time = now() - interval '1 day' where queue_name = 'locked'");
+    sql("select pgque.set_queue_config('locked', 'rotation_period', '1 ms')");  // always due
   }
 
  private:
@@ -643,7 +643,7 @@ int keep_books(const Settings& settings) {
 
   TickerOptions ticker_options;
   ticker_options.tick_period = 20ms;
-  ticker_options.retry_period = ticker_options.maintenance_period = 200ms;
+  ticker_options.retry_period = ticker_options.maintenance_period = ticker_options.rotation_period = 200ms;
   ticker_options.ticker_max_lag = 50ms;
   ticker_options.reconnect = {20ms, 500ms};
   ticker_options.log = [](const LogRecord&) {};
@@ -691,7 +691,7 @@ int keep_books(const Settings& settings) {
     reconnects += participant.stats().reconnects;
   }
   audit.expect(!ticking.ended(), "the ticker gave up");
-  audit.expect(wait_until([&] { return ticker.stats().maintenance_errors != 0; }),
+  audit.expect(wait_until([&] { return ticker.stats().maintenance_errors + ticker.stats().rotation_errors != 0; }),
                "the locked queue was in nobody's way");
   ticking.stop_and_join();
 
