@@ -40,5 +40,6 @@ std::vector<Workload> receive_workloads();
 std::vector<Workload> consume_workloads();
 std::vector<Workload> latency_workloads();
 std::vector<Workload> scaling_workloads();
+std::vector<Workload> ticking_workloads();
 
 }  // namespace pgque::bench

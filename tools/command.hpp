@@ -105,6 +105,7 @@ struct TickOptions {
   std::chrono::milliseconds rotation_period{10'000};
   std::chrono::milliseconds standby_period{1'000};
   std::optional<std::chrono::milliseconds> max_lag;
+  bool pooled = false;
   bool quiet = false;
 };
 int tick(const Common& common, const TickOptions& options);

@@ -300,6 +300,7 @@ void declare_messages(CLI::App& app, CommandLine& line) {
   add_duration(*sub, "--standby-period", tick.standby_period,
                "How often to try to become the active one (default: 1s)");
   add_duration(*sub, "--max-lag", tick.max_lag, "Lower each queue's ticker_max_lag to this where it is higher");
+  sub->add_flag("--pooled", tick.pooled, "Through a pooler in transaction mode, which is refused without this");
   sub->add_flag("-q,--quiet", tick.quiet, "Only warnings and errors");
   sub->callback([&line] { line.run = [&line] { return tool::tick(line.common, line.tick); }; });
   sub->footer(

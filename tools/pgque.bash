@@ -27,7 +27,7 @@ _pgque() {
         '') words='send tail tick queues queue consumers subscribe unsubscribe dlq doctor metrics status --version' ;;
         send) words='--file --type --text --batch --batch-size --atomic --no-progress' ;;
         tail) words='--once --peek --limit --subscribe --raw --pooled --subconsumer --dead-interval --poll-interval' ;;
-        tick) words='--period --retry-period --maintenance-period --rotation-period --standby-period --max-lag --quiet' ;;
+        tick) words='--period --retry-period --maintenance-period --rotation-period --standby-period --max-lag --pooled --quiet' ;;
         queue) words='create drop set' ;;
         'queue create') words=$settings ;;
         'queue set') words="$settings --reset" ;;

@@ -1,7 +1,9 @@
 // pgque tick: the scheduler as a foreground service.
 
+#include <cstdint>
 #include <cstdio>
 #include <string>
+#include <utility>
 
 #include <pgque/signals.hpp>
 #include <pgque/ticker.hpp>
@@ -11,6 +13,27 @@
 
 namespace pgque::tool {
 
+namespace {
+
+// Such as "; failed: ticks 2, retries 1"; empty if nothing failed.
+std::string errors_of(const TickerStats& stats) {
+  const std::pair<const char*, std::uint64_t> counts[]{
+      {"ticks", stats.tick_errors},
+      {"retries", stats.retry_errors},
+      {"maintenance", stats.maintenance_errors},
+      {"rotation", stats.rotation_errors},
+      {"lowering ticker_max_lag", stats.max_lag_errors},
+      {"connections", stats.connection_errors},
+  };
+  std::string out;
+  for (const auto& [what, count] : counts) {
+    if (count != 0) out += (out.empty() ? "; failed: " : ", ") + std::string{what} + ' ' + std::to_string(count);
+  }
+  return out;
+}
+
+}  // namespace
+
 int tick(const Common& common, const TickOptions& options) {
   TickerOptions ticker_options;
   ticker_options.tick_period = options.period;
@@ -19,6 +42,7 @@ int tick(const Common& common, const TickOptions& options) {
   ticker_options.rotation_period = options.rotation_period;
   ticker_options.standby_period = options.standby_period;
   ticker_options.ticker_max_lag = options.max_lag;
+  ticker_options.pooled = options.pooled;
   // Lines for a service's log, which adds the time.
   ticker_options.log = [quiet = options.quiet](const LogRecord& record) {
     if (record.level < (quiet ? LogLevel::warning : LogLevel::info)) return;
@@ -32,7 +56,7 @@ int tick(const Common& common, const TickOptions& options) {
   if (!options.quiet) {
     const auto stats = ticker.stats();
     complain("info: made " + std::to_string(stats.ticks) + " ticks, brought " + std::to_string(stats.retries) +
-             " messages back, ran maintenance " + std::to_string(stats.maintenance) + " times");
+             " messages back, ran maintenance " + std::to_string(stats.maintenance) + " times" + errors_of(stats));
   }
   return success;
 }

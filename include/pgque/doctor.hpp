@@ -67,6 +67,7 @@ struct DiagnoseOptions {
 /// | `pooler` | notice | there is a pooler, and notifications came through |
 /// | `no_ticker` | error | nothing makes ticks |
 /// | `queue_not_ticked` | error | the scheduler leaves a queue out, or has stopped |
+/// | `younger_cluster` | error | queues cannot be ticked, because the database was restored into a younger cluster |
 /// | `unknown_scheduler` | notice | something other than PgQue's own scheduler or a `Ticker` makes ticks |
 /// | `no_queues` | notice | there is no queue |
 /// | `queue_paused` | warning | a queue's ticker is paused |

@@ -56,7 +56,7 @@ struct LogRecord {
   LogLevel level = LogLevel::info;        ///< how much it matters
   LogEvent event = LogEvent::failed;      ///< what happened
   std::string_view message{};             ///< the same in words
-  std::string_view queue{};               ///< empty for a ticker
+  std::string_view queue{};               ///< empty for a ticker, unless one queue is the trouble
   std::string_view consumer{};            ///< empty for a ticker
   std::optional<BatchId> batch_id{};      ///< if it is about a batch
   std::optional<EventId> msg_id{};        ///< if it is about a message

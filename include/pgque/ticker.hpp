@@ -49,7 +49,8 @@ struct TickerOptions {
   std::optional<std::chrono::milliseconds> ticker_max_lag{};
   /// Pauses after errors. Default: 100 ms, growing to 30 s.
   ReconnectOptions reconnect{};
-  /// Asked about each error that a retry cannot fix, such as a missing grant. Default: stop.
+  /// Asked about each error of ticking itself that a retry cannot fix, such as a missing grant. Errors of a single
+  /// queue and of maintenance never end a ticker. Default: stop.
   std::function<ErrorAction(const Error&)> on_error{};
   /// Log lines and events. Default: warnings and errors to standard error.
   LogSink log{};
@@ -64,21 +65,35 @@ struct TickerOptions {
 
 /// Counters since the ticker was made.
 struct TickerStats {
-  std::uint64_t ticks = 0;        ///< ticks created, over all queues
-  std::uint64_t retries = 0;      ///< messages brought back for another delivery
-  std::uint64_t maintenance = 0;  ///< rounds of maintenance
-  std::uint64_t reconnects = 0;   ///< connections made after the first
-  bool leader = false;            ///< whether this is the active ticker now
-  std::string last_error{};       ///< what() of the latest error; empty if there was none
+  std::uint64_t ticks = 0;               ///< ticks created, over all queues
+  std::uint64_t retries = 0;             ///< messages brought back for another delivery
+  std::uint64_t maintenance = 0;         ///< rounds of maintenance that succeeded
+  std::uint64_t reconnects = 0;          ///< connections for ticking made after the first
+  std::uint64_t tick_errors = 0;         ///< failed attempts to tick, all queues at once or one of them
+  std::uint64_t retry_errors = 0;        ///< failed attempts to bring retries back
+  std::uint64_t maintenance_errors = 0;  ///< failed rounds of maintenance
+  std::uint64_t rotation_errors = 0;     ///< failed attempts at the second step of rotation
+  std::uint64_t max_lag_errors = 0;      ///< failed attempts to lower `ticker_max_lag`
+  std::uint64_t connection_errors = 0;   ///< connections that were lost or could not be made
+  bool leader = false;                   ///< whether this is the active ticker now
+  std::string last_error{};              ///< what() of the latest error of any kind; empty if there was none
 };
 
-/// Calls the functions that PgQue needs called regularly: `ticker()`, `maint_retry_events()` until it returns 0,
+/// Calls the functions that PgQue needs called regularly: `ticker()`, `maint_retry_events()` while retries are due,
 /// `maint()` and `maint_rotate_tables_step2()`, each in a separate transaction. Needs `pgque_admin`.
+///
+/// Ticking comes first: `start()` ticks on its own connection, and a second thread does everything else on another, so
+/// nothing that waits there delays a tick. Each of these duties has its own period, waits at most 0.5 s for a lock, is
+/// cancelled after 10 s (`maint()` after 60 s), and pauses after errors on its own. Their errors are logged with what
+/// they mean and counted in `TickerStats`, and never end the ticker. If `ticker()` fails because of a queue, the queues
+/// are ticked one by one, and only that queue waits. In the same way, if `maint()` fails, tables are rotated queue by
+/// queue.
 ///
 /// Any number of processes may run one for the same database: only the one that holds an advisory lock is active, and
 /// another takes over when it ends or loses its connection. The lock belongs to the database session, or with `pooled`
-/// to each transaction: without `pooled`, connect directly or through a pooler in session mode. Several tickers with
-/// `pooled` take turns, and all of them count as active; they stand by while one without `pooled` is active.
+/// to each transaction. Without `pooled`, connect directly or through a pooler in session mode: `start()` refuses a
+/// pooler in transaction mode, which would keep the lock when the ticker is gone. Several tickers with `pooled` take
+/// turns, and all of them count as active; they stand by while one without `pooled` is active.
 ///
 /// **Thread safety.** `stop()`, `stop_now()` and `stats()` may be called from any thread, the first two also from a
 /// signal handler. All other functions must be called from one thread.
@@ -101,8 +116,9 @@ class PGQUE_EXPORT Ticker {
   /// @throws ConnectionError if the first connection fails
   /// @throws Error if `on_error` decides to stop
   /// @throws std::logic_error if it runs already
-  /// SQL: `pgque.ticker()`, `pgque.maint_retry_events()`, `pgque.maint()`, `pgque.maint_rotate_tables_step2()`,
-  /// `pgque.set_queue_config()`, `pg_try_advisory_lock(int4, int4)` or `pg_try_advisory_xact_lock(int4, int4)`
+  /// SQL: `pgque.ticker()`, `pgque.ticker(text)`, `pgque.maint_retry_events()`, `pgque.maint()`,
+  /// `pgque.maint_rotate_tables_step1(text)`, `pgque.maint_rotate_tables_step2()`, `pgque.set_queue_config()`,
+  /// `pg_try_advisory_lock(int4, int4)` or `pg_advisory_xact_lock(int4, int4)`
   void start();
 
 #if defined(__cpp_lib_jthread)
@@ -117,8 +133,9 @@ class PGQUE_EXPORT Ticker {
   }
 #endif
 
-  /// Makes `start()` return after the statement that is running. A call before `start()` makes the next `start()`
-  /// return immediately. Further calls change nothing. Async-signal-safe.
+  /// Makes `start()` return: a statement that is running is cancelled, and its connection given up a second later. A
+  /// call before `start()` makes the next `start()` return immediately. Further calls change nothing.
+  /// Async-signal-safe.
   void stop() noexcept;
 
   /// The same as `stop()`: a ticker has no handlers to wait for. Async-signal-safe.

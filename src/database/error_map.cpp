@@ -81,6 +81,15 @@ std::string advice_for(std::string_view state, std::string_view message, Role ro
   if (is_about_prepared_statement(state)) {
     return "a pooler in transaction mode is in between, or somebody discards prepared statements: set `pooled`";
   }
+  if (starts_with_folded(message, "invalid pgq state")) {
+    return "the queue's ticks recorded transaction ids that this server has not reached, because the database was "
+           "restored into a younger cluster: raise the epoch of its ids with pg_resetwal -e, as pgque doctor says, or "
+           "drop the queue and create it again, which loses its events";
+  }
+  if (contains(message, " maint failure: tick ")) {
+    return "a consumer of that queue stands at a tick that does not exist (sub_last_tick): unsubscribe it, or move it "
+           "with register_consumer_at()";
+  }
   if (state == "25006") return "the server is read-only: connect to the primary";
   // All text that the library sends is valid, so this is text that it reads.
   if (state == "22021" && role == Role::reader) {

@@ -36,7 +36,11 @@ SessionOptions session_options(const BufferedProducerOptions& options) {
 }
 
 SessionOptions session_options(const TickerOptions& options) {
-  return checked({options.pooled, options.connect_timeout, "pgque ticker", false});
+  return checked({options.pooled, options.connect_timeout, "pgque ticker", true});
+}
+
+SessionOptions duties_session_options(const TickerOptions& options) {
+  return checked({options.pooled, options.connect_timeout, "pgque maintenance", true});
 }
 
 // The DSN of a diagnosis may point to a pooler.

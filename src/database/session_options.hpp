@@ -30,5 +30,7 @@ SessionOptions session_options(const TickerOptions& options);
 SessionOptions session_options(const DiagnoseOptions& options);
 // For the connection that a consumer only listens on.
 SessionOptions listen_session_options(const ConsumerOptions& options);
+// For the connection on which a ticker does everything but tick.
+SessionOptions duties_session_options(const TickerOptions& options);
 
 }  // namespace pgque::detail

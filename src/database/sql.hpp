@@ -95,10 +95,31 @@ inline constexpr Statement force_next_tick{"pgque_force_next_tick", Role::admin,
 inline constexpr Statement force_tick{"pgque_force_tick", Role::admin, "select pgque.force_tick($1::text)"};
 inline constexpr Statement ticker{"pgque_ticker", Role::admin, "select pgque.ticker($1::text)"};
 inline constexpr Statement ticker_all{"pgque_ticker_all", Role::admin, "select pgque.ticker()"};
+// Which queues ticker_all ticks, and the same for one of them; NULL if it has been paused or dropped meanwhile.
+#define PGQUE_QUEUES_TO_TICK "from pgque.queue where not queue_ticker_paused and not queue_external_ticker"
+inline constexpr Statement queues_to_tick{"pgque_queues_to_tick", Role::none,
+                                          "select queue_name " PGQUE_QUEUES_TO_TICK " order by queue_id"};
+inline constexpr Statement ticker_of_queue{"pgque_ticker_of_queue", Role::admin,
+                                           "select (select pgque.ticker(queue_name) " PGQUE_QUEUES_TO_TICK
+                                           " and queue_name = $1::text)"};
 
 inline constexpr Statement maint_retry_events{"pgque_maint_retry_events", Role::admin,
                                               "select pgque.maint_retry_events()"};
+// The index on ev_retry_after tells the earliest retry. Bringing retries back locks the table.
+inline constexpr Statement retry_if_due{
+    "pgque_retry_if_due", Role::admin,
+    "select case when (select min(ev_retry_after) from pgque.retry_queue) <= now() then pgque.maint_retry_events() "
+    "end"};
+inline constexpr Statement queues_that_refuse_retries{
+    "pgque_queues_that_refuse_retries", Role::none,
+    "select string_agg('queue \"' || queue_name || '\"', ', ' order by queue_name) from pgque.queue "
+    "where queue_disable_insert and exists (select from pgque.retry_queue where ev_queue = queue_id "
+    "and ev_retry_after <= now())"};
 inline constexpr Statement maint{"pgque_maint", Role::admin, "select pgque.maint()"};
+inline constexpr Statement queue_names{"pgque_queue_names", Role::none,
+                                       "select queue_name from pgque.queue order by queue_id"};
+inline constexpr Statement rotate_step1{"pgque_rotate_step1", Role::admin,
+                                        "select pgque.maint_rotate_tables_step1($1::text)"};
 inline constexpr Statement rotate_step2{"pgque_rotate_step2", Role::admin, "select pgque.maint_rotate_tables_step2()"};
 // Lowers ticker_max_lag where it is higher; never raises it.
 inline constexpr Statement lower_max_lag{
@@ -111,10 +132,12 @@ inline constexpr std::int64_t leader_lock_class = 0x70677175;
 inline constexpr std::int64_t leader_lock_object = 0x7469636B;
 inline constexpr Statement try_lead{"pgque_try_lead", Role::none,
                                     "select pg_try_advisory_lock($1::int4, $2::int4)::int"};
+// "duty": what pooled tickers take for their other transactions, so that these never keep a tick waiting.
+inline constexpr std::int64_t duties_lock_object = 0x64757479;
 // For one transaction. It waits for the transaction of another pooled ticker to end, but not for a session that leads.
-inline std::string lead_transaction() {
+inline std::string take_turn(std::int64_t lock_object) {
   return "set local lock_timeout = 100; select pg_advisory_xact_lock(" + std::to_string(leader_lock_class) + ", " +
-         std::to_string(leader_lock_object) + "); set local lock_timeout to default";
+         std::to_string(lock_object) + ')';
 }
 
 // For long-lived sessions of this library, unless they go through a pooler, which has its own settings. The server
@@ -245,10 +268,12 @@ inline constexpr Statement doctor_queues{
     PGQUE_MICROSECONDS("queue_ticker_max_lag") ", " PGQUE_MICROSECONDS("queue_ticker_idle_period") ", "
     PGQUE_MICROSECONDS("queue_rotation_period") ", " PGQUE_MICROSECONDS("now() - queue_switch_time") ", "
     "(queue_switch_step2 is null)::int, t.ticks, coalesce(" PGQUE_MICROSECONDS("now() - t.latest") ", 0), "
+    "coalesce(t.transaction, 0), pg_snapshot_xmax(pg_current_snapshot())::text::int8, "
     "(select count(*) from pgque.subscription where sub_queue = queue_id), r.due, "
     "coalesce(" PGQUE_MICROSECONDS("now() - r.earliest") ", 0) from pgque.queue "
-    "cross join lateral (select count(*) as ticks, max(tick_time) as latest from (select tick_time from pgque.tick "
-    "where tick_queue = queue_id order by tick_id desc limit 2) as latest_two) t "
+    "cross join lateral (select count(*) as ticks, max(tick_time) as latest, "
+    "max(pg_snapshot_xmax(tick_snapshot)::text::int8) as transaction from (select tick_time, tick_snapshot "
+    "from pgque.tick where tick_queue = queue_id order by tick_id desc limit 2) as latest_two) t "
     "cross join lateral (select count(*) as due, min(ev_retry_after) as earliest from pgque.retry_queue "
     "where ev_queue = queue_id and ev_retry_after <= now()) r order by queue_name"};
 inline constexpr Statement doctor_consumers{

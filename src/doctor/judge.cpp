@@ -56,6 +56,7 @@ class Judge {
       grants();
       if (!seen_.visible) return std::move(findings_);
       ticker();
+      transaction_ids();
       for (const auto& queue : seen_.queues) look_at(queue);
       for (const auto& letters : seen_.dead_letters) look_at(letters);
     }
@@ -166,6 +167,33 @@ class Judge {
     }
   }
 
+  bool ahead_of_the_server(const QueueState& queue) const {
+    return to_be_ticked(queue) && queue.tick_transaction > seen_.transaction;
+  }
+
+  // Ticks compare transaction ids, which a restored database brings from another cluster. Their upper half, the epoch,
+  // is kept nowhere but in the cluster's control file, so it can be raised.
+  void transaction_ids() {
+    std::string names;
+    std::int64_t recorded = 0;
+    std::int64_t queues = 0;
+    for (const auto& queue : seen_.queues) {
+      if (!ahead_of_the_server(queue)) continue;
+      names += (names.empty() ? "" : ", ") + literal(queue.name);
+      recorded = std::max(recorded, queue.tick_transaction);
+      ++queues;
+    }
+    if (queues == 0) return;
+    add(Severity::error, "younger_cluster",
+        std::string{queues == 1 ? "the latest tick of queue " : "the latest ticks of queues "} + names +
+            " recorded transaction ids up to " + std::to_string(recorded) + ", but the server is only at " +
+            std::to_string(seen_.transaction) + ": the database was restored into a younger cluster",
+        "ticks fail with \"Invalid PgQ state\", so nothing sent there is delivered",
+        "stop the server, run pg_resetwal -e " + std::to_string((recorded >> 32) + 1) +
+            " -D with its data directory, and start it again; where that is impossible, drop these queues and create "
+            "them again, which loses their events");
+  }
+
   void look_at(const QueueState& queue) {
     const auto name = literal(queue.name);
     const auto about = [&](Finding& finding) -> Finding& {
@@ -214,6 +242,7 @@ class Judge {
   void look_at_ticks(const QueueState& queue) {
     if (without_ticks_) return;
     const auto name = literal(queue.name);
+    if (ahead_of_the_server(queue)) return;  // which is a finding of its own
     const bool never = queue.ticks < 2 && queue.tick_age > first_tick_slack;
     if (never || queue.tick_age > longest_gap(queue)) {
       add(Severity::error, "queue_not_ticked",

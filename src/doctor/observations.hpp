@@ -24,6 +24,7 @@ struct QueueState {
   bool rotation_half_done = false;  // the second step is missing
   std::int64_t ticks = 0;           // at most 2 are counted
   std::chrono::microseconds tick_age{0};
+  std::int64_t tick_transaction = 0;  // Observations::transaction at the latest tick
   std::int64_t consumers = 0;
   std::int64_t due_retries = 0;
   std::chrono::microseconds retries_overdue{0};
@@ -60,8 +61,9 @@ struct Observations {
   bool reader = false;
   bool writer = false;
   bool admin = false;
-  std::string scheduler;  // PgQue's own; empty if there is none, or if the role may not ask for it
-  bool ticker = false;    // a Ticker is active
+  std::string scheduler;         // PgQue's own; empty if there is none, or if the role may not ask for it
+  bool ticker = false;           // a Ticker is active
+  std::int64_t transaction = 0;  // below this, all transaction ids are taken
   std::vector<QueueState> queues;
   std::vector<SubscriptionState> consumers;
   std::vector<DeadLetterState> dead_letters;

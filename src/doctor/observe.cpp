@@ -122,6 +122,8 @@ class Examination {
       queue.rotation_half_done = row.boolean();
       queue.ticks = row.integer();
       queue.tick_age = row.duration();
+      queue.tick_transaction = row.integer();
+      seen_.transaction = row.integer();  // in the same snapshot, because ticks go on
       queue.consumers = row.integer();
       queue.due_retries = row.integer();
       queue.retries_overdue = row.duration();

@@ -264,7 +264,7 @@ TEST_F(FaultTest, BackendTerminatedOfTheTicker) {
   Ticker ticker{watched_dsn(), settings};
   const Running ticking{ticker};
   ASSERT_TRUE(wait_until([&] { return ticker.stats().leader; }));
-  terminate_sessions();
+  terminate_sessions(1, "pid in (select pid from pg_locks where locktype = 'advisory')");  // the one that ticks
   Work work{queue(), TransactionMode::per_batch};
   Consumer consumer{dsn(), options(TransactionMode::per_batch)};
   work.handle_with(consumer);

@@ -1,6 +1,7 @@
-// The ledger: producers, consumers of every kind and a ticker on a private server, while sessions are terminated,
-// consumers are stopped and started again, and the server is stopped, crashed and restarted at random. Handlers fail,
-// and now and then something that they need is down. In the end the books must balance.
+// The ledger: producers, consumers of every kind and a ticker on a private server, beside a queue that somebody keeps
+// locked, while sessions are terminated, consumers are stopped and started again, and the server is stopped, crashed
+// and restarted at random. Handlers fail, and now and then something that they need is down. In the end the books must
+// balance.
 //
 // What is proved, for each kind of consumer:
 //  1. nothing is lost: every message that was stored has been handled, and nothing else has;
@@ -378,6 +379,50 @@ class Participant {
 };
 
 // ---------------------------------------------------------------------------------------------------------------------
+// A bad neighbour: somebody keeps the row of another queue locked, whose tables are to be rotated.
+
+class LockedQueue {
+ public:
+  explicit LockedQueue(const PrivateServer& server)
+      : dsn_{server.dsn() + " application_name=neighbour"}, thread_{[this] { run(); }} {}
+  LockedQueue(const LockedQueue&) = delete;
+  LockedQueue& operator=(const LockedQueue&) = delete;
+  ~LockedQueue() {
+    quit_ = true;
+    thread_.join();
+  }
+  static void create(Sql& sql) {
+    sql("select pgque.create_queue('locked')");
+    sql("select pgque.set_queue_config('locked', 'rotation_period', '1 ms')");  // always due
+  }
+
+ private:
+  // Until the end, or until the server stops.
+  void keep_locked() {
+    Sql sql{dsn_};
+    pqxx::work work{sql.connection()};
+    work.exec("select pgque.set_queue_config('locked', 'ticker_max_lag', '1 hour')");
+    while (!quit_) {
+      work.exec("select 1");
+      std::this_thread::sleep_for(20ms);
+    }
+  }
+  void run() {
+    while (!quit_) {
+      try {
+        keep_locked();
+      } catch (const std::exception&) {
+        std::this_thread::sleep_for(20ms);
+      }
+    }
+  }
+
+  const std::string dsn_;
+  std::atomic<bool> quit_{false};
+  std::thread thread_;
+};
+
+// ---------------------------------------------------------------------------------------------------------------------
 // Chaos.
 
 struct Damage {
@@ -581,6 +626,7 @@ int keep_books(const Settings& settings) {
     sql("create table ledger_done (kind text not null, key text not null)");
     sql("select pgque.create_queue('" + queue + "')");
     sql("select pgque.set_queue_config('" + queue + "', 'max_retries', '1000')");
+    LockedQueue::create(sql);
     for (const auto* consumer : {"per_batch", "per_batch_paged", "split", "split_paged", "concurrent"}) {
       sql(std::string{"select pgque.subscribe('"} + queue + "', '" + consumer + "')");
     }
@@ -620,10 +666,11 @@ int keep_books(const Settings& settings) {
 
   TickerOptions ticker_options;
   ticker_options.tick_period = 20ms;
-  ticker_options.retry_period = 200ms;
+  ticker_options.retry_period = ticker_options.maintenance_period = ticker_options.rotation_period = 200ms;
   ticker_options.ticker_max_lag = 50ms;
   ticker_options.reconnect = {20ms, 500ms};
   ticker_options.log = [](const LogRecord&) {};
+  const LockedQueue neighbour{server};
   Ticker ticker{server.dsn(), ticker_options};
   Running<Ticker> ticking{ticker};
 
@@ -667,6 +714,8 @@ int keep_books(const Settings& settings) {
     reconnects += participant.stats().reconnects;
   }
   audit.expect(!ticking.ended(), "the ticker gave up");
+  audit.expect(wait_until([&] { return ticker.stats().maintenance_errors + ticker.stats().rotation_errors != 0; }),
+               "the locked queue was in nobody's way");
   ticking.stop_and_join();
 
   // What was stored.

@@ -153,6 +153,17 @@ TEST_F(DoctorTest, FindsASchedulerThatHasStopped) {
   EXPECT_THAT(findings[0].remedy, HasSubstr("pg_cron"));
 }
 
+TEST_F(DoctorTest, FindsARestoreIntoAYoungerCluster) {
+  create_queue();
+  WithTicker ticker{here()};
+  ticker.wait_ticks(2);
+  sql()("update pgque.tick set tick_snapshot = '9000000000:9000000000:'");
+  EXPECT_THAT(codes(diagnose(here())), ElementsAre("younger_cluster"));
+  EXPECT_THAT(diagnose(here())[0].remedy, HasSubstr("pg_resetwal -e 3 "));
+  sql()("update pgque.tick set tick_snapshot = pg_current_snapshot()");
+  EXPECT_THAT(codes(diagnose(here())), IsEmpty());
+}
+
 TEST_F(DoctorTest, FindsAPausedQueue) {
   create_queue();
   QueueSettings paused;

@@ -1,6 +1,7 @@
 // What there is to see only through PgBouncer in transaction mode. That everything else works through it, too, is seen
 // by running the other tests through it: scripts/with-pgbouncer.
 
+#include <atomic>
 #include <set>
 #include <string>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "consumer_fixture.hpp"
 #include "messages.hpp"
 #include "thrown.hpp"
+#include "ticker_fixture.hpp"
 
 namespace pgque::test {
 namespace {
@@ -86,6 +88,53 @@ TEST_F(PgbouncerTest, ASessionLostBetweenTransactionsIsNotMissed) {
   EXPECT_THAT(ids_of(messages), testing::IsSupersetOf(sent));
   const auto payloads = payloads_of(messages);
   EXPECT_THAT(std::set(payloads.begin(), payloads.end()), testing::SizeIs(payloads.size())) << "one arrived twice";
+}
+
+// Without `pooled` the lock of the active ticker would stay with PgBouncer.
+class PgbouncerTickerTest : public TickerTest {
+ protected:
+  void SetUp() override {
+    if (!pooled()) FAIL() << "PGQUE_TEST_POOLED_DSN is not set; scripts/with-pgbouncer COMMAND sets it";
+    TickerTest::SetUp();
+  }
+  void expect_refusal(const std::string& through) {
+    Ticker ticker{through, fast()};
+    const auto error = thrown<Error>([&] { ticker.start(); });
+    EXPECT_THAT(error.what(), testing::AllOf(testing::HasSubstr("transaction mode"), testing::HasSubstr("pooled")));
+    EXPECT_FALSE(error.retryable());
+    EXPECT_EQ(ticker.stats().last_error, error.what());
+    EXPECT_EQ(sql().number("select count(*) from pg_locks where locktype = 'advisory'"), 0);
+  }
+};
+
+TEST_F(PgbouncerTickerTest, IsRefusedInTransactionMode) {
+  expect_refusal(dsn());
+}
+
+// With little traffic a client gets the same session again and again.
+TEST_F(PgbouncerTickerTest, IsRefusedInTransactionModeWhereThereIsOnlyOneSession) {
+  expect_refusal(dsn_with({{"dbname", "pgque_one_session"}}));
+}
+
+TEST_F(PgbouncerTickerTest, AsksWhatToDoAboutARefusal) {
+  auto retrying = fast();
+  std::atomic<int> asked{0};
+  retrying.reconnect = {1ms, 10ms};
+  retrying.on_error = [&](const Error& error) {
+    EXPECT_THAT(error.what(), testing::HasSubstr("transaction mode"));
+    return ++asked < 3 ? ErrorAction::retry : ErrorAction::stop;
+  };
+  Ticker ticker{dsn(), retrying};
+  EXPECT_THROW(ticker.start(), Error);
+  EXPECT_EQ(asked, 3);
+}
+
+TEST_F(PgbouncerTickerTest, WorksInSessionMode) {
+  Ticker ticker{dsn_with({{"dbname", "pgque_session_mode"}}), fast()};
+  Running running{ticker};
+  EXPECT_TRUE(is_ticked(queue()));
+  EXPECT_TRUE(wait_until([&] { return ticker.stats().maintenance == 1; }));
+  EXPECT_EQ(ticker.stats().last_error, "");
 }
 
 }  // namespace

@@ -15,7 +15,7 @@
 #include <pgque/signals.hpp>
 #include <pqxx/pqxx>
 
-#include "consumer_fixture.hpp"
+#include "ticker_fixture.hpp"
 
 namespace pgque::test {
 namespace {
@@ -24,46 +24,6 @@ using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::UnorderedElementsAreArray;
-
-constexpr auto promptly = 10s;
-
-class TickerTest : public ConsumerTest {
- protected:
-  void SetUp() override {
-    ConsumerTest::SetUp();
-    if (IsSkipped() || HasFatalFailure()) return;
-    let_tick(queue());
-  }
-  // TestQueue keeps tickers away; from now on they tick it.
-  static void let_tick(TestQueue& queue) {
-    queue.config("ticker_max_lag", "1 millisecond");
-    queue.config("ticker_idle_period", "1 millisecond");
-  }
-  TickerOptions fast() {
-    TickerOptions options;
-    options.tick_period = 5ms;
-    options.retry_period = 5ms;
-    options.standby_period = 5ms;
-    options.log = ticker_log.sink();
-    return options;
-  }
-  // It does nothing after its first round.
-  TickerOptions once() {
-    auto options = fast();
-    options.tick_period = options.retry_period = options.maintenance_period = options.rotation_period = 1h;
-    return options;
-  }
-  static bool wait_leader(const Ticker& ticker) {
-    return wait_until([&] { return ticker.stats().leader; });
-  }
-  std::string setting(const TestQueue& queue, const std::string& column) {
-    return sql()
-        .value("select " + column + " from pgque.queue where queue_name = " + sql().quote(queue.name()))
-        .value_or("NULL");
-  }
-
-  LogCapture ticker_log;
-};
 
 TEST_F(TickerTest, TicksMakeMessagesVisible) {
   Seen seen;
@@ -186,22 +146,13 @@ TEST_F(TickerTest, AQueueThatIsPausedOrTickedFromElsewhereDoesNotHinderTheOthers
   let_tick(external);
   paused.config("ticker_paused", "true");
   external.config("external_ticker", "true");
-  const auto tick_of = [&](const TestQueue& of) {
-    return sql().number(
-        "select max(tick_id) from pgque.tick join pgque.queue on queue_id = tick_queue where queue_name = " +
-        sql().quote(of.name()));
-  };
-  const auto paused_before = tick_of(paused);
-  const auto external_before = tick_of(external);
-  const auto before = tick_of(queue());
+  const auto paused_before = last_tick(paused);
+  const auto external_before = last_tick(external);
   Ticker ticker{dsn(), fast()};
   Running running{ticker};
-  EXPECT_TRUE(wait_until([&] {
-    client().send(queue(), "1");
-    return tick_of(queue()) >= before + 3;
-  }));
-  EXPECT_EQ(tick_of(paused), paused_before);
-  EXPECT_EQ(tick_of(external), external_before);
+  EXPECT_TRUE(is_ticked(queue()));
+  EXPECT_EQ(last_tick(paused), paused_before);
+  EXPECT_EQ(last_tick(external), external_before);
   EXPECT_EQ(ticker.stats().last_error, "");
 }
 
@@ -298,6 +249,23 @@ TEST_F(PooledTickerTest, TakesTurnsWithAnotherPooledOneAndMaintainsNoMoreOften) 
   }
 }
 
+// Both would take turns with other tickers by the same lock.
+TEST_F(PooledTickerTest, ItsTicksDoNotWaitForItsMaintenance) {
+  TestQueue ticked{sql()};
+  let_tick(ticked);
+  const MaintenanceFunction slow{sql(), queue(), "perform pg_sleep(30)"};
+  auto through_a_pooler = fast();
+  through_a_pooler.pooled = true;
+  Ticker pooled_one{dsn(), through_a_pooler};
+  Running run_pooled{pooled_one};
+  ASSERT_TRUE(wait_until([&] { return slow.running(); }));
+  EXPECT_TRUE(is_ticked(ticked));
+  EXPECT_TRUE(slow.running());
+  EXPECT_TRUE(pooled_one.stats().leader);
+  EXPECT_EQ(ticker_log.count(LogEvent::standby), 0U);
+  EXPECT_LT(run_pooled.stop_and_join(), promptly);
+}
+
 TEST_F(PooledTickerTest, LeavesNoLockBehind) {
   auto through_a_pooler = fast();
   through_a_pooler.pooled = true;
@@ -322,7 +290,7 @@ TEST_F(TickerTest, AnotherTakesOverWhenTheActiveOneLosesItsSession) {
   Running run_second{second};
   ASSERT_TRUE(wait_until([&] { return ticker_log.count(LogEvent::standby) == 1; }));
   const auto begin = Clock::now();
-  ASSERT_EQ(kill_sessions(), 1);
+  ASSERT_EQ(kill_ticking_session(), 1);
   ASSERT_TRUE(wait_until([&] { return second.stats().leader; }, promptly));
   record("takeover_after_kill", Clock::now() - begin);
   EXPECT_TRUE(wait_until([&] { return !first.stats().leader; }));
@@ -333,7 +301,7 @@ TEST_F(TickerTest, ReconnectsAfterItsSessionWasKilled) {
   Running running{ticker};
   ASSERT_TRUE(wait_leader(ticker));
   EXPECT_EQ(ticker.stats().reconnects, 0U);
-  ASSERT_EQ(kill_sessions(), 1);
+  ASSERT_EQ(kill_ticking_session(), 1);
   ASSERT_TRUE(wait_until([&] { return ticker.stats().reconnects == 1 && ticker.stats().leader; }, promptly));
   const auto ticks = ticker.stats().ticks;
   EXPECT_TRUE(wait_until([&] {
@@ -464,7 +432,7 @@ TEST_F(TickerTest, StopsAtOnceDuringThePauseAfterAnError) {
   Ticker ticker{watched_dsn(), patient};
   Running running{ticker};
   ASSERT_TRUE(wait_leader(ticker));
-  ASSERT_EQ(kill_sessions(), 1);
+  ASSERT_EQ(kill_ticking_session(), 1);
   ASSERT_TRUE(wait_until([&] { return ticker_log.count(LogEvent::connection_lost) == 1; }));
   EXPECT_LT(running.stop_and_join(), promptly);
   EXPECT_EQ(running.error(), nullptr);
@@ -520,10 +488,14 @@ TEST_F(TickerTest, AMovedTickerRunsAndTheMovedFromOneDoesNot) {
 TEST_F(TickerTest, ItsSessionsAreNamedAfterTheLibrary) {
   Ticker ticker{dsn(), once()};
   Running running{ticker};
-  ASSERT_TRUE(wait_leader(ticker));
-  EXPECT_EQ(sql().number("select count(*) from pg_stat_activity where datname = current_database() and "
-                         "application_name = 'pgque ticker'"),
-            1);
+  ASSERT_TRUE(wait_until([&] { return ticker.stats().maintenance == 1; }));
+  for (const std::string name : {"pgque ticker", "pgque maintenance"}) {
+    EXPECT_EQ(sql().number("select count(*) from pg_stat_activity where datname = current_database() and "
+                           "application_name = '" +
+                           name + "'"),
+              1)
+        << name;
+  }
 }
 
 TEST_F(TickerTest, StatsAreZeroAtFirstAndCountWhatItDid) {

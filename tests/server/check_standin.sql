@@ -635,6 +635,30 @@ select pgque.ticker('due3');
 call chk.ages('61 s', '200 s');
 select pgque.ticker('due3');
 select pgque.ticker() >= 0;
+-- What keeps a scheduler from its work.
+select pgque.create_queue('bad'), pgque.subscribe('bad', 'c');
+select queue_id as bad from pgque.queue where queue_name = 'bad' \gset
+update pgque.tick set tick_snapshot = '9000000000:9000000001:' where tick_queue = :bad;
+select pgque.ticker('bad');
+select pgque.ticker();
+update pgque.tick set tick_snapshot = pg_current_snapshot() where tick_queue = :bad;
+update pgque.queue set queue_disable_insert = true where queue_id = :bad;
+insert into pgque.retry_queue (ev_retry_after, ev_queue, ev_id, ev_time, ev_owner, ev_retry, ev_type, ev_data)
+select now(), sub_queue, 1, now(), sub_id, 1, 't', 'd' from pgque.subscription where sub_queue = :bad;
+select pgque.maint_retry_events();
+update pgque.queue set queue_disable_insert = false where queue_id = :bad;
+select pgque.maint_retry_events();
+create function chk.fails(text) returns integer language plpgsql as $$ begin raise exception 'extra for %', $1; end $$;
+update pgque.queue set queue_extra_maint = array['chk.fails'] where queue_id = :bad;
+select pgque.maint();
+update pgque.queue set queue_extra_maint = null, queue_switch_time = now() - interval '1 day' where queue_id = :bad;
+update pgque.subscription set sub_last_tick = 4711 where sub_queue = :bad;
+select pgque.maint_rotate_tables_step1('bad');
+select pgque.maint();
+update pgque.subscription set sub_last_tick = 1 where sub_queue = :bad;
+select queue_cur_table, queue_switch_step2 is null from pgque.queue where queue_id = :bad;
+select pgque.maint_rotate_tables_step2();
+select pgque.drop_queue('bad', true);
 select pgque.set_tick_period_ms(300);
 select pgque.set_tick_period_ms(0);
 select pgque.set_tick_period_ms(2000);

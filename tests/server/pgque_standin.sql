@@ -62,8 +62,10 @@ create table if not exists pgque.queue (
   queue_ticker_idle_period interval not null default '1 minute',
   queue_event_seq          text,
   queue_tick_seq           text,
+  queue_extra_maint        text[],
   queue_max_retries        integer
 );
+alter table pgque.queue add column if not exists queue_extra_maint text[];
 
 create table if not exists pgque.tick (
   tick_queue     integer not null references pgque.queue,
@@ -803,6 +805,10 @@ declare
   due boolean;
 begin
   select * into last from tick where tick_queue = q.queue_id order by tick_id desc limit 1;
+  if pg_snapshot_xmax(last.tick_snapshot) > pg_snapshot_xmax(pg_current_snapshot()) then
+    raise exception 'Invalid PgQ state: old xmin=%, old xmax=%, cur txid=%', pg_snapshot_xmin(last.tick_snapshot),
+      pg_snapshot_xmax(last.tick_snapshot), pg_current_xact_id();
+  end if;
   select * into previous from tick where tick_queue = q.queue_id and tick_id < last.tick_id order by tick_id desc limit 1;
   age := now() - last.tick_time;
   if seq > last.tick_event_seq then
@@ -917,6 +923,10 @@ begin
   -- Two callers at once must not both move an event.
   lock table pgque.retry_queue in share update exclusive mode;
   if not exists (select from pgque.retry_queue where ev_retry_after <= now()) then return 0; end if;
+  if exists (select from (select ev_queue from pgque.retry_queue where ev_retry_after <= now() order by ev_retry_after limit 10) d
+             join pgque.queue on queue_id = ev_queue where queue_disable_insert) then
+    raise exception 'Insert into queue disallowed';
+  end if;
   with due as (
     delete from pgque.retry_queue r
     using (select ev_owner, ev_id from pgque.retry_queue where ev_retry_after <= now() order by ev_retry_after limit 10) d
@@ -934,7 +944,27 @@ begin
   return moved;
 end $$;
 
-create or replace function pgque.maint_rotate_tables_step1(i_queue_name text) returns integer language sql as $$ select 0 $$;
+-- There are no tables to rotate. What stays is what can fail or has to wait.
+create or replace function pgque.maint_rotate_tables_step1(i_queue_name text) returns integer language plpgsql as $$
+declare
+  q pgque.queue;
+  oldest bigint;
+  needed pgque.tick;
+begin
+  select * into q from pgque.queue
+  where queue_name = i_queue_name and queue_switch_step2 is not null and queue_switch_time + queue_rotation_period < now()
+  for update;
+  if not found then return 0; end if;
+  select min(sub_last_tick) into oldest from pgque.subscription where sub_queue = q.queue_id;
+  if oldest is not null then
+    select * into needed from pgque.tick where tick_queue = q.queue_id and tick_id = oldest;
+    if not found then raise exception 'queue % maint failure: tick % not found', i_queue_name, oldest; end if;
+    if pg_snapshot_xmin(needed.tick_snapshot)::text::bigint <= q.queue_switch_step2 then return 0; end if;
+  end if;
+  update pgque.queue set queue_cur_table = (queue_cur_table + 1) % queue_ntables, queue_switch_time = now(), queue_switch_step2 = null
+  where queue_id = q.queue_id;
+  return 0;
+end $$;
 
 create or replace function pgque.maint_rotate_tables_step2() returns integer language plpgsql as $$
 begin
@@ -942,7 +972,19 @@ begin
   return 0;
 end $$;
 
-create or replace function pgque.maint() returns integer language sql as $$ select 0 $$;
+create or replace function pgque.maint() returns integer language plpgsql as $$
+declare
+  q queue;
+  extra text;
+begin
+  for q in select * from queue order by queue_id loop
+    if q.queue_switch_time + q.queue_rotation_period < now() then perform maint_rotate_tables_step1(q.queue_name); end if;
+    foreach extra in array coalesce(q.queue_extra_maint, '{}') loop
+      execute format('select %s($1)', extra) using q.queue_name;
+    end loop;
+  end loop;
+  return 0;
+end $$;
 
 create or replace function pgque.status() returns table (component text, status text, detail text) language sql as $$
   values ('postgresql', 'info', pg_catalog.version()),

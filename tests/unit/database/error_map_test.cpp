@@ -95,6 +95,14 @@ const Row rows[] = {
     {"P0001", "no such queue", typeid(QueueNotFound)},
     {"P0001", "This queue has external tick source."},
     {"P0001", "Ticker has been paused for this queue"},
+    {"P0001", "Invalid PgQ state: old xmin=9000000, old xmax=9000000, cur txid=956", typeid(Error), false,
+     "the queue's ticks recorded transaction ids that this server has not reached, because the database was restored "
+     "into a younger cluster: raise the epoch of its ids with pg_resetwal -e, as pgque doctor says, or drop the queue "
+     "and create it again, which loses its events"},
+    // maint
+    {"P0001", "queue orders maint failure: tick 5 not found", typeid(Error), false,
+     "a consumer of that queue stands at a tick that does not exist (sub_last_tick): unsubscribe it, or move it with "
+     "register_consumer_at()"},
     {"P0001", "queue k1 is paused (queue_ticker_paused = true)"},
     {"P0001",
      "queue k1 is configured for external ticker; force_tick is meaningless \xE2\x80\x94 push ticks via "

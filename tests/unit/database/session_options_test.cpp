@@ -56,6 +56,9 @@ TEST(SessionOptions, ArePooledIfTheOwnersAre) {
   ConsumerOptions options;
   options.pooled = true;
   EXPECT_TRUE(detail::listen_session_options(options).pooled);
+  TickerOptions ticker_options;
+  ticker_options.pooled = true;
+  EXPECT_TRUE(detail::duties_session_options(ticker_options).pooled);
 }
 
 // The DSN of a diagnosis may point to a pooler.
@@ -69,6 +72,7 @@ TEST(SessionOptions, NameTheSession) {
   EXPECT_EQ(std::string{detail::listen_session_options(ConsumerOptions{}).application_name}, "pgque listener");
   EXPECT_EQ(std::string{session_options(BufferedProducerOptions{}).application_name}, "pgque producer");
   EXPECT_EQ(std::string{session_options(TickerOptions{}).application_name}, "pgque ticker");
+  EXPECT_EQ(std::string{detail::duties_session_options(TickerOptions{}).application_name}, "pgque maintenance");
   EXPECT_EQ(std::string{session_options(DiagnoseOptions{}).application_name}, "pgque doctor");
 }
 

@@ -151,6 +151,29 @@ TEST(Diagnosis, FindsAQueueThatIsNotTicked) {
   EXPECT_THAT(only(seen).fact, HasSubstr("when it was created"));
 }
 
+TEST(Diagnosis, FindsARestoreIntoAYoungerCluster) {
+  auto seen = healthy();
+  seen.transaction = 1000;
+  seen.queues[0].tick_transaction = 1000;
+  EXPECT_THAT(codes(seen), IsEmpty());
+  seen.queues[0].tick_transaction = 1001;
+  seen.queues[0].tick_age = 2h;  // which is not a finding of its own
+  EXPECT_EQ(only(seen).code, "younger_cluster");
+  EXPECT_EQ(only(seen).severity, Severity::error);
+  EXPECT_THAT(only(seen).fact, HasSubstr("queue 'orders' recorded transaction ids up to 1001, but the server is only "
+                                         "at 1000"));
+  EXPECT_THAT(only(seen).consequence, HasSubstr("Invalid PgQ state"));
+  EXPECT_THAT(only(seen).remedy, HasSubstr("pg_resetwal -e 1 "));
+  seen.queues.push_back(seen.queues[0]);
+  seen.queues[1].name = "audit";
+  seen.queues[1].tick_transaction = (std::int64_t{3} << 32) + 5;
+  seen.queues[1].consumers = 1;
+  EXPECT_THAT(only(seen).fact, HasSubstr("queues 'orders', 'audit' recorded transaction ids up to 12884901893"));
+  EXPECT_THAT(only(seen).remedy, HasSubstr("pg_resetwal -e 4 "));
+  seen.queues[0].paused = seen.queues[1].external_ticker = true;
+  EXPECT_THAT(codes(seen), ElementsAre("queue_paused", "external_ticker"));
+}
+
 TEST(Diagnosis, OfAPausedOrExternalQueueIsNotAboutItsTicks) {
   auto seen = healthy();
   seen.queues[0].tick_age = 1h;

@@ -1,0 +1,47 @@
+#include "database/pooler.hpp"
+
+#include <chrono>
+
+#include <pgque/error.hpp>
+
+#include "database/executor.hpp"
+#include "database/pqxx_compat.hpp"
+#include "database/row.hpp"
+
+namespace pgque::detail {
+
+namespace {
+
+// Which server process answers, in a transaction of its own.
+std::int64_t answering_process(const std::shared_ptr<Session>& session, StatementGuard& guard,
+                               StatementGuard::Clock::time_point deadline = StatementGuard::never) {
+  const StatementGuard::Scope scope{guard, session, StatementGuard::OnStop::cancel, deadline};
+  AutocommitExecutor executor{session};
+  const auto process = executor.run_plain("select pg_catalog.pg_backend_pid()", {"look for a pooler"});
+  return read_int64(process).value_or(0);
+}
+
+}  // namespace
+
+bool shares_sessions(const std::shared_ptr<Session>& session, const Dsn& dsn, const SessionOptions& options,
+                     StatementGuard& guard) {
+  const auto first = answering_process(session, guard);
+  if (first == backend_pid(session->connection())) return false;  // there is nothing in between
+  // With little traffic, a pooler in transaction mode gives a client the same session again and again. But it gives
+  // that session to another client as well, which a pooler in session mode never does while the first is connected.
+  const auto other = Session::connect(dsn, options);
+  constexpr int attempts = 5;  // other clients may have taken the session meanwhile
+  for (int attempt = 0; attempt < attempts; ++attempt) {
+    try {
+      // A pooler in session mode makes a client wait if no session is left.
+      constexpr std::chrono::seconds patience{5};
+      if (answering_process(other, guard, StatementGuard::Clock::now() + patience) == first) return true;
+    } catch (const ConnectionError&) {
+      return false;
+    }
+    if (answering_process(session, guard) != first) return true;
+  }
+  return false;
+}
+
+}  // namespace pgque::detail
