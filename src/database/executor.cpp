@@ -82,12 +82,6 @@ pqxx::result AutocommitExecutor::run_plain(const std::string& sql, const Call& c
   return once(call, role, [&](pqxx::transaction_base& tx) { return tx.exec(sql); });
 }
 
-pqxx::result AutocommitExecutor::run_with(const std::string& settings, const Statement& statement, Params params,
-                                          const Call& call) {
-  return once(call, statement.role,
-              [&](pqxx::transaction_base& tx) { return tx.exec(settings + render(tx, statement, params)); });
-}
-
 TransactionExecutor::TransactionExecutor(std::shared_ptr<Session> session) : session_{std::move(session)} {
   const Call call{"begin"};
   Connection& connection = session_->idle_connection(call);

@@ -51,8 +51,6 @@ class AutocommitExecutor final : public Executor {
   void require_usable(const Call& call) override;
   // Runs `sql` as it is, once. The role is what the caller has to be granted.
   pqxx::result run_plain(const std::string& sql, const Call& call, Role role = Role::none);
-  // Runs the statement once, in one round trip and one transaction with the settings, which `set local` makes for it.
-  pqxx::result run_with(const std::string& settings, const Statement& statement, Params params, const Call& call);
 
  private:
   template <class Run>

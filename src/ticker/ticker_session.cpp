@@ -4,20 +4,21 @@
 
 #include <pgque/error.hpp>
 
+#include "database/executor.hpp"
 #include "database/row.hpp"
 #include "database/sql.hpp"
 
 namespace pgque::detail {
 
 TickerSession::TickerSession(std::shared_ptr<Session> session, StatementGuard& guard, std::optional<std::int64_t> lock)
-    : session_{std::move(session)}, executor_{session_}, guard_{guard}, lock_{lock} {}
+    : session_{std::move(session)}, guard_{guard}, lock_{lock} {}
 
 std::optional<pqxx::result> TickerSession::run(const Statement& statement, Params params, const Call& call,
                                                const TimeLimits& limits) {
   const StatementGuard::Scope scope{guard_, session_, StatementGuard::OnStop::cancel};
   const auto settings = sql::set_milliseconds(true, "lock_timeout", limits.lock.count()) +
                         sql::set_milliseconds(true, "statement_timeout", limits.statement.count());
-  if (!lock_) return executor_.run_with(settings, statement, params, call);
+  if (!lock_) return AutocommitExecutor{session_, settings}.run(statement, params, call);
   TransactionExecutor transaction{session_};
   try {
     transaction.run_plain(sql::take_turn(*lock_), {"become the active ticker"});

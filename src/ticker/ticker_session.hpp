@@ -7,7 +7,6 @@
 #include <memory>
 #include <optional>
 
-#include "database/executor.hpp"
 #include "database/session.hpp"
 #include "database/statement_guard.hpp"
 
@@ -34,7 +33,6 @@ class TickerSession {
 
  private:
   std::shared_ptr<Session> session_;
-  AutocommitExecutor executor_;
   StatementGuard& guard_;
   const std::optional<std::int64_t> lock_;
 };
