@@ -52,7 +52,8 @@ struct TickerOptions {
   /// Asked about each error of ticking itself that a retry cannot fix, such as a missing grant. Errors of a single
   /// queue and of maintenance never end a ticker. Default: stop.
   std::function<ErrorAction(const Error&)> on_error{};
-  /// Log lines and events. Default: warnings and errors to standard error.
+  /// Log lines and events. Called by two threads, one at a time; must not destroy the ticker. Default: warnings and
+  /// errors to standard error.
   LogSink log{};
   /// How long connecting to one host may take, as in `ClientOptions`. Default 10 s; 0 waits as long as the operating
   /// system does; at most 30 days.
@@ -84,10 +85,10 @@ struct TickerStats {
 ///
 /// Ticking comes first: `start()` ticks on its own connection, and a second thread does everything else on another, so
 /// nothing that waits there delays a tick. Each of these duties has its own period, waits at most 0.5 s for a lock, is
-/// cancelled after 10 s (`maint()` after 60 s), and pauses after errors on its own. Their errors are logged with what
-/// they mean and counted in `TickerStats`, and never end the ticker. If `ticker()` fails because of a queue, the queues
-/// are ticked one by one, and only that queue waits. In the same way, if `maint()` fails, tables are rotated queue by
-/// queue.
+/// cancelled after 10 s (`maint()` after 60 s, unless the rotation of a queue waits for its consumer), and pauses after
+/// errors on its own. Their errors are logged with what they mean and counted in `TickerStats`, and never end the
+/// ticker. If `ticker()` fails because of a queue, the queues are ticked one by one, and only that queue waits. Before
+/// `maint()`, tables are rotated queue by queue.
 ///
 /// Any number of processes may run one for the same database: only the one that holds an advisory lock is active, and
 /// another takes over when it ends or loses its connection. The lock belongs to the database session, or with `pooled`
@@ -109,13 +110,14 @@ class PGQUE_EXPORT Ticker {
   /// A moved-from ticker can be destroyed; every other call but `stop()` and `stop_now()` throws `std::logic_error`.
   Ticker(Ticker&&) noexcept;
   Ticker& operator=(Ticker&&) = delete;
-  /// Stops the ticker if it runs and waits until `start()` has returned.
+  /// Stops the ticker if it runs and waits until `start()` has returned. Must not be called from the log sink.
   ~Ticker();
 
   /// Runs until `stop()`. Can be called again after it returned.
   /// @throws ConnectionError if the first connection fails
   /// @throws Error if `on_error` decides to stop
   /// @throws std::logic_error if it runs already
+  /// @throws std::system_error when out of threads or file descriptors
   /// SQL: `pgque.ticker()`, `pgque.ticker(text)`, `pgque.maint_retry_events()`, `pgque.maint()`,
   /// `pgque.maint_rotate_tables_step1(text)`, `pgque.maint_rotate_tables_step2()`, `pgque.set_queue_config()`,
   /// `pg_try_advisory_lock(int4, int4)` or `pg_advisory_xact_lock(int4, int4)`
@@ -134,6 +136,7 @@ class PGQUE_EXPORT Ticker {
 #endif
 
   /// Makes `start()` return: a statement that is running is cancelled, and its connection given up a second later. A
+  /// connection that is being made is waited for, for at most `connect_timeout` for each host. A
   /// call before `start()` makes the next `start()` return immediately. Further calls change nothing.
   /// Async-signal-safe.
   void stop() noexcept;

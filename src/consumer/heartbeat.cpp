@@ -57,6 +57,7 @@ void Heartbeat::run() {
     const auto asked = Clock::now();
     lock.unlock();
     beat();
+    if (!home_.is_this()) return;  // the log sink called fork(), and returned in the child
     lock.lock();
     schedule_.beaten(asked);
   }
@@ -64,7 +65,7 @@ void Heartbeat::run() {
 
 void Heartbeat::beat() {
   try {
-    const bool anew = !session_ || !session_->is_open() || session_->worn_out();
+    const bool anew = !session_ || !session_->is_open();
     if (anew) session_ = Session::connect(dsn_, session_options_);
     const StatementGuard::Scope guarded{guard_, session_, StatementGuard::OnStop::drain};
     AutocommitExecutor executor{session_};

@@ -13,6 +13,7 @@
 #include "consumer/heartbeat_schedule.hpp"
 #include "database/session.hpp"
 #include "database/statement_guard.hpp"
+#include "support/home_process.hpp"
 #include "support/logger.hpp"
 
 namespace pgque::detail {
@@ -53,6 +54,7 @@ class Heartbeat {
   const SessionOptions& session_options_;
   Logger& logger_;
   StatementGuard guard_;
+  const HomeProcess home_;
   std::shared_ptr<Session> session_;  // of the thread alone
 
   std::mutex mutex_;

@@ -116,8 +116,9 @@ inline constexpr Statement queues_that_refuse_retries{
     "where queue_disable_insert and exists (select from pgque.retry_queue where ev_queue = queue_id "
     "and ev_retry_after <= now())"};
 inline constexpr Statement maint{"pgque_maint", Role::admin, "select pgque.maint()"};
-inline constexpr Statement queue_names{"pgque_queue_names", Role::none,
-                                       "select queue_name from pgque.queue order by queue_id"};
+inline constexpr Statement queues_to_rotate{"pgque_queues_to_rotate", Role::none,
+                                            "select queue_name from pgque.queue where queue_switch_step2 is not null "
+                                            "and queue_switch_time + queue_rotation_period < now() order by queue_id"};
 inline constexpr Statement rotate_step1{"pgque_rotate_step1", Role::admin,
                                         "select pgque.maint_rotate_tables_step1($1::text)"};
 inline constexpr Statement rotate_step2{"pgque_rotate_step2", Role::admin, "select pgque.maint_rotate_tables_step2()"};
@@ -328,7 +329,7 @@ inline constexpr const char* undo_attempt = "rollback to savepoint pgque_attempt
 // one bad message would make every attempt fail. The rollback to the inner savepoint leaves the constraints deferred.
 inline constexpr const char* check_constraints =
     "savepoint pgque_check; set constraints all immediate; rollback to savepoint pgque_check; "
-    "release savepoint pgque_check";
+    "release savepoint pgque_check; ";
 inline std::string undo_savepoint(const std::string& quoted_name) {
   return "rollback to savepoint " + quoted_name + "; release savepoint " + quoted_name;
 }

@@ -48,8 +48,7 @@ Duties::Duties(Dsn dsn, const TickerOptions& options, const Stopper& stopper, Co
     duties_.push_back({&Duties::lower_max_lag, "until this works, no queue's ticker_max_lag is lowered",
                        &TickerStats::max_lag_errors, Schedule{options.maintenance_period, options.reconnect}});
   }
-  duties_.push_back({&Duties::maintain,
-                     "until this works, queues are rotated one by one, and nothing else is maintained",
+  duties_.push_back({&Duties::maintain, "until this works, nothing is maintained but the queues that can be rotated",
                      &TickerStats::maintenance_errors, Schedule{options.maintenance_period, options.reconnect}});
   duties_.push_back({&Duties::rotate, "until this works, no queue's tables are rotated again",
                      &TickerStats::rotation_errors, Schedule{options.rotation_period, options.reconnect}});
@@ -78,6 +77,7 @@ void Duties::lead(bool leading) {
 }
 
 bool Duties::interrupted() {
+  if (!stopper_.home().is_this()) return true;
   const std::lock_guard lock{mutex_};
   return quit_ || !leading_ || stopper_.requested();
 }
@@ -86,10 +86,11 @@ void Duties::run() {
   std::unique_lock lock{mutex_};
   for (;;) {
     changed_.wait(lock, [&] { return leading_ || quit_; });
-    if (quit_) return;
+    if (quit_ || stopper_.requested()) return;
     if (changed_.wait_until(lock, next(), [&] { return !leading_ || quit_; })) continue;
     lock.unlock();
     work();
+    if (!stopper_.home().is_this()) return;  // the log sink called fork(), and returned in the child
     lock.lock();
   }
 }
@@ -101,7 +102,8 @@ Duties::Clock::time_point Duties::next() const {
 }
 
 void Duties::work() {
-  if (session_ && !session_->is_open()) session_.reset();
+  if (interrupted()) return;
+  if (session_ && (!session_->is_open() || session_->worn_out())) session_.reset();
   if (!session_) connect();
   for (auto& duty : duties_) {
     if (!session_ || !session_->is_open() || interrupted()) return;
@@ -183,23 +185,33 @@ Duties::Outcome Duties::lower_max_lag() {
              : Outcome::postponed;
 }
 
+// PgQue rotates the queues and then calls the users' functions, in one transaction. Until its end, no queue that is due
+// for rotation can be ticked. So the queues are rotated before that, and maintenance is short if one is still due,
+// because its consumer is behind.
 Duties::Outcome Duties::maintain() {
-  try {
-    if (!session_->run(sql::maint, {}, {"maint"}, limits_of_maintenance)) return Outcome::postponed;
-  } catch (const Error&) {
-    if (session_->is_open() && !interrupted()) rotate_one_by_one();
-    throw;
+  auto due = queues_to_rotate();
+  if (due && !due->empty()) {
+    rotate_one_by_one(*due);
+    if (!interrupted()) due = queues_to_rotate();
+  }
+  if (!due || interrupted()) return Outcome::postponed;
+  if (!session_->run(sql::maint, {}, {"maint"}, due->empty() ? limits_of_maintenance : limits_of_duty)) {
+    return Outcome::postponed;
   }
   counters_.change([](TickerStats& stats) { ++stats.maintenance; });
   return Outcome::done;
 }
 
-// One queue that cannot be maintained keeps no other from being rotated.
-void Duties::rotate_one_by_one() {
-  const auto listed = session_->run(sql::queue_names, {}, {"maint_rotate_tables_step1"}, limits_of_duty);
-  if (!listed) return;
+std::optional<std::vector<std::string>> Duties::queues_to_rotate() {
+  const auto listed = session_->run(sql::queues_to_rotate, {}, {"look for queues to rotate"}, limits_of_duty);
+  if (!listed) return std::nullopt;
   std::vector<std::string> queues;
   for_each_row(*listed, [&](auto field) { queues.emplace_back(field->c_str()); });
+  return queues;
+}
+
+// One queue that cannot be rotated keeps no other from it.
+void Duties::rotate_one_by_one(const std::vector<std::string>& queues) {
   for (const auto& queue : queues) {
     if (interrupted()) return;
     try {

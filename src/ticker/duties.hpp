@@ -4,7 +4,9 @@
 // nothing that a duty waits for delays a tick, and no error of a duty ends the ticker.
 
 #include <condition_variable>
+#include <cstdint>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -30,7 +32,7 @@ class Duties {
   // Ends the statement that is running.
   ~Duties();
 
-  // Begins or interrupts the work. Never waits for it.
+  // Begins the work, or lets it end after the statement that is running. Never waits for it.
   void lead(bool leading);
 
  private:
@@ -62,7 +64,8 @@ class Duties {
 
   Outcome lower_max_lag();
   Outcome maintain();
-  void rotate_one_by_one();
+  std::optional<std::vector<std::string>> queues_to_rotate();
+  void rotate_one_by_one(const std::vector<std::string>& queues);
   Outcome rotate();
   Outcome bring_retries_back();
   std::string queues_that_refuse_retries();

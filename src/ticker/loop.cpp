@@ -12,7 +12,6 @@
 #include "database/verbs.hpp"
 #include "support/backoff.hpp"
 #include "support/checks.hpp"
-#include "ticker/ticks.hpp"
 
 namespace pgque::detail {
 
@@ -60,6 +59,7 @@ void TickerLoop::run() {
   logger_(LogLevel::info, LogEvent::started, "ticker started");
   const auto guard = make_at_home<StatementGuard>(stopper, milliseconds{0}, milliseconds{0});
   const auto duties = make_at_home<Duties>(dsn_, options_, stopper, counters_, logger_);
+  Ticks ticks{options_.reconnect, stopper, counters_, logger_};
   Backoff backoff{options_.reconnect};
   bool ever_connected = false;
   while (!stopper.requested()) {
@@ -72,7 +72,7 @@ void TickerLoop::run() {
       logger_(LogLevel::info, LogEvent::connected, "ticker connected");
       refused = !options_.pooled && shares_sessions(session, dsn_, session_options_, *guard);
       if (refused) throw pooler_in_between();
-      serve(session, *guard, *duties, [&] { backoff.reset(); });
+      serve(session, *guard, ticks, *duties, [&] { backoff.reset(); });
     } catch (const Error& error) {
       if (stopper.requested()) break;  // it was the stop that ended a statement
       duties->lead(false);
@@ -85,8 +85,7 @@ void TickerLoop::run() {
       logger_.error(lost ? LogLevel::warning : LogLevel::error, lost ? LogEvent::connection_lost : LogEvent::failed,
                     error);
       if (!ever_connected) throw;
-      // No statement here names a queue, so a missing queue was dropped while the statement ran.
-      const bool permanent = refused || (is_permanent(error) && !dynamic_cast<const QueueNotFound*>(&error));
+      const bool permanent = refused || is_permanent(error);
       if (permanent && (!options_.on_error || options_.on_error(error) == ErrorAction::stop)) {
         throw;
       }
@@ -99,18 +98,23 @@ void TickerLoop::run() {
   logger_(LogLevel::info, LogEvent::stopped, "ticker stopped");
 }
 
-void TickerLoop::serve(const std::shared_ptr<Session>& session, StatementGuard& guard, Duties& duties,
+void TickerLoop::serve(const std::shared_ptr<Session>& session, StatementGuard& guard, Ticks& ticks, Duties& duties,
                        const std::function<void()>& succeeded) {
   auto& stopper = run_state_.stopper();
   if (!options_.pooled && !await_lead(session, guard, succeeded)) return;
   TickerSession ticking{session, guard, options_.pooled ? std::optional{sql::leader_lock_object} : std::nullopt};
-  Ticks ticks{options_.reconnect, stopper, counters_, logger_};
   while (!stopper.requested()) {
     const auto begun = Clock::now();
     const bool leading = ticks.round(ticking);
     set_leader(leading);
     duties.lead(leading);  // ticks come first
     succeeded();
+    if (session->worn_out()) {
+      logger_(LogLevel::warning, LogEvent::failed,
+              "the same error came three times in a row: the ticker connects again");
+      duties.lead(false);  // the lead ends with the session
+      return;
+    }
     stopper.sleep_until(leading ? begun + options_.tick_period : Clock::now() + options_.standby_period);
   }
 }

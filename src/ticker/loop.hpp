@@ -13,6 +13,7 @@
 #include "support/run_state.hpp"
 #include "ticker/counters.hpp"
 #include "ticker/duties.hpp"
+#include "ticker/ticks.hpp"
 
 namespace pgque::detail {
 
@@ -33,8 +34,8 @@ class TickerLoop {
   using Clock = Stopper::Clock;
 
   void run();
-  // Ticks over one connection until stop() or an error. Calls `succeeded` after each round.
-  void serve(const std::shared_ptr<Session>& session, StatementGuard& guard, Duties& duties,
+  // Ticks over one connection until stop() or an error, or until it is worn out. Calls `succeeded` after each round.
+  void serve(const std::shared_ptr<Session>& session, StatementGuard& guard, Ticks& ticks, Duties& duties,
              const std::function<void()>& succeeded);
   // Waits until this session holds the lock by which the active ticker is known. False after a stop.
   bool await_lead(const std::shared_ptr<Session>& session, StatementGuard& guard,

@@ -24,6 +24,7 @@ class TickerSession {
   TickerSession(std::shared_ptr<Session> session, StatementGuard& guard, std::optional<std::int64_t> lock);
 
   bool is_open() const noexcept { return session_->is_open(); }
+  bool worn_out() const noexcept { return session_->worn_out(); }
   // Both are empty if it is another ticker's turn.
   std::optional<pqxx::result> run(const Statement& statement, Params params, const Call& call,
                                   const TimeLimits& limits);

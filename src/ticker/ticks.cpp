@@ -35,7 +35,7 @@ bool Ticks::round(TickerSession& session) {
     counters_.change([&](TickerStats& stats) { stats.ticks += static_cast<std::uint64_t>(*ticked); });
     return true;
   } catch (const QueueNotFound&) {
-    // No statement here names a queue, so it was dropped while the statement ran.
+    // The statement names no queue, so one was dropped while it ran.
   } catch (const Error& error) {
     if (concerns_ticking(error, session)) throw;
     together_.failed(Clock::now());
@@ -45,7 +45,7 @@ bool Ticks::round(TickerSession& session) {
 }
 
 bool Ticks::one_by_one(TickerSession& session) {
-  const auto listed = session.run(sql::queues_to_tick, {}, {"ticker"}, limits_of_all);
+  const auto listed = session.run(sql::queues_to_tick, {}, {"list the queues"}, limits_of_all);
   if (!listed) return false;
   std::vector<std::string> queues;
   for_each_row(*listed, [&](auto field) { queues.emplace_back(field->c_str()); });

@@ -81,7 +81,7 @@ TEST_F(TickerTroubleTest, ALockedQueueWhoseRotationIsDueStopsNoTicksAndNoRotatio
   EXPECT_TRUE(wait_until([&] { return setting(queue(), "queue_switch_time") != switched; }));
   EXPECT_EQ(ticker.stats().maintenance, 0U);
   EXPECT_EQ(ticker.stats().tick_errors, 0U);
-  EXPECT_THAT(ticker_log.lines(LogEvent::failed), logged("maint: ", "queues are rotated one by one"));
+  EXPECT_THAT(ticker_log.lines(LogEvent::failed), logged("maint: ", "the queues that can be rotated"));
   EXPECT_THAT(ticker_log.lines(LogEvent::failed), Contains(Field(&LogCapture::Line::queue, busy_queue.name())));
   lock.release();
   EXPECT_TRUE(wait_until([&] { return ticker.stats().maintenance >= 1; }));
@@ -136,7 +136,7 @@ TEST_F(TickerTroubleTest, AFailingMaintenanceFunctionStopsNoTicks) {
   ASSERT_TRUE(wait_until([&] { return ticker.stats().maintenance_errors >= 2 && ticker.stats().retries == 1; }));
   EXPECT_TRUE(is_ticked(queue()));
   EXPECT_EQ(ticker.stats().maintenance, 0U);
-  EXPECT_THAT(ticker_log.lines(LogEvent::failed), logged("maint: no ", "nothing else is maintained"));
+  EXPECT_THAT(ticker_log.lines(LogEvent::failed), logged("maint: no ", "nothing is maintained but"));
   failing.reset();
   EXPECT_TRUE(wait_until([&] { return ticker.stats().maintenance >= 1; }));
   EXPECT_FALSE(running.ended());
@@ -199,11 +199,11 @@ TEST_F(TickerTroubleTest, NothingIsLockedForRetriesThatAreNotDue) {
 }
 
 TEST_F(TickerTroubleTest, ManyDueRetriesDelayNeitherTicksNorMaintenance) {
-  constexpr int count = 500;
+  constexpr int count = 100;
   put_up_for_retry(queue(), count);
   const auto trigger = unique_name("slow");
   sql()("create function public." + trigger +
-        "() returns trigger language plpgsql as $$ begin perform pg_sleep(0.01); return old; end $$; create trigger " +
+        "() returns trigger language plpgsql as $$ begin perform pg_sleep(0.05); return old; end $$; create trigger " +
         trigger + " before delete on pgque.retry_queue for each row execute function public." + trigger + "()");
   Ticker ticker{dsn(), busy()};
   {
@@ -251,6 +251,19 @@ TEST_F(TickerTroubleTest, AQueueThatIsBeingDroppedStopsNoOther) {
   EXPECT_FALSE(running.ended());
 }
 
+// PgQue calls the function in the transaction that rotates, which keeps each queue that it may rotate from being
+// ticked.
+TEST_F(TickerTroubleTest, AHangingMaintenanceFunctionStopsNoTicksOfAQueueWhoseRotationIsDue) {
+  TestQueue other{sql()};
+  make_rotation_due(queue());
+  const MaintenanceFunction hanging{sql(), other, "perform pg_sleep(50)"};
+  Ticker ticker{dsn(), busy()};
+  Running running{ticker};
+  ASSERT_TRUE(wait_until([&] { return hanging.running(); }));
+  EXPECT_TRUE(is_ticked(queue()));
+  EXPECT_EQ(ticker.stats().tick_errors, 0U);
+}
+
 // The functions would go on for longer than any test waits.
 TEST_F(TickerTroubleTest, StopsWhileMaintenanceHangs) {
   const MaintenanceFunction hanging{sql(), queue(), "perform pg_sleep(50)"};
@@ -260,7 +273,7 @@ TEST_F(TickerTroubleTest, StopsWhileMaintenanceHangs) {
   EXPECT_TRUE(is_ticked(queue()));
   const auto took = running.stop_and_join();
   record("stop", took);
-  EXPECT_LT(took, promptly);
+  EXPECT_LT(took, 5s);
   EXPECT_EQ(running.error(), nullptr);
   EXPECT_EQ(ticker.stats().last_error, "");
   EXPECT_TRUE(wait_until([&] { return !hanging.running(); })) << "the server goes on";
@@ -283,7 +296,7 @@ TEST_F(TickerTroubleTest, StopsWhileATickHangs) {
   const auto took = running.stop_and_join();
   record("stop", took);
   sql()("drop function public." + trigger + "() cascade");
-  EXPECT_LT(took, promptly);
+  EXPECT_LT(took, 5s);
   EXPECT_EQ(running.error(), nullptr);
   EXPECT_EQ(ticker.stats().last_error, "");
 }

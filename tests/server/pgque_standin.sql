@@ -563,6 +563,7 @@ declare
   e event;
 begin
   select * into s from subscription where sub_batch = x_batch_id;
+  if not found then raise exception 'batch not found'; end if;
   select * into e from _batch_events(s, coalesce(x_event_id, -1));
   if not found then raise exception 'event not found'; end if;
   return _retry(s, e, x_retry_time);
@@ -977,8 +978,10 @@ declare
   q queue;
   extra text;
 begin
-  for q in select * from queue order by queue_id loop
-    if q.queue_switch_time + q.queue_rotation_period < now() then perform maint_rotate_tables_step1(q.queue_name); end if;
+  for q in select * from queue where queue_switch_time + queue_rotation_period < now() order by queue_name loop
+    perform maint_rotate_tables_step1(q.queue_name);
+  end loop;
+  for q in select * from queue order by queue_name loop
     foreach extra in array coalesce(q.queue_extra_maint, '{}') loop
       execute format('select %s($1)', extra) using q.queue_name;
     end loop;
