@@ -137,8 +137,9 @@ class PGQUE_EXPORT Consumer {
   /// @throws std::logic_error if it runs already
   /// @throws std::system_error, std::bad_alloc when out of threads, file descriptors or memory; the batch is delivered
   ///   again
-  /// SQL: `LISTEN`, `pgque.receive` or `pgque.receive_coop`, `pgque.next_batch`, `pgque.nack`, `pgque.ack`,
-  /// `pgque.touch_subconsumer`
+  /// SQL: `LISTEN`, `pgque.receive` or `pgque.receive_coop`, `pgque.next_batch`, `pgque.nack`, `pgque.event_retry`,
+  /// `pgque.ack`, `pgque.touch_subconsumer`; it reads the tables `subscription`, `queue`, `consumer`, `retry_queue` and
+  /// `dead_letter`. The role `pgque_reader` may do all of that.
   void start();
 
 #if defined(__cpp_lib_jthread)
@@ -162,10 +163,10 @@ class PGQUE_EXPORT Consumer {
   /// its messages were handled. Async-signal-safe.
   void stop_now() noexcept;
 
-  /// Makes the consumer finish the batch that it handles, and then wait for `resume()`: it receives nothing and asks
-  /// the server for nothing. It keeps its connections, and replaces lost ones. Before `start()`, it makes the consumer
-  /// connect and then wait. Lasts until `resume()`, also over several calls of `start()`; pausing again changes
-  /// nothing. May be called from any thread, and from handlers.
+  /// Makes the consumer finish the batch that it handles or has just opened, and then wait for `resume()`: it receives
+  /// nothing and asks the server for nothing. It keeps its connections, and replaces lost ones. Before `start()`, it
+  /// makes the consumer connect and then wait. Lasts until `resume()`, also over several calls of `start()`; pausing
+  /// again changes nothing. May be called from any thread, and from handlers.
   /// @throws std::logic_error if the consumer was moved from
   void pause();
   /// Makes a paused consumer receive at once, also one that pauses because a handler threw `NotNow`. Otherwise it does

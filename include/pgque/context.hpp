@@ -26,7 +26,8 @@ class PGQUE_EXPORT Context {
   /// The transaction that received this batch and will acknowledge it, with a savepoint for this handler: if the
   /// handler throws, only its own writes are rolled back. Rows written here, and events sent through
   /// `pgque::Transaction{context.transaction()}`, are committed exactly once, together with the ack. Do not commit or
-  /// roll it back. After a deadlock in it the handler is called again, after a serialization failure the whole batch.
+  /// roll it back. After a deadlock in it the handler is called again; after a serialization failure the whole batch is
+  /// received again.
   /// @throws std::logic_error in `split` mode, where no transaction is open, and in a child process after `fork()`
   /// @throws ConnectionError
   /// SQL: `SAVEPOINT`, at the first call

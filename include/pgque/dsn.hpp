@@ -21,10 +21,10 @@ namespace pgque {
 /// pgque::Consumer consumer{[] { return "host=db.example.com user=app password=" + fresh_token(); }, options};
 /// ```
 ///
-/// The function runs on the thread that connects. A cooperative consumer sends its heartbeats over a connection of
-/// their own, so its function must be safe to call from two threads at once. If the function throws, the attempt to
-/// connect has failed with `ConnectionError`, and the next attempt asks it again. The function is not waited for with a
-/// limit: it has to return in reasonable time by itself.
+/// The function runs on the thread that connects. A cooperative consumer and a ticker connect from two threads, so
+/// their function must be safe to call from both at once. If the function throws, the attempt to connect has failed
+/// with `ConnectionError`, and the next attempt asks it again. That error has the exception's text, which must not
+/// contain the password. The function is not waited for with a limit: it has to return in reasonable time by itself.
 ///
 /// **Thread safety.** Constant functions may be called from any thread.
 class Dsn {

@@ -65,8 +65,16 @@ void Batch::limit_as_server_does() {
 
 void Batch::limit_as_library_does() {
   if (!transaction_ || !limited_as_server_does_) return;
-  transaction_->run_plain(sql::set_milliseconds(true, "statement_timeout", 0), call("configure the transaction"));
+  transaction_->run_plain(librarys_limit(), call("configure the transaction"));
   limited_as_server_does_ = false;
+}
+
+std::string Batch::limit_after_handler() const {
+  return limited_as_server_does_ ? std::string{} : librarys_limit();
+}
+
+std::string Batch::librarys_limit() const {
+  return sql::set_milliseconds(true, "statement_timeout", options_.statement_timeout.count());
 }
 
 Executor& Batch::executor() {
@@ -96,7 +104,7 @@ void Batch::leave_out_nacked(std::vector<Message>& messages) {
   messages_ += messages.size();
   if (!batch_) {
     batch_ = messages.front().batch_id;
-    if (again_) nacked_ = verbs::nacked(executor(), *batch_, messages.front().msg_id, call("receive"));
+    if (again_) nacked_ = verbs::nacked(executor(), *batch_, messages.front().msg_id, call("look for nacks"));
   }
   if (nacked_.empty()) return;
   const auto is_nacked = [&](const Message& message) {
@@ -122,14 +130,19 @@ bool Batch::is_still_open() {
 std::optional<Finish> Batch::nack(const std::vector<Retry>& retries, const InTime& in_time) {
   if (retries.empty()) return std::nullopt;
   if (!transaction_) begin();
-  if (!chunks_) chunks_.emplace(messages_, NackChunks::target(options_.statement_timeout));
+  if (!chunks_) chunks_.emplace(messages_, options_.statement_timeout);
   try {
     limit_as_library_does();
     for (std::size_t done = 0; done < retries.size();) {
       if (!in_time()) return interrupted(done);
       const auto size = std::min(chunks_->size(), retries.size() - done);
       const auto began = std::chrono::steady_clock::now();
-      nack_chunk(retries.data() + done, size);
+      try {
+        nack_chunk(retries.data() + done, size);
+      } catch (const Error&) {
+        chunks_->failed();
+        throw;
+      }
       chunks_->took(std::chrono::steady_clock::now() - began);
       done += size;
     }
@@ -189,7 +202,9 @@ void Batch::nack_chunk(const Retry* retries, std::size_t size) {
     require_retries(run(&Executor::attempt, false));
   } catch (const Error& error) {
     if (!is_untranslatable(error)) throw;
-    require_retries(run(&Executor::run, true));
+    if (size == 1) return require_retries(run(&Executor::run, true));
+    // Which reason it is, is not known, and the others are stored as they are.
+    for (const auto* retry = retries; retry != end; ++retry) nack_chunk(retry, 1);
   }
 }
 
@@ -217,7 +232,7 @@ Finish Batch::finish(const std::vector<Retry>& retries, const InTime& in_time) {
     const bool acked = verbs::ack(executor(), id(), ack);
     // If another worker has taken the batch over, the nacks are rolled back together with the ack. In per_batch mode
     // only a handler can have finished it, in this transaction.
-    if (transaction_ && (acked || per_batch_)) transaction_->commit(ack);
+    if (transaction_ && (acked || per_batch_)) transaction_->commit(call("commit the ack"));
     transaction_.reset();
     if (acked) return {Finish::Kind::acked};
     return {coop_ ? Finish::Kind::lost : Finish::Kind::stale};

@@ -83,10 +83,14 @@ class Batch {
   // In the transaction that is open: from now on, the server's limit for the time of a statement applies, because the
   // statements are a handler's; until the batch nacks or acks.
   void limit_as_server_does();
+  // SQL that undoes what a handler may have done to the limit for itself, for the end of the handler's savepoint. Empty
+  // if the batch does that before its own statements.
+  std::string limit_after_handler() const;
 
  private:
   void begin();
   void limit_as_library_does();
+  std::string librarys_limit() const;
   void nack_chunk(const Retry* retries, std::size_t size);
   Finish interrupted(std::size_t nacked);
   void leave_out_nacked(std::vector<Message>& messages);

@@ -125,6 +125,7 @@ Dispatcher::Outcome Dispatcher::handle_one(const Message& message, Batch& batch)
   for (int reruns = 0;; ++reruns) {
     HandlerCall call{message, attempt_of(message), stopper_, {batch, guard_}};
     std::optional<Outcome> failed;
+    std::exception_ptr in_the_way;
     try {
       Context context{call};
       found->second(message, context);
@@ -139,26 +140,35 @@ Dispatcher::Outcome Dispatcher::handle_one(const Message& message, Batch& batch)
       failed = failure(message, retry.what(), retry.delay());
     } catch (const std::exception& error) {
       require_home();
-      const bool in_batch = call.savepoint.is_set();
-      switch (in_batch ? after_handler_failure(sqlstate_of(error), reruns) : HandlerFailure::nack) {
+      const bool may_rerun = reruns < most_reruns && may_begin(Stopper::Clock::now());
+      switch (after_handler_failure(sqlstate_of(error), call.savepoint.is_set(), may_rerun)) {
         case HandlerFailure::nack:
           failed = failure(message, std::string{"handler error: "} + error.what(), std::nullopt);
           break;
         case HandlerFailure::run_again:
           logger_.write(record(LogLevel::warning, LogEvent::failed,
-                               "deadlock in a handler, which is called again: " + primary_message(error.what()),
+                               "a deadlock or a serialization failure in a handler, which is called again: " +
+                                   primary_message(error.what()),
                                message));
           break;
-        case HandlerFailure::leave_batch: {
-          const Call handling{"handle", options_.queue, options_.name, message.batch_id};
-          throw_mapped(error, {handling});
-        }
+        case HandlerFailure::leave_batch:
+          in_the_way = as_error(error, message);
       }
     } catch (...) {
       failed = failure(message, "handler error: an exception that is not a std::exception", std::nullopt);
     }
     call.savepoint.discard();
+    if (in_the_way) std::rethrow_exception(in_the_way);
     if (failed) return std::move(*failed);
+  }
+}
+
+std::exception_ptr Dispatcher::as_error(const std::exception& error, const Message& message) const {
+  try {
+    const Call handling{"handle", options_.queue, options_.name, message.batch_id};
+    throw_mapped(error, {handling});
+  } catch (...) {
+    return std::current_exception();
   }
 }
 

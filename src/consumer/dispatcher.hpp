@@ -63,6 +63,7 @@ class Dispatcher {
   static void add(PageResult& result, Outcome outcome);
   Outcome handle_one(const Message& message, Batch& batch);
   void handle_concurrently(const std::vector<Message>& page, Batch& batch, std::vector<Outcome>& outcomes);
+  std::exception_ptr as_error(const std::exception& error, const Message& message) const;
   Outcome failure(const Message& message, std::string_view reason, std::optional<std::chrono::seconds> delay);
   Outcome unknown_type(const Message& message);
   std::chrono::seconds retry_delay(const Message& message);

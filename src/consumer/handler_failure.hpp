@@ -1,6 +1,6 @@
 #pragma once
 
-// What follows when a handler that used its batch's transaction fails: no I/O.
+// What follows when a handler fails: no I/O.
 
 #include <string_view>
 
@@ -12,12 +12,18 @@ enum class HandlerFailure {
   leave_batch,  // the whole transaction is in the way, and so another one may succeed
 };
 
-// `reruns` is how often the handler has already been called again for this message.
-inline HandlerFailure after_handler_failure(std::string_view sqlstate, int reruns) noexcept {
-  constexpr int most_reruns = 3;
-  if (sqlstate == "40P01" && reruns < most_reruns) return HandlerFailure::run_again;
-  if (sqlstate == "40P01" || sqlstate == "40001") return HandlerFailure::leave_batch;
-  return HandlerFailure::nack;
+// How often a handler is called again for one message.
+inline constexpr int most_reruns = 3;
+
+// `in_batch`: the handler used its batch's transaction. Otherwise the conflict was in a transaction of its own, which
+// it makes anew when it is called again, and leaving the batch would not help.
+inline HandlerFailure after_handler_failure(std::string_view sqlstate, bool in_batch, bool may_rerun) noexcept {
+  const bool deadlock = sqlstate == "40P01";
+  const bool conflict = deadlock || sqlstate == "40001";
+  if (!conflict) return HandlerFailure::nack;
+  // A serialization failure comes from the snapshot of the whole transaction.
+  if (may_rerun && (deadlock || !in_batch)) return HandlerFailure::run_again;
+  return in_batch ? HandlerFailure::leave_batch : HandlerFailure::nack;
 }
 
 }  // namespace pgque::detail

@@ -308,7 +308,12 @@ Outcome ConsumerLoop::Run::finish() {
   finishing_ = !batch_->transaction();
   const auto finish = [&] {
     const StatementGuard::Scope scope{guard_, session_, OnStop::drain};
-    return batch_->finish(retries_, in_time());
+    try {
+      return batch_->finish(retries_, in_time());
+    } catch (const Error& error) {
+      in_doubt_ = in_doubt_ || error.outcome_unknown();
+      throw;
+    }
   }();
   return settle(finish);
 }
@@ -327,7 +332,8 @@ Outcome ConsumerLoop::Run::confirm() {
 }
 
 Outcome ConsumerLoop::Run::settle(const Finish& finish) {
-  // A batch that is not open any more was finished by the commit whose answer was lost.
+  // A batch that is not open any more was finished by the commit whose answer was lost. Otherwise somebody else has
+  // finished it or has taken it over, and nothing is lost either.
   const bool gone = finish.kind == Finish::Kind::stale || finish.kind == Finish::Kind::lost;
   const bool by_commit = in_doubt_ && gone;
   switch (by_commit ? Finish::Kind::acked : finish.kind) {
@@ -338,7 +344,10 @@ Outcome ConsumerLoop::Run::settle(const Finish& finish) {
       });
       log_.write(batch_record(
           LogLevel::debug, LogEvent::batch_acked,
-          by_commit ? "batch acknowledged, although the answer to the commit was lost" : "batch acknowledged"));
+          !by_commit ? "batch acknowledged"
+          : options_.subconsumer.empty()
+              ? "batch acknowledged, although the answer to the commit was lost"
+              : "batch acknowledged, although the answer to the commit was lost, or taken over by another worker"));
       break;
     case Finish::Kind::stale: {
       owner_.count([](ConsumerStats& stats) { ++stats.stale_acks; });
@@ -403,12 +412,13 @@ Outcome ConsumerLoop::Run::wait() {
 }
 
 Outcome ConsumerLoop::Run::postpone(const Postponement& postponement) {
+  // First of all, because the log and the counters may make the program call resume().
+  postponed_until_ = Stopper::Clock::now() + postponement.delay;
+  resumes_before_ = pause_.resumes();
   auto text = "the batch is postponed for " + in_words(postponement.delay) + ", and nothing of it is acknowledged";
   if (!batch_->transaction()) text += "; messages that were handled come again";
   log_.write(batch_record(LogLevel::warning, LogEvent::batch_postponed, text + ": " + postponement.reason));
   owner_.count([](ConsumerStats& stats) { ++stats.postponed; });
-  postponed_until_ = Stopper::Clock::now() + postponement.delay;
-  resumes_before_ = pause_.resumes();
   drop_batch();
   return Outcome::postponed;
 }
@@ -429,7 +439,9 @@ Outcome ConsumerLoop::Run::hold() {
     take_notifications();
     pause_.forget_changes();
     if (!held()) return Outcome::resumed;
-    const auto until = pause_.requested() ? Stopper::Clock::time_point::max() : *postponed_until_;
+    // resume() may come at any time, so what held() has just found may not hold any more.
+    const bool for_a_time = !pause_.requested() && postponed_until_;
+    const auto until = for_a_time ? *postponed_until_ : Stopper::Clock::time_point::max();
     const auto woken = stopper_.wait(waited_for.connection().sock(), until, pause_.descriptor());
     if (woken == Wakeup::Woken::signalled) return Outcome::resumed;
   }
@@ -444,9 +456,7 @@ Outcome ConsumerLoop::Run::after_error(const Error& error) {
   const bool cancelled = !finishing_ && is_our_cancel(error, stopper_);
   if (!cancelled) owner_.count([&](ConsumerStats& stats) { stats.last_error = error.what(); });
   error_ = std::current_exception();
-  if (finish_again) {
-    in_doubt_ = in_doubt_ || error.outcome_unknown();
-  } else {
+  if (!finish_again) {
     if (has_batch_) abandon("an error came before it was finished");
     drop_batch();
   }
@@ -475,8 +485,9 @@ bool ConsumerLoop::Run::leave_worn_out_session() {
 
 void ConsumerLoop::Run::abandon(const std::string& why) {
   owner_.count([](ConsumerStats& stats) { ++stats.abandoned; });
-  log_.write(batch_record(LogLevel::warning, LogEvent::batch_abandoned,
-                          "the batch is not acknowledged and will be delivered again: " + why));
+  const std::string what = in_doubt_ ? "it is not known whether the batch is acknowledged or will be delivered again: "
+                                     : "the batch is not acknowledged and will be delivered again: ";
+  log_.write(batch_record(LogLevel::warning, LogEvent::batch_abandoned, what + why));
   drop_batch();
 }
 

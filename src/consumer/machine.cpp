@@ -20,9 +20,10 @@ Step ConsumerMachine::next(Outcome outcome, StopLevel stop, bool held) {
       handling_ = true;
       return {Action::handle};
     case Outcome::nothing:
-      return unless_stopping(Action::look_ahead);
+      return unless_held(Action::look_ahead);
     case Outcome::more_windows:
-      return unless_held(Action::receive);
+      // The server has opened the batch. A paused worker would keep it from the other workers.
+      return unless_stopping(Action::receive);
     case Outcome::drained:
       backoff_.reset();
       return until_drained_ ? Step{Action::stop} : unless_held(Action::wait);

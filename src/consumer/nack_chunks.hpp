@@ -12,16 +12,15 @@ namespace pgque::detail {
 // long as the target can neither run into a time limit nor delay a stop.
 class NackChunks {
  public:
-  // `batch` is the number of messages in the batch, as far as it is known.
-  NackChunks(std::size_t batch, std::chrono::milliseconds target) : target_{target} {
-    constexpr std::size_t messages_read = 50'000;  // which takes a server some 50 ms
-    size_ = std::clamp<std::size_t>(messages_read / std::max<std::size_t>(batch, 1), 1, 8);
-  }
-
-  // The target of a consumer whose statements have this limit, where 0 is none.
-  static std::chrono::milliseconds target(std::chrono::milliseconds limit) noexcept {
-    constexpr std::chrono::milliseconds longest{100};
-    return limit.count() == 0 ? longest : std::min(longest, limit / 4);
+  // `batch` is the number of messages in the batch, as far as it is known. `limit` is that of a statement, or 0.
+  NackChunks(std::size_t batch, std::chrono::milliseconds limit) noexcept {
+    if (limit.count() == 0) {
+      constexpr std::size_t messages_read = 50'000;  // which takes a server some 50 ms
+      size_ = std::clamp<std::size_t>(messages_read / std::max<std::size_t>(batch, 1), 1, 8);
+    } else {
+      // It begins with one message: a chunk that always exceeded the limit would be repeated for ever.
+      target_ = std::min(target_, std::chrono::nanoseconds{limit} / 4);
+    }
   }
 
   std::size_t size() const noexcept { return size_; }
@@ -31,9 +30,11 @@ class NackChunks {
     if (time < target_ / 2) size_ = std::min(size_ * 2, largest);
     if (time > target_) size_ = std::max<std::size_t>(size_ / 2, 1);
   }
+  // It may have taken too long. Perhaps the same messages are nacked again.
+  void failed() noexcept { size_ = std::max<std::size_t>(size_ / 2, 1); }
 
  private:
-  std::chrono::nanoseconds target_;
+  std::chrono::nanoseconds target_ = std::chrono::milliseconds{100};
   std::size_t size_ = 1;
 };
 

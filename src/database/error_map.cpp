@@ -27,7 +27,7 @@ constexpr std::array<Text, 9> texts{{
     {"event queue not created yet", Kind::queue_not_found},   // subscribe, receive_coop
     {"event queue not found", Kind::queue_not_found},         // older functions
     {"not subscriber to queue: ", Kind::consumer_not_found},  // receive, next_batch
-    {"batch not found: ", Kind::batch_not_found},             // nack
+    {"batch not found", Kind::batch_not_found},               // nack, event_retry
     {"event not found", Kind::batch_not_found},               // event_retry, called with messages of the batch only
     {"cannot find data for batch", Kind::batch_not_found},    // older functions
 }};
@@ -94,8 +94,8 @@ std::string advice_for(std::string_view state, std::string_view message, Role ro
   // All text that the library sends is valid, so this is text that it reads.
   if (state == "22021" && role == Role::reader) {
     return "a message has bytes that are not UTF-8, which a database with encoding SQL_ASCII stores, and which blocks "
-           "its batch: in psql, set client_encoding to SQL_ASCII, read the batch with pgque.receive and finish it with "
-           "pgque.ack";
+           "its batch: in psql, set client_encoding to SQL_ASCII, read the batch with pgque.receive (a worker's with "
+           "pgque.receive_coop) and finish it with pgque.ack";
   }
   return {};
 }

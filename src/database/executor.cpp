@@ -135,20 +135,23 @@ pqxx::result TransactionExecutor::execute(const Statement& statement, Params par
 }
 
 pqxx::result TransactionExecutor::attempt(const Statement& statement, Params params, const Call& call) {
-  run_plain(sql::set_attempt, call);
+  // A call of its own: that it succeeds says nothing about the statement.
+  const Call savepoint{"savepoint", call.queue, call.consumer, call.batch};
+  run_plain(sql::set_attempt, savepoint);
   pqxx::result result;
   try {
     result = execute(statement, params);
   } catch (const std::exception& error) {
     const bool open = session_->connection().is_open();
     if (open) {
-      run_plain(sql::undo_attempt, call);
+      run_plain(sql::undo_attempt, savepoint);
     } else {
       failure_ = call.describe();
     }
     fail(*session_, error, {call, statement.role, open});
   }
-  run_plain(sql::keep_attempt, call);
+  run_plain(sql::keep_attempt, savepoint);
+  session_->succeeded(call);
   return result;
 }
 

@@ -157,7 +157,9 @@ void Session::failed(const Call& call, const Error& error) {
     return;
   }
   constexpr int most = 3;
-  auto text = error.sqlstate() + error.server_message();
+  auto text = error.sqlstate();
+  // The message of the others has the statement's name, which is a new one each time.
+  if (!is_about_prepared_statement(text)) text += error.server_message();
   auto& failures = failures_[call.verb];
   if (failures.error != text) failures = {std::move(text), 0};
   if (++failures.count == most) worn_out_ = true;

@@ -12,28 +12,32 @@ namespace {
 
 using testing::HasSubstr;
 
-// Makes the ack fail in the sessions that exist now, as with a plan that an upgrade has made invalid. Other sessions
-// are not affected.
+constexpr const char* ack =
+    "update on pgque.subscription for each row when (old.sub_batch is not null and new.sub_batch is null)";
+constexpr const char* nack = "insert on pgque.retry_queue for each row";
+constexpr const char* tick = "insert on pgque.tick for each row";
+
+// Makes a statement fail in the sessions that exist now, as with a plan that an upgrade has made invalid. Other
+// sessions are not affected.
 class OldSessions {
  public:
-  explicit OldSessions(Sql& sql, const std::string& sqlstate = "0A000") : sql_{sql} {
+  explicit OldSessions(Sql& sql, const std::string& statement = ack, const std::string& sqlstate = "0A000",
+                       const std::string& message = "'cached plan must not change result type'")
+      : sql_{sql} {
     sql_("create table public.faults_old as select pid from pg_stat_activity");
     sql_(
         "create function public.faults_old() returns trigger language plpgsql as $$ begin "
         "if exists (select from public.faults_old where pid = pg_backend_pid()) then "
-        "raise exception 'cached plan must not change result type' using errcode = '" +
-        sqlstate + "'; end if; return new; end $$");
+        "raise exception '%', " +
+        message + " using errcode = '" + sqlstate + "'; end if; return new; end $$");
     sql_("grant select on public.faults_old to public");
-    sql_(
-        "create trigger faults_old before update on pgque.subscription for each row when (old.sub_batch is not null "
-        "and new.sub_batch is null) execute function public.faults_old()");
+    sql_("create trigger faults_old before " + statement + " execute function public.faults_old()");
   }
   OldSessions(const OldSessions&) = delete;
   OldSessions& operator=(const OldSessions&) = delete;
   ~OldSessions() {
     try {
-      sql_("drop trigger faults_old on pgque.subscription");
-      sql_("drop function public.faults_old()");
+      sql_("drop function public.faults_old() cascade");
       sql_("drop table public.faults_old");
     } catch (const std::exception& error) {
       ADD_FAILURE() << error.what();
@@ -64,6 +68,62 @@ TEST_P(SameErrorAgain, ThreeTimesMakesAConsumerConnectAgain) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Modes, SameErrorAgain, both_modes, mode_name);
+
+class SameErrorAtANack : public FaultTest {
+ protected:
+  // All messages fail, with this reason.
+  void run(const std::string& reason, const std::function<void(Consumer&)>& check) {
+    Consumer consumer{dsn(), options(TransactionMode::split)};
+    consumer.on("t", [&](const Message&) { throw std::runtime_error{reason}; });
+    const Running running{consumer};
+    ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
+    check(consumer);
+    EXPECT_EQ(consumer.stats().reconnects, 1U);
+    EXPECT_EQ(queue().retries(), count);
+  }
+};
+
+// A reason that may have to be stored otherwise is stored within a savepoint, which works each time.
+TEST_F(SameErrorAtANack, ThreeTimesMakesAConsumerConnectAgain) {
+  for (const auto* const reason : {"no", "caf\xC3\xA9"}) {
+    run(reason, [&](Consumer& consumer) {
+      const OldSessions broken{sql(), nack, "42804", "'structure of query does not match function result type'"};
+      publish_numbers(count);
+      ASSERT_TRUE(wait_batches(consumer, 1));
+      EXPECT_EQ(consumer.stats().abandoned, 3U);
+    });
+    sql()("delete from pgque.retry_queue");
+  }
+}
+
+// The messages of these errors differ, because they have the name of a statement, which is prepared anew each time.
+TEST_F(SameErrorAtANack, AboutAPreparedStatementThreeTimesMakesAConsumerConnectAgain) {
+  for (const auto* const state : {"26000", "42P05"}) {
+    run("no", [&](Consumer& consumer) {
+      const OldSessions broken{sql(), nack, state, "'prepared statement ' || clock_timestamp()"};
+      publish_numbers(count);
+      ASSERT_TRUE(wait_batches(consumer, 1));
+      EXPECT_EQ(consumer.stats().failures, std::uint64_t{count}) << "the handlers are not repeated";
+    });
+    sql()("delete from pgque.retry_queue");
+  }
+}
+
+TEST_F(FaultTest, TheSameErrorThreeTimesMakesATickerConnectAgain) {
+  queue().config("ticker_max_lag", "1 millisecond");
+  TickerOptions settings;
+  settings.tick_period = settings.standby_period = 5ms;
+  settings.reconnect = {1ms, 10ms};
+  settings.log = log.sink();
+  Ticker ticker{dsn(), settings};
+  const Running running{ticker};
+  ASSERT_TRUE(wait_until([&] { return ticker.stats().leader; }));
+  const OldSessions broken{sql(), tick};
+  client().send(queue(), "1", "t");
+  ASSERT_TRUE(wait_until([&] { return ticker.stats().reconnects != 0; }));
+  EXPECT_TRUE(wait_until([&] { return !client().receive(queue(), consumer_name()).empty(); }));
+  EXPECT_EQ(ticker.stats().reconnects, 1U);
+}
 
 class WornOutClient : public FaultTest {
  protected:

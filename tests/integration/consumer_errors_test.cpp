@@ -38,10 +38,31 @@ class ConsumerErrorsTest : public ConsumerTest {
     EXPECT_TRUE(running.wait_ended());
     return running.error();
   }
-  std::string queue_id() {
-    return sql().value("select queue_id from pgque.queue where queue_name = " + sql().quote(queue().name())).value();
-  }
 };
+
+// Before the savepoint, the session's limit is set. That fails as well, and must not end the consumer.
+TEST_F(ConsumerErrorsTest, AConnectionThatIsLostBeforeAHandlerAsksForTheTransactionOnlyLeavesTheBatch) {
+  const auto limited = dsn_of_role_set({{"statement_timeout", "'1h'"}});
+  for (const bool swallowed : {false, true}) {
+    publish("1");
+    int calls = 0;
+    auto with = options(TransactionMode::per_batch);
+    with.reconnect = {1ms, 10ms};
+    Consumer consumer{watched_dsn(limited), with};
+    consumer.on("t", [&](const Message&, Context& context) {
+      if (++calls == 1) kill_sessions();
+      try {
+        context.transaction().exec("select 1");
+      } catch (const std::exception&) {
+        if (!swallowed) throw;
+      }
+    });
+    finish_batches(consumer);
+    EXPECT_EQ(calls, 2);
+    EXPECT_EQ(consumer.stats().abandoned, 1U);
+    EXPECT_EQ(queue().retries(), 0);
+  }
+}
 
 TEST_F(ConsumerErrorsTest, AFirstConnectionThatFailsIsThrownAtOnceEachTime) {
   auto patient = options();

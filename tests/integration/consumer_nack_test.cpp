@@ -18,9 +18,6 @@ using testing::SizeIs;
 
 class ConsumerNackTest : public ConsumerTest {
  protected:
-  std::string queue_id() {
-    return sql().value("select queue_id from pgque.queue where queue_name = " + sql().quote(queue().name())).value();
-  }
   // The rows that the nacks of a consumer have left behind, as far as they do not differ between any two nacks.
   std::vector<std::string> left_behind(const std::string& consumer) {
     const auto name = sql().quote(consumer);
@@ -101,9 +98,7 @@ TEST_P(NackLimitTest, ARolesStatementTimeoutEndsNeitherNacksNorAck) {
   const auto limited = dsn_of_role_set({{"statement_timeout", "'1s'"}});
   publish_numbers(15);
   const SlowStatements nacks{"insert", "pgque.retry_queue", "new.ev_queue = " + queue_id(), 100ms};
-  const SlowStatements acks{"update", "pgque.subscription",
-                            "old.sub_batch is not null and new.sub_batch is null and new.sub_queue = " + queue_id(),
-                            1500ms};
+  const SlowStatements acks{"update", "pgque.subscription", end_of_batch(), 1500ms};
   Consumer consumer{limited, options(GetParam())};
   consumer.on("t", [](const Message&) { throw std::runtime_error{"no"}; });
   finish_batches(consumer);
@@ -152,6 +147,57 @@ TEST_F(ConsumerNackTest, HandlersStatementsKeepTheRolesStatementTimeout) {
   const auto reasons = queue().dead_letter_reasons();
   ASSERT_THAT(reasons, SizeIs(2));
   for (const auto& reason : reasons) EXPECT_THAT(*reason, HasSubstr("statement timeout"));
+}
+
+// A chunk of more than a message always exceeds this limit.
+TEST_P(NackLimitTest, NacksThatTakeMostOfTheOptionsStatementTimeoutAreMadeOneByOne) {
+  publish_numbers(3);
+  const SlowStatements nacks{"insert", "pgque.retry_queue", "new.ev_queue = " + queue_id(), 1200ms};
+  auto limited = options(GetParam());
+  limited.statement_timeout = 2s;
+  Consumer consumer{dsn(), limited};
+  consumer.on("t", [](const Message&) { throw std::runtime_error{"no"}; });
+  finish_batches(consumer);
+  EXPECT_EQ(queue().retries(), 3);
+}
+
+// What a handler sets for its own statements.
+TEST_F(ConsumerNackTest, AHandlersLimitAppliesNeitherToNacksNorToTheAck) {
+  publish_numbers(3);
+  const SlowStatements nacks{"insert", "pgque.retry_queue", "new.ev_queue = " + queue_id(), 2s};
+  const SlowStatements acks{"update", "pgque.subscription", end_of_batch(), 2s};
+  Consumer consumer{dsn(), options(TransactionMode::per_batch)};
+  consumer.on("t", [](const Message& message, Context& context) {
+    if (message.payload == "1") throw std::runtime_error{"no"};
+    context.transaction().exec("set local statement_timeout = '1500ms'");
+  });
+  finish_batches(consumer);
+  EXPECT_EQ(consumer.stats().last_error, "");
+  EXPECT_EQ(consumer.stats().failures, 1U);
+  EXPECT_EQ(queue().retries(), 1);
+}
+
+// Between its nacks the batch goes to another worker.
+TEST_F(ConsumerNackTest, OfABatchThatIsTakenOverMeanwhileAreUndone) {
+  client().subscribe_subconsumer(queue(), group_name(), "w1");
+  publish_numbers(10);
+  const auto lock = "pg_advisory_xact_lock(" + queue_id() + ", 15)";
+  Sql other;
+  std::optional<pqxx::work> holding{std::in_place, other.connection()};
+  holding->exec("select " + lock);
+  const RowTrigger waiting{"insert", "pgque.retry_queue", "new.ev_queue = " + queue_id(), "perform " + lock + ";"};
+  Consumer consumer{watched_dsn(), worker("w1")};
+  consumer.on("t", [](const Message&) { throw std::runtime_error{"no"}; });
+  const Running running{consumer};
+  ASSERT_TRUE(wait_until([&] { return session_waits_for_lock(); }));
+  const auto stolen = client().receive_coop(queue(), group_name(), "thief", {std::nullopt, 1ms});
+  ASSERT_THAT(stolen, SizeIs(10));
+  holding.reset();
+  ASSERT_TRUE(wait_until([&] { return consumer.stats().takeovers == 1; }));
+  EXPECT_EQ(consumer.stats().abandoned, 0U);
+  EXPECT_EQ(log.count(LogEvent::nack_failed), 0U);
+  EXPECT_EQ(queue().retries(), 0);
+  EXPECT_TRUE(client().ack(stolen[0].batch_id));
 }
 
 class StoppedNacksTest : public ConsumerNackTest {

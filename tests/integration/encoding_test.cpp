@@ -118,6 +118,24 @@ TEST_F(EncodingTest, AReasonThatTheDatabaseCannotStoreIsStoredWithQuestionMarks)
                           "handler error: 5 ? too much", "handler error: not UTF-8: ?", "handler error: caf\xC3\xA9"));
 }
 
+// One statement nacks them all.
+TEST_F(EncodingTest, SuchAReasonCostsTheOthersOfItsBatchNoCharacter) {
+  create("LATIN1");
+  own().config("max_retries", "0");
+  for (int i = 0; i < 3; ++i) client().send(own(), std::to_string(i), "t");
+  own().tick();
+  Consumer consumer{database().dsn(), options(TransactionMode::split)};
+  consumer.on("t", [](const Message& message) {
+    throw std::runtime_error{message.payload == "1" ? "\xE2\x82\xAC" : "caf\xC3\xA9"};
+  });
+  {
+    Running running{consumer};
+    ASSERT_TRUE(wait_until([&] { return consumer.stats().batches == 1; }));
+  }
+  EXPECT_THAT(own().dead_letter_reasons(),
+              ElementsAre("handler error: caf\xC3\xA9", "handler error: ?", "handler error: caf\xC3\xA9"));
+}
+
 // The savepoint of the nack saves what the handlers of the batch have written.
 TEST_F(EncodingTest, SuchAReasonCostsNoOtherMessageOfTheBatchItsWrites) {
   create("LATIN1");

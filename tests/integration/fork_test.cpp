@@ -21,6 +21,7 @@
 #include "child_process.hpp"
 #include "consumer_fixture.hpp"
 #include "messages.hpp"
+#include "ticker_fixture.hpp"
 #include "verbs.hpp"
 
 namespace pgque::test {
@@ -450,6 +451,59 @@ TEST_F(ForkTest, AConcurrentHandlerThatReturnsInTheChildEndsTheChild) {
   EXPECT_EQ(status, 128 + SIGABRT);
   EXPECT_EQ(consumer.stats().batches, 1U);
   expect_quiet(log);
+}
+
+// A log sink that calls fork(), once, on a thread that the library has made. The child has no other thread, so it must
+// end when that one does, and must not go on with the work.
+class ForkInTheSinkTest : public ForkTest {
+ protected:
+  LogSink sink_that_forks_at(LogEvent event) {
+    return [this, event](const LogRecord& record) {
+      if (record.event != event || child_ != 0) return;
+      const auto child = ::fork();
+      child_ = child == 0 ? -1 : child;
+      if (child != 0) return;
+      ::alarm(60);
+      std::atexit([] { ::_exit(42); });
+    };
+  }
+  void expect_an_end() {
+    ASSERT_TRUE(wait_until([&] { return child_ != 0; }));
+    EXPECT_EQ(wait_child(child_), 42);
+  }
+
+ private:
+  std::atomic<pid_t> child_{0};
+};
+
+TEST_F(ForkInTheSinkTest, ForATickersDutiesLeavesAChildThatEnds) {
+  if (thread_sanitizer) GTEST_SKIP() << "ThreadSanitizer has a thread of its own in the child";
+  const MaintenanceFunction failing{sql(), queue(), "raise exception 'no'"};
+  TickerOptions options;
+  options.pooled = pooled();
+  options.maintenance_period = 5ms;
+  options.log = sink_that_forks_at(LogEvent::failed);
+  Ticker ticker{dsn(), options};
+  const Running running{ticker};
+  expect_an_end();
+  EXPECT_TRUE(wait_until([&] { return ticker.stats().maintenance_errors >= 2; })) << "the parent goes on";
+}
+
+TEST_F(ForkInTheSinkTest, ForAHeartbeatLeavesAChildThatEnds) {
+  if (thread_sanitizer) GTEST_SKIP() << "ThreadSanitizer has a thread of its own in the child";
+  client().subscribe_subconsumer(queue(), group_name(), "w1");
+  publish("1");
+  auto cooperative = worker("w1");
+  cooperative.dead_interval = 300ms;  // so its heartbeats are 100 ms apart
+  cooperative.log = sink_that_forks_at(LogEvent::connection_lost);
+  Consumer consumer{watched_dsn(), cooperative};
+  const auto heartbeat = watched() + "and query like '%touch%'";
+  consumer.on("t", [&](const Message&) {
+    ASSERT_TRUE(wait_until([&] { return Sql{}.number("select count(*)" + heartbeat) != 0; }));
+    Sql{}("select pg_terminate_backend(pid)" + heartbeat);
+    expect_an_end();
+  });
+  finish_batches(consumer);
 }
 
 }  // namespace

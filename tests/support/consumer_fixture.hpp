@@ -116,6 +116,14 @@ class ConsumerTest : public DatabaseTest {
            sql().quote(queue().name()) + " and co_name = " + sql().quote(group_name() + '.' + worker_name);
   }
 
+  std::string queue_id() {
+    return sql().value("select queue_id from pgque.queue where queue_name = " + sql().quote(queue().name())).value();
+  }
+  // For triggers: an update of pgque.subscription that ends a batch of the queue.
+  std::string end_of_batch() {
+    return "old.sub_batch is not null and new.sub_batch is null and new.sub_queue = " + queue_id();
+  }
+
   // Sends and ticks.
   EventId publish(const Payload& payload, const std::string& type = "t") {
     const auto id = client().send(queue(), payload, type);
@@ -144,7 +152,9 @@ class ConsumerTest : public DatabaseTest {
   }
 
   // For consumers whose sessions the functions below are about.
-  std::string watched_dsn() const { return dsn_with({{"application_name", application_name_}}); }
+  std::string watched_dsn(const std::string& base = dsn()) const {
+    return dsn_with({{"application_name", application_name_}}, base);
+  }
   std::string watched() const {
     return " from pg_stat_activity where datname = current_database() and application_name = '" + application_name_ +
            "' ";

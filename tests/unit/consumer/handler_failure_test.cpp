@@ -8,18 +8,32 @@ namespace {
 using detail::after_handler_failure;
 using detail::HandlerFailure;
 
-TEST(AfterHandlerFailure, ADeadlockRunsTheHandlerAgainThreeTimesAtMost) {
-  for (const int reruns : {0, 1, 2}) EXPECT_EQ(after_handler_failure("40P01", reruns), HandlerFailure::run_again);
-  EXPECT_EQ(after_handler_failure("40P01", 3), HandlerFailure::leave_batch);
+constexpr bool in_batch = true;
+constexpr bool may_rerun = true;
+
+TEST(AfterHandlerFailure, ADeadlockRunsTheHandlerAgainAsLongAsItMay) {
+  EXPECT_EQ(after_handler_failure("40P01", in_batch, may_rerun), HandlerFailure::run_again);
+  EXPECT_EQ(after_handler_failure("40P01", in_batch, !may_rerun), HandlerFailure::leave_batch);
 }
 
 TEST(AfterHandlerFailure, ASerializationFailureLeavesTheBatch) {
-  EXPECT_EQ(after_handler_failure("40001", 0), HandlerFailure::leave_batch);
+  for (const bool rerun : {true, false}) {
+    EXPECT_EQ(after_handler_failure("40001", in_batch, rerun), HandlerFailure::leave_batch);
+  }
+}
+
+TEST(AfterHandlerFailure, AConflictInATransactionOfItsOwnRunsTheHandlerAgainAsLongAsItMay) {
+  for (const auto* const state : {"40P01", "40001"}) {
+    EXPECT_EQ(after_handler_failure(state, !in_batch, may_rerun), HandlerFailure::run_again);
+    EXPECT_EQ(after_handler_failure(state, !in_batch, !may_rerun), HandlerFailure::nack);
+  }
 }
 
 TEST(AfterHandlerFailure, EverythingElseIsANack) {
   for (const auto* const state : {"", "23505", "55P03", "57014", "P0001", "25P02"}) {
-    EXPECT_EQ(after_handler_failure(state, 0), HandlerFailure::nack) << state;
+    for (const bool inside : {true, false}) {
+      EXPECT_EQ(after_handler_failure(state, inside, may_rerun), HandlerFailure::nack) << state;
+    }
   }
 }
 

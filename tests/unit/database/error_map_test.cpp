@@ -142,6 +142,7 @@ const Row rows[] = {
     // nack, event_retry, event_dead
     {"P0001", "batch not found: 999999", typeid(BatchNotFound)},
     {"P0001", "batch not found: <NULL>", typeid(BatchNotFound)},
+    {"P0001", "batch not found", typeid(BatchNotFound)},
     {"P0001", "msg_id 1 not found in batch 5"},
     {"P0001", "msg_id <NULL> not found in batch 5"},
     {"P0001", "event not found", typeid(BatchNotFound)},
