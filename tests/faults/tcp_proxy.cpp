@@ -109,14 +109,9 @@ int TcpProxy::connections() const {
 
 template <class Change>
 void TcpProxy::change(const Change& change) {
-  {
-    const std::lock_guard lock{mutex_};
-    change();
-  }
-  wake();
-}
-
-void TcpProxy::wake() {
+  const std::lock_guard lock{mutex_};
+  change();
+  // Under the lock: whoever finds no byte may go on with the list as it was.
   [[maybe_unused]] const auto written = ::write(wake_write_, "", 1);
 }
 

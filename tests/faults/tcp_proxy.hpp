@@ -70,7 +70,6 @@ class TcpProxy {
   void accept();
   bool pump(Link& link, bool client_ready, bool server_ready);
   void take_requests(Link& link, std::size_t before);
-  void wake();
   template <class Change>
   void change(const Change& change);
 
