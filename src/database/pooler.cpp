@@ -30,7 +30,9 @@ bool shares_sessions(const std::shared_ptr<Session>& session, const Dsn& dsn, co
   // With little traffic, a pooler in transaction mode gives a client the same session again and again. But it gives
   // that session to another client as well, which a pooler in session mode never does while the first is connected.
   const auto other = Session::connect(dsn, options);
-  constexpr int attempts = 5;  // other clients may have taken the session meanwhile
+  // More often than a pool usually has sessions, which may take turns. The first client asks nothing meanwhile: of two
+  // sessions that take turns, each client would get its own again and again.
+  constexpr int attempts = 100;
   for (int attempt = 0; attempt < attempts; ++attempt) {
     try {
       // A pooler in session mode makes a client wait if no session is left.
@@ -39,9 +41,8 @@ bool shares_sessions(const std::shared_ptr<Session>& session, const Dsn& dsn, co
     } catch (const ConnectionError&) {
       return false;
     }
-    if (answering_process(session, guard) != first) return true;
   }
-  return false;
+  return answering_process(session, guard) != first;
 }
 
 }  // namespace pgque::detail

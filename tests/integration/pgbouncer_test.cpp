@@ -116,6 +116,20 @@ TEST_F(PgbouncerTickerTest, IsRefusedInTransactionModeWhereThereIsOnlyOneSession
   expect_refusal(dsn_with({{"dbname", "pgque_one_session"}}));
 }
 
+// Of two that take turns, two clients that ask in turn get the same one each time.
+TEST_F(PgbouncerTickerTest, IsRefusedInTransactionModeWhereTwoSessionsTakeTurns) {
+  const auto two = dsn_with({{"dbname", "pgque_two_sessions"}});
+  {
+    Sql one{two};
+    Sql other{two};
+    pqxx::work needs_one{one.connection()};
+    pqxx::work needs_another{other.connection()};
+    needs_one.exec("select 1");
+    needs_another.exec("select 1");
+  }
+  expect_refusal(two);
+}
+
 TEST_F(PgbouncerTickerTest, AsksWhatToDoAboutARefusal) {
   auto retrying = fast();
   std::atomic<int> asked{0};
