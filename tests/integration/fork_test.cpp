@@ -490,6 +490,7 @@ TEST_F(ForkInTheSinkTest, ForATickersDutiesLeavesAChildThatEnds) {
 }
 
 TEST_F(ForkInTheSinkTest, ForAHeartbeatLeavesAChildThatEnds) {
+  if (pooled()) GTEST_SKIP() << "the pooler keeps the connection";
   if (thread_sanitizer) GTEST_SKIP() << "ThreadSanitizer has a thread of its own in the child";
   client().subscribe_subconsumer(queue(), group_name(), "w1");
   publish("1");
