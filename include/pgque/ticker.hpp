@@ -72,7 +72,7 @@ struct TickerStats {
   std::uint64_t reconnects = 0;          ///< connections for ticking made after the first
   std::uint64_t tick_errors = 0;         ///< failed attempts to tick, all queues at once or one of them
   std::uint64_t retry_errors = 0;        ///< failed attempts to bring retries back
-  std::uint64_t maintenance_errors = 0;  ///< failed rounds of maintenance
+  std::uint64_t maintenance_errors = 0;  ///< failed rounds of maintenance, and queues that one could not rotate
   std::uint64_t rotation_errors = 0;     ///< failed attempts at the second step of rotation
   std::uint64_t max_lag_errors = 0;      ///< failed attempts to lower `ticker_max_lag`
   std::uint64_t connection_errors = 0;   ///< connections that were lost or could not be made
@@ -86,9 +86,9 @@ struct TickerStats {
 /// Ticking comes first: `start()` ticks on its own connection, and a second thread does everything else on another, so
 /// nothing that waits there delays a tick. Each of these duties has its own period, waits at most 0.5 s for a lock, is
 /// cancelled after 10 s (`maint()` after 60 s, unless the rotation of a queue waits for its consumer), and pauses after
-/// errors on its own. Their errors are logged with what they mean and counted in `TickerStats`, and never end the
-/// ticker. If `ticker()` fails because of a queue, the queues are ticked one by one, and only that queue waits. Before
-/// `maint()`, tables are rotated queue by queue.
+/// errors on its own, for its period at least. Their errors are logged with what they mean and counted in
+/// `TickerStats`, and never end the ticker. If `ticker()` fails because of a queue, the queues are ticked one by one,
+/// and only that queue waits. Before `maint()`, tables are rotated queue by queue.
 ///
 /// Any number of processes may run one for the same database: only the one that holds an advisory lock is active, and
 /// another takes over when it ends or loses its connection. The lock belongs to the database session, or with `pooled`
@@ -136,9 +136,8 @@ class PGQUE_EXPORT Ticker {
 #endif
 
   /// Makes `start()` return: a statement that is running is cancelled, and its connection given up a second later. A
-  /// connection that is being made is waited for, for at most `connect_timeout` for each host. A
-  /// call before `start()` makes the next `start()` return immediately. Further calls change nothing.
-  /// Async-signal-safe.
+  /// connection that is being made is waited for, for at most `connect_timeout` for each host. A call before `start()`
+  /// makes the next `start()` return immediately. Further calls change nothing. Async-signal-safe.
   void stop() noexcept;
 
   /// The same as `stop()`: a ticker has no handlers to wait for. Async-signal-safe.

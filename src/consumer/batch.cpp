@@ -70,7 +70,7 @@ void Batch::limit_as_library_does() {
 }
 
 std::string Batch::limit_after_handler() const {
-  return limited_as_server_does_ ? std::string{} : librarys_limit();
+  return limited_as_server_does_ ? sql::limit_as_server_does : librarys_limit();
 }
 
 std::string Batch::librarys_limit() const {

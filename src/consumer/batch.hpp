@@ -83,8 +83,7 @@ class Batch {
   // In the transaction that is open: from now on, the server's limit for the time of a statement applies, because the
   // statements are a handler's; until the batch nacks or acks.
   void limit_as_server_does();
-  // SQL that undoes what a handler may have done to the limit for itself, for the end of the handler's savepoint. Empty
-  // if the batch does that before its own statements.
+  // SQL that undoes what a handler may have done to the limit for itself, for the end of the handler's savepoint.
   std::string limit_after_handler() const;
 
  private:

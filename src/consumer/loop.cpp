@@ -433,6 +433,7 @@ bool ConsumerLoop::Run::held() const {
 
 // Notifications are read all the time, because unread ones would pile up in the server.
 Outcome ConsumerLoop::Run::hold() {
+  drop_batch();  // a receive that found nothing has left its transaction open
   set_state(ConsumerState::paused);
   auto& waited_for = listen_session_ ? *listen_session_ : *session_;
   for (;;) {

@@ -29,18 +29,19 @@ bool shares_sessions(const std::shared_ptr<Session>& session, const Dsn& dsn, co
   if (first == backend_pid(session->connection())) return false;  // there is nothing in between
   // With little traffic, a pooler in transaction mode gives a client the same session again and again. But it gives
   // that session to another client as well, which a pooler in session mode never does while the first is connected.
-  const auto other = Session::connect(dsn, options);
-  // More often than a pool usually has sessions, which may take turns. The first client asks nothing meanwhile: of two
-  // sessions that take turns, each client would get its own again and again.
-  constexpr int attempts = 100;
-  for (int attempt = 0; attempt < attempts; ++attempt) {
-    try {
-      // A pooler in session mode makes a client wait if no session is left.
-      constexpr std::chrono::seconds patience{5};
-      if (answering_process(other, guard, StatementGuard::Clock::now() + patience) == first) return true;
-    } catch (const ConnectionError&) {
-      return false;
+  try {
+    const auto other = Session::connect(dsn, options);
+    // A pooler in session mode makes a client wait if no session is left.
+    constexpr std::chrono::seconds patience{5};
+    const auto deadline = StatementGuard::Clock::now() + patience;
+    // More often than a pool usually has sessions, which may take turns. The first client asks nothing meanwhile: of
+    // two sessions that take turns, each client would get its own again and again.
+    constexpr int attempts = 100;
+    for (int attempt = 0; attempt < attempts; ++attempt) {
+      if (answering_process(other, guard, deadline) == first) return true;
     }
+  } catch (const ConnectionError&) {
+    // There was no session for another client, which tells nothing.
   }
   return answering_process(session, guard) != first;
 }

@@ -147,20 +147,20 @@ void Session::renew() {
   worn_out_ = false;
 }
 
-void Session::succeeded(const Call& call) noexcept {
-  if (!failures_.empty()) failures_.erase(call.verb);
+void Session::succeeded(const Call& call) {
+  if (!failures_.empty()) failures_.erase({call.verb, std::string{call.queue}});
 }
 
 void Session::failed(const Call& call, const Error& error) {
   if (!may_be_the_sessions(error.sqlstate())) {
-    failures_.erase(call.verb);
+    succeeded(call);
     return;
   }
   constexpr int most = 3;
   auto text = error.sqlstate();
   // The message of the others has the statement's name, which is a new one each time.
   if (!is_about_prepared_statement(text)) text += error.server_message();
-  auto& failures = failures_[call.verb];
+  auto& failures = failures_[{call.verb, std::string{call.queue}}];
   if (failures.error != text) failures = {std::move(text), 0};
   if (++failures.count == most) worn_out_ = true;
 }

@@ -2,11 +2,13 @@
 
 // One connection with its prepared statements.
 
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 
 #include <pgque/dsn.hpp>
 #include <pgque/error.hpp>
@@ -44,7 +46,7 @@ class Session {
   // What became of a call. Some errors come again for as long as the session lasts: plans and types that an upgrade has
   // changed, statements and cursors that a pooler has lost. So a call that fails three times in a row with the same
   // error of this kind wears the session out.
-  void succeeded(const Call& call) noexcept;
+  void succeeded(const Call& call);
   void failed(const Call& call, const Error& error);
   bool worn_out() const noexcept { return worn_out_; }
   // The caller may keep a reference to the connection, so it stays.
@@ -86,7 +88,8 @@ class Session {
   Connection* connection_;
   std::unordered_map<const char*, std::string> prepared_;  // the names, by address: the statements are constants
   int generation_ = 0;
-  std::unordered_map<std::string_view, Failures> failures_;  // by the verbs of calls, which are constants
+  // By the verbs of calls, which are constants, and by queues: the same call may work for another queue.
+  std::map<std::pair<std::string_view, std::string>, Failures> failures_;
   bool worn_out_ = false;
   bool renewable_ = false;
   bool closed_ = false;

@@ -218,6 +218,7 @@ void Duties::rotate_one_by_one(const std::vector<std::string>& queues) {
       session_->run(sql::rotate_step1, {queue}, {"maint_rotate_tables_step1", queue}, limits_of_maintenance);
     } catch (const Error& error) {
       if (!session_->is_open() || stopper_.requested()) throw;
+      counters_.change([](TickerStats& stats) { ++stats.maintenance_errors; });
       log(error, "; until this works, the tables of this queue are not rotated, and grow", queue);
     }
   }

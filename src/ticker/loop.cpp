@@ -112,7 +112,9 @@ void TickerLoop::serve(const std::shared_ptr<Session>& session, StatementGuard& 
     if (session->worn_out()) {
       logger_(LogLevel::warning, LogEvent::failed,
               "the same error came three times in a row: the ticker connects again");
-      duties.lead(false);  // the lead ends with the session
+      // The lead ends with the session.
+      duties.lead(false);
+      counters_.change([](TickerStats& stats) { stats.leader = false; });
       return;
     }
     stopper.sleep_until(leading ? begun + options_.tick_period : Clock::now() + options_.standby_period);

@@ -32,7 +32,8 @@ class Schedule {
     backoff_.reset();
     next_ = now;
   }
-  void failed(TimePoint now) { next_ = now + backoff_.next(); }
+  // What failed may have held locks for long, so the next round is no sooner than it would have been otherwise.
+  void failed(TimePoint now) { next_ = now + std::max(period_, backoff_.next()); }
   // Another ticker had the turn.
   void postponed(TimePoint now, std::chrono::milliseconds pause) { next_ = now + pause; }
 

@@ -177,6 +177,19 @@ TEST_F(ConsumerNackTest, AHandlersLimitAppliesNeitherToNacksNorToTheAck) {
   EXPECT_EQ(queue().retries(), 1);
 }
 
+TEST_F(ConsumerNackTest, AHandlersLimitDoesNotApplyToTheNextHandler) {
+  publish_numbers(2);
+  for (const auto& test_dsn : {dsn(), dsn_of_role_set({{"statement_timeout", "'1h'"}})}) {
+    Consumer consumer{test_dsn, options(TransactionMode::per_batch)};
+    consumer.on("t", [](const Message& message, Context& context) {
+      context.transaction().exec(message.payload == "0" ? "set local statement_timeout = '2s'" : "select pg_sleep(3)");
+    });
+    finish_batches(consumer);
+    EXPECT_EQ(consumer.stats().messages, 2U);
+    publish_numbers(2);
+  }
+}
+
 // Between its nacks the batch goes to another worker.
 TEST_F(ConsumerNackTest, OfABatchThatIsTakenOverMeanwhileAreUndone) {
   client().subscribe_subconsumer(queue(), group_name(), "w1");

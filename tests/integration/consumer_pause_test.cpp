@@ -83,6 +83,24 @@ TEST_F(ConsumerPauseTest, BeforeTheStartConnectsAndThenWaits) {
   EXPECT_TRUE(wait_batches(consumer, 1));
 }
 
+TEST_F(ConsumerPauseTest, DuringAReceiveThatFindsNothingLeavesNoTransactionOpen) {
+  Sql other;
+  std::optional<pqxx::work> locked{std::in_place, other.connection()};
+  locked->exec("select from pgque.subscription where sub_queue = " + queue_id() + " for update");
+  Consumer consumer{watched_dsn(), options(TransactionMode::per_batch)};
+  consumer.on("*", [](const Message&) {});
+  const Running running{consumer};
+  ASSERT_TRUE(wait_until([&] { return session_waits_for_lock(); }));
+  consumer.pause();
+  locked.reset();
+  ASSERT_TRUE(wait_state(consumer, ConsumerState::paused));
+  EXPECT_EQ(sql().number("select count(*)" + watched() + "and state like 'idle in%'"), 0);
+  publish("1");
+  consumer.resume();
+  EXPECT_TRUE(wait_batches(consumer, 1));
+  EXPECT_FALSE(running.ended());
+}
+
 TEST_F(ConsumerPauseTest, LastsOverSeveralStarts) {
   Consumer consumer{dsn(), options()};
   consumer.pause();

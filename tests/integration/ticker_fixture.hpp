@@ -72,6 +72,10 @@ class TickerTest : public ConsumerTest {
   static bool wait_leader(const Ticker& ticker) {
     return wait_until([&] { return ticker.stats().leader; });
   }
+  void make_rotation_due(const TestQueue& of) {
+    sql()("update pgque.queue set queue_switch_time = now() - interval '1 day' where queue_name = " +
+          sql().quote(of.name()));
+  }
   std::string setting(const TestQueue& queue, const std::string& column) {
     return sql()
         .value("select " + column + " from pgque.queue where queue_name = " + sql().quote(queue.name()))

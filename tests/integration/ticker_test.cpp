@@ -332,12 +332,20 @@ TEST_F(TickerTest, TheAdminRoleIsAllItNeeds) {
   everything.ticker_max_lag = 50ms;
   TestQueue other{sql()};
   other.config("ticker_max_lag", "1 hour");
+  make_rotation_due(other);
+  const auto switched = setting(other, "queue_switch_time");
+  client().send(queue(), "1");
+  queue().tick();
+  const auto messages = client().receive(queue(), consumer_name());
+  client().nack(messages.at(0), {0s});
+  client().ack(messages[0].batch_id);
   Ticker ticker{dsn_of_role_with({"pgque_admin"}), everything};
   Running running{ticker};
   EXPECT_TRUE(wait_until([&] {
     client().send(queue(), "1");
-    return ticker.stats().maintenance >= 2 && ticker.stats().ticks >= 2;
+    return ticker.stats().maintenance >= 2 && ticker.stats().ticks >= 2 && ticker.stats().retries == 1;
   }));
+  EXPECT_NE(setting(other, "queue_switch_time"), switched);
   EXPECT_EQ(ticker.stats().last_error, "");
 }
 

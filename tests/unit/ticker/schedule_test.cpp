@@ -23,7 +23,7 @@ Schedule::TimePoint at(std::chrono::milliseconds time) {
   return Schedule::TimePoint{1h + time};
 }
 
-// Something that is done every 10 s: what happened to it, and between which times it is then due again.
+// Something that is done every 500 ms: what happened to it, and between which times it is then due again.
 TEST(Schedule, TellsWhenTheNextRoundIsDue) {
   struct Event {
     enum { done, unfinished, failed, postponed } what;
@@ -34,20 +34,20 @@ TEST(Schedule, TellsWhenTheNextRoundIsDue) {
     std::vector<Event> events;
     std::chrono::milliseconds earliest, latest;
   } cases[] = {
-      {"a round", {{Event::done, 5s}}, 15s, 15s},
+      {"a round", {{Event::done, 5s}}, 5500ms, 5500ms},
       {"a round with work left", {{Event::unfinished, 5s}}, 5s, 5s},
-      {"the rest of it", {{Event::unfinished, 5s}, {Event::done, 6s}}, 16s, 16s},
+      {"the rest of it", {{Event::unfinished, 5s}, {Event::done, 6s}}, 6500ms, 6500ms},
       {"another ticker's turn", {{Event::postponed, 5s}}, 6s, 6s},
       {"an error", {{Event::failed, 5s}}, 6s, 7s},
       {"a second error", {{Event::failed, 5s}, {Event::failed, 7s}}, 9s, 11s},
       {"many errors", {{Event::failed, 0s}, {Event::failed, 1s}, {Event::failed, 2s}, {Event::failed, 3s}}, 7s, 11s},
-      {"success after errors", {{Event::failed, 0s}, {Event::failed, 1s}, {Event::done, 5s}}, 15s, 15s},
+      {"success after errors", {{Event::failed, 0s}, {Event::failed, 1s}, {Event::done, 5s}}, 5500ms, 5500ms},
       {"an error after that", {{Event::failed, 0s}, {Event::done, 5s}, {Event::failed, 15s}}, 16s, 17s},
       {"an error after a part", {{Event::failed, 0s}, {Event::unfinished, 5s}, {Event::failed, 15s}}, 16s, 17s},
       {"a turn missed between errors", {{Event::failed, 0s}, {Event::postponed, 2s}, {Event::failed, 3s}}, 5s, 7s},
   };
   for (const auto& one : cases) {
-    Schedule schedule{10s, pauses};
+    Schedule schedule{500ms, pauses};
     EXPECT_TRUE(schedule.due(at(0s))) << one.what;
     for (const auto& event : one.events) {
       switch (event.what) {
@@ -70,6 +70,12 @@ TEST(Schedule, TellsWhenTheNextRoundIsDue) {
     EXPECT_FALSE(schedule.due(schedule.next() - 1ms)) << one.what;
     EXPECT_TRUE(schedule.due(schedule.next())) << one.what;
   }
+}
+
+TEST(Schedule, AfterAnErrorWaitsForItsPeriodAtLeast) {
+  Schedule schedule{1h, pauses};
+  schedule.failed(at(0s));
+  EXPECT_EQ(schedule.next(), at(1h));
 }
 
 TEST(FailingQueues, HaveTheirTurnAfterTheOthersAndOneAtATime) {
