@@ -65,9 +65,7 @@ struct Taken {
     seconds.push_back(all);
     gaps.push_back(longest);
   }
-  std::string text() const {
-    return "back in " + millis(median(seconds)) + ", " + millis(median(gaps)) + " without a tick";
-  }
+  std::string text() const { return millis(median(seconds)) + ", longest gap " + millis(median(gaps)); }
 };
 
 void await(const std::function<bool()>& condition, const std::string& what) {
