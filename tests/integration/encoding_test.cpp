@@ -37,9 +37,8 @@ class OtherDatabase {
   ~OtherDatabase() { Sql{}("drop database " + name_ + " with (force)"); }
 
   std::string dsn() const { return dsn_with({{"dbname", name_}}); }
-  std::string direct_dsn(std::vector<std::pair<std::string, std::string>> settings = {}) const {
-    settings.emplace_back("dbname", name_);
-    return dsn_with(settings, test::direct_dsn());
+  std::string direct_dsn(const std::vector<std::pair<std::string, std::string>>& settings = {}) const {
+    return dsn_with(settings, dsn_with({{"dbname", name_}}, test::direct_dsn()));
   }
 
  private:
