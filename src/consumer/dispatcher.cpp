@@ -52,7 +52,7 @@ PageResult Dispatcher::handle(const std::vector<Message>& page, Batch& batch) {
         batch.require_connection();
         looked = now;
       }
-      add(result, handle_one(message, batch));
+      add(result, handle_one(message, batch, 0));
     }
   } catch (const Error&) {
     result.interrupted = true;
@@ -86,8 +86,8 @@ void Dispatcher::add(PageResult& result, Outcome outcome) {
 
 void Dispatcher::handle_concurrently(const std::vector<Message>& page, Batch& batch, std::vector<Outcome>& outcomes) {
   if (!options_.key) {
-    pool_->run(page.size(), [&](std::size_t i) {
-      if (may_begin(Stopper::Clock::now())) outcomes[i] = handle_one(page[i], batch);
+    pool_->run(page.size(), [&](std::size_t i, std::size_t thread) {
+      if (may_begin(Stopper::Clock::now())) outcomes[i] = handle_one(page[i], batch, thread);
     });
     return;
   }
@@ -108,19 +108,20 @@ void Dispatcher::handle_concurrently(const std::vector<Message>& page, Batch& ba
     if (lane == lanes.size()) lanes.emplace_back();
     lanes[lane].push_back(i);
   }
-  pool_->run(lanes.size(), [&](std::size_t lane) {
+  pool_->run(lanes.size(), [&](std::size_t lane, std::size_t thread) {
     for (const auto i : lanes[lane]) {
       if (!may_begin(Stopper::Clock::now())) return;
-      outcomes[i] = handle_one(page[i], batch);
+      outcomes[i] = handle_one(page[i], batch, thread);
     }
   });
 }
 
-Dispatcher::Outcome Dispatcher::handle_one(const Message& message, Batch& batch) {
+Dispatcher::Outcome Dispatcher::handle_one(const Message& message, Batch& batch, std::size_t thread) {
   auto found = message.type ? handlers_.find(*message.type) : handlers_.end();
   if (found == handlers_.end()) found = handlers_.find("*");
   if (found == handlers_.end()) return unknown_type(message);
 
+  static_cast<void>(thread);
   const InsideHandler inside{stopper_};
   for (int reruns = 0;; ++reruns) {
     HandlerCall call{message, attempt_of(message), stopper_, {batch, guard_}};

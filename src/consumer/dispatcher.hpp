@@ -61,7 +61,8 @@ class Dispatcher {
   };
 
   static void add(PageResult& result, Outcome outcome);
-  Outcome handle_one(const Message& message, Batch& batch);
+  // `thread`: the number of the thread that calls the handler, below `concurrency`.
+  Outcome handle_one(const Message& message, Batch& batch, std::size_t thread);
   void handle_concurrently(const std::vector<Message>& page, Batch& batch, std::vector<Outcome>& outcomes);
   std::exception_ptr as_error(const std::exception& error, const Message& message) const;
   Outcome failure(const Message& message, std::string_view reason, std::optional<std::chrono::seconds> delay);

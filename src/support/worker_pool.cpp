@@ -7,7 +7,7 @@ namespace pgque::detail {
 WorkerPool::WorkerPool(std::size_t threads) {
   threads_.reserve(threads);
   try {
-    for (std::size_t i = 0; i < threads; ++i) threads_.emplace_back([this] { work(); });
+    for (std::size_t i = 0; i < threads; ++i) threads_.emplace_back([this, i] { work(i); });
   } catch (...) {
     end();  // the threads that could be started
     throw;
@@ -27,7 +27,7 @@ void WorkerPool::end() noexcept {
   for (auto& thread : threads_) thread.join();
 }
 
-void WorkerPool::run(std::size_t count, const std::function<void(std::size_t)>& task) {
+void WorkerPool::run(std::size_t count, const Task& task) {
   if (count == 0) return;
   std::unique_lock lock{mutex_};
   task_ = &task;
@@ -39,7 +39,7 @@ void WorkerPool::run(std::size_t count, const std::function<void(std::size_t)>& 
   if (error_) std::rethrow_exception(std::exchange(error_, nullptr));
 }
 
-void WorkerPool::work() {
+void WorkerPool::work(std::size_t thread) {
   std::unique_lock lock{mutex_};
   for (;;) {
     work_to_do_.wait(lock, [&] { return quit_ || (task_ && next_ < count_); });
@@ -51,7 +51,7 @@ void WorkerPool::work() {
     // Without the lock, because many short tasks would mostly wait for it.
     for (auto index = next_++; index < count; index = next_++) {
       try {
-        task(index);
+        task(index, thread);
       } catch (...) {
         const std::lock_guard guard{mutex_};
         if (!error_) error_ = std::current_exception();

@@ -20,18 +20,20 @@ class WorkerPool {
   WorkerPool& operator=(const WorkerPool&) = delete;
   ~WorkerPool();
 
-  // Calls task(0) to task(count - 1), each once and begun in that order, and returns when all have returned. Throws the
-  // first exception that a task threw, if any.
-  void run(std::size_t count, const std::function<void(std::size_t)>& task);
+  // A task, with the number of the thread that it runs on, from 0.
+  using Task = std::function<void(std::size_t index, std::size_t thread)>;
+  // Calls task(0, ...) to task(count - 1, ...), each once and begun in that order, and returns when all have returned.
+  // Throws the first exception that a task threw, if any.
+  void run(std::size_t count, const Task& task);
 
  private:
-  void work();
+  void work(std::size_t thread);
   void end() noexcept;
 
   std::mutex mutex_;
   std::condition_variable work_to_do_;
   std::condition_variable all_done_;
-  const std::function<void(std::size_t)>* task_ = nullptr;
+  const Task* task_ = nullptr;
   std::atomic<std::size_t> next_{0};
   std::size_t count_ = 0;
   std::size_t busy_ = 0;  // threads that take tasks

@@ -26,14 +26,14 @@ TEST(WorkerPool, CallsEachTaskOnce) {
   for (const std::size_t count : {1u, 3u, 4u, 1000u}) {
     WorkerPool pool{4};
     std::vector<std::atomic<int>> calls(count);
-    pool.run(count, [&](std::size_t i) { ++calls[i]; });
+    pool.run(count, [&](std::size_t i, std::size_t) { ++calls[i]; });
     for (const auto& times : calls) EXPECT_EQ(times, 1);
   }
 }
 
 TEST(WorkerPool, DoesNothingForNoTasks) {
   WorkerPool pool{2};
-  pool.run(0, [](std::size_t) { FAIL(); });
+  pool.run(0, [](std::size_t, std::size_t) { FAIL(); });
 }
 
 TEST(WorkerPool, UsesAllItsThreadsAtOnce) {
@@ -43,23 +43,26 @@ TEST(WorkerPool, UsesAllItsThreadsAtOnce) {
   std::atomic<int> met{0};
   std::mutex mutex;
   std::set<std::thread::id> ids;
-  pool.run(threads, [&](std::size_t) {
+  std::set<std::size_t> numbers;
+  pool.run(threads, [&](std::size_t, std::size_t thread) {
     {
       const std::lock_guard lock{mutex};
       ids.insert(std::this_thread::get_id());
+      numbers.insert(thread);
     }
     met += all.arrive();
   });
   EXPECT_EQ(met, 4);
   EXPECT_EQ(ids.size(), threads);
   EXPECT_EQ(ids.count(std::this_thread::get_id()), 0u);
+  EXPECT_THAT(numbers, ElementsAre(0u, 1u, 2u, 3u));
 }
 
 TEST(WorkerPool, RunsNoMoreTasksAtOnceThanItHasThreads) {
   WorkerPool pool{3};
   std::atomic<int> running{0};
   std::atomic<int> most{0};
-  pool.run(200, [&](std::size_t) {
+  pool.run(200, [&](std::size_t, std::size_t) {
     const int now = ++running;
     for (int seen = most; now > seen && !most.compare_exchange_weak(seen, now);) {
     }
@@ -72,7 +75,7 @@ TEST(WorkerPool, RunsNoMoreTasksAtOnceThanItHasThreads) {
 TEST(WorkerPool, BeginsTasksInOrder) {
   WorkerPool pool{1};
   std::vector<std::size_t> order;
-  pool.run(5, [&](std::size_t i) { order.push_back(i); });
+  pool.run(5, [&](std::size_t i, std::size_t) { order.push_back(i); });
   EXPECT_THAT(order, ElementsAre(0, 1, 2, 3, 4));
 }
 
@@ -80,7 +83,7 @@ TEST(WorkerPool, ReturnsWhenAllTasksHaveReturned) {
   WorkerPool pool{4};
   for (int round = 0; round < 200; ++round) {
     std::atomic<int> returned{0};
-    pool.run(7, [&](std::size_t) {
+    pool.run(7, [&](std::size_t, std::size_t) {
       std::this_thread::yield();
       ++returned;
     });
@@ -93,7 +96,7 @@ TEST(WorkerPool, ThrowsWhatATaskThrewAfterAllOthers) {
   std::atomic<int> calls{0};
   EXPECT_THAT(
       [&] {
-        pool.run(20, [&](std::size_t i) {
+        pool.run(20, [&](std::size_t i, std::size_t) {
           ++calls;
           if (i == 3) throw std::runtime_error{"task 3"};
         });
@@ -104,15 +107,15 @@ TEST(WorkerPool, ThrowsWhatATaskThrewAfterAllOthers) {
 
 TEST(WorkerPool, ThrowsTheFirstOfSeveralExceptions) {
   WorkerPool pool{1};
-  EXPECT_THAT([&] { pool.run(3, [](std::size_t i) { throw std::runtime_error{std::to_string(i)}; }); },
+  EXPECT_THAT([&] { pool.run(3, [](std::size_t i, std::size_t) { throw std::runtime_error{std::to_string(i)}; }); },
               ThrowsMessage<std::runtime_error>(StrEq("0")));
 }
 
 TEST(WorkerPool, CanBeUsedAfterAnException) {
   WorkerPool pool{2};
-  EXPECT_THROW(pool.run(4, [](std::size_t) { throw std::runtime_error{"no"}; }), std::runtime_error);
+  EXPECT_THROW(pool.run(4, [](std::size_t, std::size_t) { throw std::runtime_error{"no"}; }), std::runtime_error);
   std::atomic<int> calls{0};
-  EXPECT_NO_THROW(pool.run(4, [&](std::size_t) { ++calls; }));
+  EXPECT_NO_THROW(pool.run(4, [&](std::size_t, std::size_t) { ++calls; }));
   EXPECT_EQ(calls, 4);
 }
 
