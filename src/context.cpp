@@ -4,7 +4,7 @@
 
 namespace pgque {
 
-pqxx::transaction_base& Context::transaction() {
+pqxx::dbtransaction& Context::transaction() {
   return call_.savepoint.transaction();
 }
 std::int32_t Context::attempt() const noexcept {

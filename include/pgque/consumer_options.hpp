@@ -33,6 +33,9 @@ enum class TransactionMode {
   split,
 };
 
+/// How many messages a consumer holds in memory at once, unless its options say something else.
+inline constexpr std::int32_t default_max_messages = 10'000;
+
 /// How a consumer works. Wrong or contradictory values make the constructor throw `std::invalid_argument`.
 struct ConsumerOptions {
   /// The queue. Required; 1 to 57 bytes.
@@ -45,8 +48,10 @@ struct ConsumerOptions {
   std::chrono::milliseconds poll_interval{30'000};
   /// How many messages to hold in memory at once. Larger batches are read page by page, and acknowledged after their
   /// last message. In `split` mode the reasons of failures, at most 4000 bytes each, are held until then as well.
-  /// Default: the whole batch. At least 1. Not allowed in `split` mode with `pooled`.
-  std::optional<std::int32_t> max_messages{};
+  /// Default 10,000; at least 1; `std::nullopt` reads every batch as a whole, however large it is. In `split` mode with
+  /// `pooled` there can be no pages: the default then means the whole batch, with a warning at each start, and any
+  /// other number is an error.
+  std::optional<std::int32_t> max_messages{default_max_messages};
   /// Delay before a failed or unknown message is delivered again. Default 60 s; 0 to 2147483647 s.
   std::chrono::seconds retry_after{60};
   /// Computes the delay for each message, in place of `retry_after`; see `exponential_retry`. Default: `retry_after`
@@ -93,10 +98,10 @@ struct ConsumerOptions {
   /// Time limit for each statement of this consumer and of its handlers. Default 0: none for the consumer's own, the
   /// server's setting for those that handlers send through `Context::transaction()`. At most 2147483647 ms.
   std::chrono::milliseconds statement_timeout{0};
-  /// In `per_batch` mode: how long a handler may leave its transaction idle before the server ends the session. Default
-  /// 0: for ever, even if the server has a limit, because ending the session means handling the whole batch again. At
-  /// most 2147483647 ms.
-  std::chrono::milliseconds idle_in_transaction_timeout{0};
+  /// In `per_batch` mode: how long a handler may leave its transaction idle before the server ends the session,
+  /// whatever limit the server has itself. The whole batch is then handled again. Default 15 min; 0: for ever; at most
+  /// 2147483647 ms.
+  std::chrono::milliseconds idle_in_transaction_timeout{std::chrono::minutes{15}};
   /// Make `start()` return once nothing is left to receive, for jobs that run now and then, and for tests. Messages
   /// that were not ticked yet and retries that are not due do not count. Default false: wait for more.
   bool until_drained = false;

@@ -9,7 +9,7 @@
 #include <pgque/message.hpp>
 
 namespace pqxx {
-class transaction_base;
+class dbtransaction;
 }
 
 namespace pgque {
@@ -25,13 +25,17 @@ class PGQUE_EXPORT Context {
  public:
   /// The transaction that received this batch and will acknowledge it, with a savepoint for this handler: if the
   /// handler throws, only its own writes are rolled back. Rows written here, and events sent through
-  /// `pgque::Transaction{context.transaction()}`, are committed exactly once, together with the ack. Do not commit or
-  /// roll it back. After a deadlock in it the handler is called again; after a serialization failure the whole batch is
-  /// received again.
+  /// `pgque::Transaction{context.transaction()}`, are committed exactly once, together with the ack. A handler that
+  /// commits it or rolls it back fails; `pqxx::subtransaction` works in it. After a deadlock in it the handler is
+  /// called again; after a serialization failure the whole batch is received again.
+  ///
+  /// Deferred constraints are checked when the handler has returned, at the latest before the next handler gets this
+  /// transaction. A role that the handler sets ends with it. Other settings, `SET LOCAL` as well, and temporary tables
+  /// with `ON COMMIT DROP` last until the end of the batch.
   /// @throws std::logic_error in `split` mode, where no transaction is open, and in a child process after `fork()`
   /// @throws ConnectionError
   /// SQL: `SAVEPOINT`, at the first call
-  pqxx::transaction_base& transaction();
+  pqxx::dbtransaction& transaction();
 
   /// Which delivery of the message this is, starting at 1.
   std::int32_t attempt() const noexcept;

@@ -43,7 +43,8 @@ enum class LogEvent {
   batch_refused,   ///< the server refused a buffered producer's batch; none of its events is stored
   batch_in_doubt,  ///< the connection was lost while a buffered producer's batch was being committed
   events_dropped,  ///< a buffered producer gave up events that it could not send in time; they are not stored
-  batch_postponed,  ///< a handler threw `NotNow`: the batch was left unacked, and the consumer pauses
+  batch_postponed,    ///< a handler threw `NotNow`: the batch was left unacked, and the consumer pauses
+  unbounded_batches,  ///< a consumer holds whole batches in memory by default, because it cannot read them in pages
 };
 
 /// The name of the event, such as "stale_ack".

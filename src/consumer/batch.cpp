@@ -20,6 +20,7 @@ Batch::Batch(std::shared_ptr<Session> session, const ConsumerOptions& options, b
       per_batch_{transaction_mode(options) == TransactionMode::per_batch},
       settings_{options.pooled ? session_settings(options) : std::string{}},
       server_limits_{server_limits && options.statement_timeout.count() == 0},
+      page_size_{page_size(options)},
       autocommit_{session_, settings_},
       batch_{id} {}
 
@@ -30,51 +31,66 @@ Batch::~Batch() {
   if (cursor_open_ && session_->is_open()) session_->shut_down();
 }
 
-std::vector<Message> Batch::open(bool again) {
+std::vector<Message> Batch::open(bool again, bool large) {
   again_ = again;
-  std::vector<Message> messages;
   const auto receive = call(coop_ ? "receive_coop" : "receive");
-  if (per_batch_ || options_.max_messages) begin();
-  if (options_.max_messages) {
-    // In split mode the cursor outlives the transaction.
-    verbs::open_batch_cursor(*transaction_, receiver(), !per_batch_, receive);
-    messages = fetch();
+  if (per_batch_) begin();
+  std::vector<Message> messages;
+  if (!page_size_ || !large) {
+    // One message more than a page tells whether there are further pages. Most batches are small, and a cursor would
+    // cost them round trips.
+    std::optional<std::int64_t> limit;
+    if (page_size_) limit = std::int64_t{*page_size_} + 1;
+    messages = verbs::receive_first(executor(), receiver(), limit, receive);
+    paged_ = limit && messages.size() == static_cast<std::size_t>(*limit);
   } else {
-    messages = verbs::receive(executor(), receiver(), std::nullopt, receive);
-    leave_out_nacked(messages);
+    paged_ = true;
   }
-  if (transaction_ && !per_batch_) {
+  if (!paged_) {
+    leave_out_nacked(messages);
+    return messages;
+  }
+  messages.clear();
+  if (!per_batch_) begin();
+  open_cursor(receive);
+  messages = fetch();
+  if (!per_batch_) {
     transaction_->commit(receive);
     transaction_.reset();
-    cursor_open_ = options_.max_messages.has_value();
+    cursor_open_ = true;
   }
   return messages;
 }
 
+void Batch::open_cursor(const Call& receive) {
+  // In split mode the cursor outlives the transaction.
+  verbs::open_batch_cursor(*transaction_, receiver(), !per_batch_, receive);
+}
+
 void Batch::begin() {
   transaction_ = std::make_unique<TransactionExecutor>(session_);
-  limited_as_server_does_ = false;
+  settings_are_handlers_ = false;
   if (!settings_.empty()) transaction_->run_plain(settings_, call("configure the transaction"));
 }
 
-void Batch::limit_as_server_does() {
-  if (!server_limits_ || limited_as_server_does_) return;
-  transaction_->run_plain(sql::limit_as_server_does, call("configure the transaction"));
-  limited_as_server_does_ = true;
+std::string Batch::settings_for_handlers() {
+  settings_are_handlers_ = true;
+  return sql::reset_role + (server_limits_ ? sql::limit_as_server_does : librarys_limit());
 }
 
-void Batch::limit_as_library_does() {
-  if (!transaction_ || !limited_as_server_does_) return;
-  transaction_->run_plain(librarys_limit(), call("configure the transaction"));
-  limited_as_server_does_ = false;
-}
-
-std::string Batch::limit_after_handler() const {
-  return limited_as_server_does_ ? sql::limit_as_server_does : librarys_limit();
+std::string Batch::settings_for_library() {
+  settings_are_handlers_ = false;
+  return sql::reset_role + librarys_limit() + sql::reset_settings;
 }
 
 std::string Batch::librarys_limit() const {
   return sql::set_milliseconds(true, "statement_timeout", options_.statement_timeout.count());
+}
+
+// Before statements of the library, in the transaction in which handlers have worked.
+void Batch::begin_own_statements() {
+  if (!transaction_ || !settings_are_handlers_) return;
+  transaction_->run_plain(settings_for_library(), call("configure the transaction"));
 }
 
 Executor& Batch::executor() {
@@ -82,20 +98,21 @@ Executor& Batch::executor() {
 }
 
 std::vector<Message> Batch::fetch() {
-  const auto sql = sql::batch_cursor.fetch(*options_.max_messages);
+  const auto sql = sql::batch_cursor.fetch(*page_size_);
   const auto fetching = call("fetch");
-  for (;;) {
+  while (!last_page_) {
     auto page = read_messages(transaction_ ? transaction_->run_plain(sql, fetching)
                                            : autocommit_.run_plain(sql, fetching, Role::reader));
-    const bool end = page.empty();
+    last_page_ = page.size() < static_cast<std::size_t>(*page_size_);
     leave_out_nacked(page);
-    if (end || !page.empty()) return page;
+    if (!page.empty()) return page;
   }
+  return {};
 }
 
 std::vector<Message> Batch::next_page() {
-  if (!options_.max_messages) return {};
-  limit_as_library_does();
+  if (!has_more_pages()) return {};
+  begin_own_statements();
   return fetch();
 }
 
@@ -132,7 +149,7 @@ std::optional<Finish> Batch::nack(const std::vector<Retry>& retries, const InTim
   if (!transaction_) begin();
   if (!chunks_) chunks_.emplace(messages_, options_.statement_timeout);
   try {
-    limit_as_library_does();
+    begin_own_statements();
     for (std::size_t done = 0; done < retries.size();) {
       if (!in_time()) return interrupted(done);
       const auto size = std::min(chunks_->size(), retries.size() - done);
@@ -228,7 +245,7 @@ Finish Batch::finish(const std::vector<Retry>& retries, const InTime& in_time) {
     close_cursor();
     if (auto refused = nack(retries, in_time)) return std::move(*refused);
     const auto ack = call("ack");
-    limit_as_library_does();
+    begin_own_statements();
     const bool acked = verbs::ack(executor(), id(), ack);
     // If another worker has taken the batch over, the nacks are rolled back together with the ack. In per_batch mode
     // only a handler can have finished it, in this transaction.

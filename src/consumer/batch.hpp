@@ -57,8 +57,10 @@ class Batch {
   ~Batch();
 
   // Opens the batch and returns its first page. With `again`, the batch may have been open before: messages that are
-  // nacked already are left out, because they come again anyway.
-  std::vector<Message> open(bool again);
+  // nacked already are left out, because they come again anyway. With `large`, it is expected to have several pages.
+  std::vector<Message> open(bool again, bool large);
+  // Whether there may be further pages.
+  bool has_more_pages() const noexcept { return paged_ && !last_page_; }
   // Whether there is a batch to finish. Perhaps all of its messages were left out.
   bool is_open() const noexcept { return batch_.has_value(); }
   std::vector<Message> next_page();
@@ -80,21 +82,22 @@ class Batch {
   const std::shared_ptr<Session>& session() const noexcept { return session_; }
   // Throws ConnectionError if a transaction is open and the server has ended it, because what handlers do then is lost.
   void require_connection();
-  // In the transaction that is open: from now on, the server's limit for the time of a statement applies, because the
-  // statements are a handler's; until the batch nacks or acks.
-  void limit_as_server_does();
-  // SQL that undoes what a handler may have done to the limit for itself, for the end of the handler's savepoint.
-  std::string limit_after_handler() const;
+  // SQL for the transaction that is open: the next statements are a handler's. The role is the session's, whatever an
+  // earlier handler did, and the limit for the time of a statement is the server's.
+  std::string settings_for_handlers();
+  // The same for the library's own statements, which also have none of the settings that could harm them.
+  std::string settings_for_library();
 
  private:
   void begin();
-  void limit_as_library_does();
   std::string librarys_limit() const;
+  void begin_own_statements();
   void nack_chunk(const Retry* retries, std::size_t size);
   Finish interrupted(std::size_t nacked);
   void leave_out_nacked(std::vector<Message>& messages);
   void require_retries(const pqxx::result& conflicts);
   Executor& executor();  // the transaction if one is open
+  void open_cursor(const Call& receive);
   std::vector<Message> fetch();
   void close_cursor() noexcept;
   Call call(const char* verb) const { return {verb, options_.queue, options_.name, batch_}; }
@@ -110,10 +113,13 @@ class Batch {
   // sets it for itself.
   const std::string settings_;
   const bool server_limits_;
-  bool limited_as_server_does_ = false;
+  const std::optional<std::int32_t> page_size_;
+  bool settings_are_handlers_ = false;
   AutocommitExecutor autocommit_;
   std::unique_ptr<TransactionExecutor> transaction_;
-  bool cursor_open_ = false;
+  bool paged_ = false;
+  bool last_page_ = false;
+  bool cursor_open_ = false;  // beyond the transaction
   std::optional<BatchId> batch_;
   bool again_ = false;
   std::size_t messages_ = 0;  // received so far

@@ -32,33 +32,58 @@ Dispatcher::Dispatcher(const ConsumerOptions& options, Handlers& handlers, const
 PageResult Dispatcher::handle(const std::vector<Message>& page, Batch& batch) {
   postponed_ = false;
   PageResult result;
+  HandlerSavepoint savepoint{batch, guard_, immediate_constraints_};
   if (pool_) {
     std::vector<Outcome> outcomes(page.size());
-    handle_concurrently(page, batch, outcomes);
+    handle_concurrently(page, savepoint, outcomes);
     for (auto& outcome : outcomes) add(result, std::move(outcome));
     return result;
   }
   try {
-    // A system call before each of many short handlers would take longer than the handlers.
-    constexpr std::chrono::microseconds look_again{50};
-    auto looked = Stopper::Clock::time_point::min();
-    for (const auto& message : page) {
-      const auto now = Stopper::Clock::now();
-      if (!may_begin(now)) {
-        result.interrupted = true;
-        break;
-      }
-      if (now - look_again >= looked) {
-        batch.require_connection();
-        looked = now;
-      }
-      add(result, handle_one(message, batch, 0));
-    }
+    handle_in_order(page, batch, savepoint, result);
   } catch (const Error&) {
     result.interrupted = true;
     result.error = std::current_exception();
   }
   return result;
+}
+
+void Dispatcher::handle_in_order(const std::vector<Message>& page, Batch& batch, HandlerSavepoint& savepoint,
+                                 PageResult& result) {
+  // A system call before each of many short handlers would take longer than the handlers.
+  constexpr std::chrono::microseconds look_again{50};
+  auto looked = Stopper::Clock::time_point::min();
+  for (const auto& message : page) {
+    const auto now = Stopper::Clock::now();
+    if (!may_begin(now)) {
+      result.interrupted = true;
+      return;  // the batch will be rolled back
+    }
+    if (now - look_again >= looked) {
+      batch.require_connection();
+      looked = now;
+    }
+    add(result, handle_one(message, savepoint, 0));
+    add_refused(result, savepoint);
+  }
+  if (result.postponed) return;
+  savepoint.settle();
+  add_refused(result, savepoint);
+}
+
+void Dispatcher::add_refused(PageResult& result, HandlerSavepoint& savepoint) {
+  const auto refused = savepoint.take_refused();
+  if (!refused) return;
+  try {
+    std::rethrow_exception(refused->error);
+  } catch (const std::exception& error) {
+    // The next handler may have run already, so this one is not called again.
+    if (after_handler_failure(sqlstate_of(error), true, false) == HandlerFailure::leave_batch) {
+      std::rethrow_exception(as_error(error, *refused->message));
+    }
+    --result.handled;
+    add(result, failure(*refused->message, std::string{"handler error: "} + error.what(), std::nullopt));
+  }
 }
 
 void Dispatcher::add(PageResult& result, Outcome outcome) {
@@ -84,10 +109,11 @@ void Dispatcher::add(PageResult& result, Outcome outcome) {
   if (outcome.retry) result.retries.push_back(std::move(*outcome.retry));
 }
 
-void Dispatcher::handle_concurrently(const std::vector<Message>& page, Batch& batch, std::vector<Outcome>& outcomes) {
+void Dispatcher::handle_concurrently(const std::vector<Message>& page, HandlerSavepoint& savepoint,
+                                     std::vector<Outcome>& outcomes) {
   if (!options_.key) {
     pool_->run(page.size(), [&](std::size_t i, std::size_t thread) {
-      if (may_begin(Stopper::Clock::now())) outcomes[i] = handle_one(page[i], batch, thread);
+      if (may_begin(Stopper::Clock::now())) outcomes[i] = handle_one(page[i], savepoint, thread);
     });
     return;
   }
@@ -111,12 +137,12 @@ void Dispatcher::handle_concurrently(const std::vector<Message>& page, Batch& ba
   pool_->run(lanes.size(), [&](std::size_t lane, std::size_t thread) {
     for (const auto i : lanes[lane]) {
       if (!may_begin(Stopper::Clock::now())) return;
-      outcomes[i] = handle_one(page[i], batch, thread);
+      outcomes[i] = handle_one(page[i], savepoint, thread);
     }
   });
 }
 
-Dispatcher::Outcome Dispatcher::handle_one(const Message& message, Batch& batch, std::size_t thread) {
+Dispatcher::Outcome Dispatcher::handle_one(const Message& message, HandlerSavepoint& savepoint, std::size_t thread) {
   auto found = message.type ? handlers_.find(*message.type) : handlers_.end();
   if (found == handlers_.end()) found = handlers_.find("*");
   if (found == handlers_.end()) return unknown_type(message);
@@ -124,14 +150,14 @@ Dispatcher::Outcome Dispatcher::handle_one(const Message& message, Batch& batch,
   static_cast<void>(thread);
   const InsideHandler inside{stopper_};
   for (int reruns = 0;; ++reruns) {
-    HandlerCall call{message, attempt_of(message), stopper_, {batch, guard_}};
+    HandlerCall call{message, attempt_of(message), stopper_, savepoint};
     std::optional<Outcome> failed;
     std::exception_ptr in_the_way;
     try {
       Context context{call};
       found->second(message, context);
       require_home();
-      call.savepoint.keep();
+      savepoint.keep(message);
       return {Verdict::handled};
     } catch (const NotNow& not_now) {
       require_home();
@@ -142,7 +168,7 @@ Dispatcher::Outcome Dispatcher::handle_one(const Message& message, Batch& batch,
     } catch (const std::exception& error) {
       require_home();
       const bool may_rerun = reruns < most_reruns && may_begin(Stopper::Clock::now());
-      switch (after_handler_failure(sqlstate_of(error), call.savepoint.is_set(), may_rerun)) {
+      switch (after_handler_failure(sqlstate_of(error), savepoint.is_set(), may_rerun)) {
         case HandlerFailure::nack:
           failed = failure(message, std::string{"handler error: "} + error.what(), std::nullopt);
           break;
@@ -158,7 +184,7 @@ Dispatcher::Outcome Dispatcher::handle_one(const Message& message, Batch& batch,
     } catch (...) {
       failed = failure(message, "handler error: an exception that is not a std::exception", std::nullopt);
     }
-    call.savepoint.discard();
+    savepoint.discard();
     if (in_the_way) std::rethrow_exception(in_the_way);
     if (failed) return std::move(*failed);
   }

@@ -16,6 +16,7 @@
 #include <pgque/context.hpp>
 
 #include "consumer/batch.hpp"
+#include "consumer/handler_savepoint.hpp"
 #include "database/statement_guard.hpp"
 #include "support/logger.hpp"
 #include "support/stopper.hpp"
@@ -62,8 +63,12 @@ class Dispatcher {
 
   static void add(PageResult& result, Outcome outcome);
   // `thread`: the number of the thread that calls the handler, below `concurrency`.
-  Outcome handle_one(const Message& message, Batch& batch, std::size_t thread);
-  void handle_concurrently(const std::vector<Message>& page, Batch& batch, std::vector<Outcome>& outcomes);
+  Outcome handle_one(const Message& message, HandlerSavepoint& savepoint, std::size_t thread);
+  void handle_in_order(const std::vector<Message>& page, Batch& batch, HandlerSavepoint& savepoint, PageResult& result);
+  void handle_concurrently(const std::vector<Message>& page, HandlerSavepoint& savepoint,
+                           std::vector<Outcome>& outcomes);
+  // A handler that had returned has failed, because its writes could not be kept.
+  void add_refused(PageResult& result, HandlerSavepoint& savepoint);
   std::exception_ptr as_error(const std::exception& error, const Message& message) const;
   Outcome failure(const Message& message, std::string_view reason, std::optional<std::chrono::seconds> delay);
   Outcome unknown_type(const Message& message);
@@ -78,6 +83,7 @@ class Dispatcher {
   const Stopper& stopper_;
   StatementGuard& guard_;
   Logger& logger_;
+  HandlerSavepoint::Constraints immediate_constraints_;
   std::unique_ptr<WorkerPool> pool_;
   std::atomic<bool> postponed_{false};  // on this page
 };

@@ -15,7 +15,7 @@ struct HandlerCall {
   const Message& message;
   const std::int32_t attempt;
   const Stopper& stopper;
-  HandlerSavepoint savepoint;
+  HandlerSavepoint& savepoint;
 };
 
 }  // namespace pgque::detail

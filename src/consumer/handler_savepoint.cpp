@@ -1,6 +1,7 @@
 #include "consumer/handler_savepoint.hpp"
 
 #include <stdexcept>
+#include <utility>
 
 #include <pgque/error.hpp>
 
@@ -9,65 +10,134 @@
 
 namespace pgque::detail {
 
-pqxx::transaction_base& HandlerSavepoint::transaction() {
+pqxx::dbtransaction& HandlerSavepoint::transaction() {
   batch_.session()->home().require("Context::transaction()");
   require_sound();
-  if (savepoint_) return *savepoint_;
-  auto* const outer = batch_.transaction();
-  if (!outer) {
+  if (is_set()) return *inner_;
+  if (!batch_.transaction()) {
     throw std::logic_error{
         "Context::transaction(): no transaction is open in split mode, which cooperative and "
         "concurrent consumers always use"};
   }
-  try {
-    set(*outer);
-  } catch (const Error&) {
-    broken_ = std::current_exception();
-    throw;
-  }
-  return *savepoint_;
+  soundly([&] { set(); });
+  return *inner_;
 }
 
-void HandlerSavepoint::set(pqxx::dbtransaction& outer) {
+void HandlerSavepoint::set() {
   const auto waiting = waiting_for_server();
-  batch_.limit_as_server_does();
-  try {
-    savepoint_ = make_at_home<pqxx::subtransaction>(outer, "pgque_handler");
-    set_savepoint(*savepoint_);
-  } catch (const std::exception& error) {
-    savepoint_.reset();
-    const Call call{"savepoint", {}, {}, batch_.id()};
-    throw_mapped(error, {call, Role::none, batch_.session()->is_open()});
+  const bool in_one = kept_ && immediate_ && immediate_->empty();
+  if (!in_one || !settle(batch_.settings_for_handlers() + sql::set_handler)) {
+    if (kept_) settle(batch_.settings_for_handlers());
+    if (all_deferred_) make_immediate();
+    const auto savepoint = batch_.settings_for_handlers() + sql::set_handler;
+    if (immediate_) {
+      run_or_throw(savepoint);
+    } else {
+      try {
+        const auto constraints = batch_.transaction()->exec(savepoint + sql::initially_immediate);
+        immediate_ = constraints[0][0].is_null() ? std::string{} : constraints[0][0].c_str();
+      } catch (const std::exception& error) {
+        fail(error);
+      }
+    }
   }
+  inner_.emplace(*batch_.transaction());
+}
+
+void HandlerSavepoint::keep(const Message& message) {
+  require_sound();
+  if (!inner_ || kept_) return;
+  if (inner_->ended()) {
+    throw std::logic_error{"Context::transaction(): the handler ended it, or went on after a statement had failed"};
+  }
+  kept_ = &message;
+}
+
+void HandlerSavepoint::settle() {
+  require_sound();
+  if (!kept_) return;
+  const auto waiting = waiting_for_server();
+  soundly([&] { settle(batch_.settings_for_library()); });
+}
+
+// `then` is SQL that follows if the writes can be kept; false if they cannot.
+bool HandlerSavepoint::settle(const std::string& then) {
+  const auto* const message = std::exchange(kept_, nullptr);
+  try {
+    // Not by the batch's transaction itself, because libpqxx 6 would end it after an error.
+    inner_->exec(sql::keep_handler + then);
+    inner_.reset();
+    all_deferred_ = true;
+    return true;
+  } catch (const std::exception& error) {
+    if (!batch_.session()->is_open()) fail(error);
+    refused_ = Refused{message, std::current_exception()};
+  }
+  undo();
+  return false;
+}
+
+std::optional<HandlerSavepoint::Refused> HandlerSavepoint::take_refused() {
+  return std::exchange(refused_, std::nullopt);
+}
+
+void HandlerSavepoint::discard() {
+  require_sound();
+  if (!is_set()) return;
+  const auto waiting = waiting_for_server();
+  undo();
+}
+
+void HandlerSavepoint::undo() {
+  inner_.reset();
+  run_or_throw(sql::undo_handler);
+}
+
+// In a savepoint, because a constraint may have been dropped since its name was asked for.
+void HandlerSavepoint::make_immediate() {
+  all_deferred_ = false;
+  if (immediate_->empty()) return;
+  InnerTransaction attempt{*batch_.transaction()};
+  try {
+    attempt.exec(std::string{sql::set_attempt} + "; " + sql::make_immediate(*immediate_) + sql::keep_attempt);
+    return;
+  } catch (const std::exception& error) {
+    if (!batch_.session()->is_open()) fail(error);
+  }
+  run_or_throw(sql::undo_attempt);
+  try {
+    const auto constraints = batch_.transaction()->exec(sql::initially_immediate);
+    immediate_ = constraints[0][0].is_null() ? std::string{} : constraints[0][0].c_str();
+  } catch (const std::exception& error) {
+    fail(error);
+  }
+  if (!immediate_->empty()) run_or_throw(sql::make_immediate(*immediate_));
+}
+
+void HandlerSavepoint::run_or_throw(const std::string& sql) {
+  try {
+    batch_.transaction()->exec(sql);
+  } catch (const std::exception& error) {
+    fail(error);
+  }
+}
+
+void HandlerSavepoint::fail(const std::exception& error) const {
+  const Call call{"the handler's savepoint", {}, {}, batch_.id()};
+  throw_mapped(error, {call, Role::none, batch_.session()->is_open()});
 }
 
 void HandlerSavepoint::require_sound() const {
   if (broken_) std::rethrow_exception(broken_);
 }
 
-void HandlerSavepoint::keep() {
-  require_sound();
-  if (!savepoint_) return;
-  const auto waiting = waiting_for_server();
-  savepoint_->exec(sql::check_constraints + batch_.limit_after_handler());
-  savepoint_->commit();
-}
-
-void HandlerSavepoint::discard() {
-  require_sound();
-  if (!savepoint_) return;
-  const auto waiting = waiting_for_server();
-  const Call call{"roll back to the handler's savepoint", {}, {}, batch_.id()};
-  auto& outer = *batch_.transaction();
+template <class Do>
+void HandlerSavepoint::soundly(const Do& action) {
   try {
-    // Roll back with plain SQL: libpqxx considers a subtransaction whose commit failed as rolled back, but it is not if
-    // the handler swallowed an SQL error.
-    const auto name = outer.quote_name(savepoint_name(*savepoint_));
-    savepoint_.reset();
-    outer.exec(sql::undo_savepoint(name));
-  } catch (const std::exception& error) {
-    savepoint_.reset();
-    throw_mapped(error, {call, Role::none, batch_.session()->is_open()});
+    action();
+  } catch (const Error&) {
+    broken_ = std::current_exception();
+    throw;
   }
 }
 

@@ -1,41 +1,73 @@
 #pragma once
 
-// The savepoint in which a handler writes into its batch's transaction.
+// The savepoints in which the handlers of a page write into their batch's transaction, one after another.
+//
+// When a handler has returned, its deferred constraints are to be checked and its savepoint is to be released. That
+// goes to the server along with the savepoint of the next handler, so that a handler costs one round trip beside its
+// own statements. Whether its writes can be kept is therefore known only then, or at settle().
 
 #include <exception>
+#include <optional>
+#include <string>
 
 #include "consumer/batch.hpp"
 #include "database/pqxx_compat.hpp"
 #include "database/statement_guard.hpp"
-#include "support/home_process.hpp"
 
 namespace pgque::detail {
 
 class HandlerSavepoint {
  public:
-  // Both must outlive it.
-  HandlerSavepoint(Batch& batch, StatementGuard& guard) noexcept : batch_{batch}, guard_{guard} {}
+  // The constraints that are INITIALLY IMMEDIATE; empty as long as they are not known.
+  using Constraints = std::optional<std::string>;
 
-  // The batch's transaction, within the savepoint. Throws std::logic_error in split mode, and Error if there can be no
-  // savepoint. Then keep() and discard() throw the same, because the batch's transaction cannot go on.
-  pqxx::transaction_base& transaction();
-  // Whether the handler has asked for the transaction.
-  bool is_set() const noexcept { return savepoint_ != nullptr; }
-  // Makes the handler's writes part of the batch's transaction; throws if the handler left it unusable.
-  void keep();
-  // Undoes the handler's writes; throws Error if that is not possible, because then the batch must not be acked.
+  // All of them must outlive it. The constraints are asked for when they are first needed.
+  HandlerSavepoint(Batch& batch, StatementGuard& guard, Constraints& immediate) noexcept
+      : batch_{batch}, guard_{guard}, immediate_{immediate} {}
+
+  // The batch's transaction, within the running handler's savepoint. Throws std::logic_error in split mode, and Error
+  // if there can be no savepoint. Then all other functions throw the same, because the batch's transaction cannot go
+  // on.
+  pqxx::dbtransaction& transaction();
+  // Whether the running handler has asked for the transaction.
+  bool is_set() const noexcept { return inner_ && !kept_; }
+  // The handler has returned: its writes are to become part of the batch's transaction. Throws if it ended the
+  // transaction. The message must live until its writes are settled.
+  void keep(const Message& message);
+  // Undoes the running handler's writes; throws Error if that is not possible, because then the batch must not be
+  // acked.
   void discard();
+
+  // Makes the writes that are to be kept part of the batch's transaction.
+  void settle();
+  // The writes that could not be kept, once. They are undone.
+  struct Refused {
+    const Message* message;
+    std::exception_ptr error;
+  };
+  std::optional<Refused> take_refused();
 
  private:
   // With this guard, stop() does not wait for ever for a server that does not answer.
   StatementGuard::Scope waiting_for_server() { return {guard_, batch_.session(), StatementGuard::OnStop::drain}; }
 
-  void set(pqxx::dbtransaction& outer);
+  void set();
+  bool settle(const std::string& then);
+  void undo();
+  void make_immediate();
+  void run_or_throw(const std::string& sql);
+  [[noreturn]] void fail(const std::exception& error) const;
   void require_sound() const;
+  template <class Do>
+  void soundly(const Do& action);
 
   Batch& batch_;
   StatementGuard& guard_;
-  AtHome<pqxx::subtransaction> savepoint_{};
+  Constraints& immediate_;
+  std::optional<InnerTransaction> inner_;  // while there is a savepoint
+  const Message* kept_ = nullptr;          // whose writes are to be settled
+  std::optional<Refused> refused_;
+  bool all_deferred_ = false;  // also the constraints that are INITIALLY IMMEDIATE
   std::exception_ptr broken_;
 };
 

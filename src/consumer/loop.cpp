@@ -83,6 +83,12 @@ ConsumerLoop::Run::~Run() {
 
 void ConsumerLoop::Run::operator()() {
   log_(LogLevel::info, LogEvent::started, "started");
+  if (is_unbounded_by_default(options_)) {
+    log_(LogLevel::warning, LogEvent::unbounded_batches,
+         "batches are not read in pages, because there is no cursor through a pooler in split mode: a batch is held in "
+         "memory as a whole, however large it is; set max_messages to std::nullopt if that is intended, use per_batch, "
+         "or connect directly");
+  }
   struct Idle {
     Run& run;
     ~Idle() {
@@ -234,13 +240,14 @@ Outcome ConsumerLoop::Run::receive() {
   const bool again = std::exchange(again_, true) || options_.dead_interval.has_value();
   {
     const StatementGuard::Scope scope{guard_, session_, OnStop::cancel};
-    page_ = batch_->open(again);
+    page_ = batch_->open(again, large_batches_);
   }
   if (!batch_->is_open()) {
     again_ = false;
     return Outcome::nothing;
   }
   has_batch_ = true;
+  large_batches_ = batch_->has_more_pages();
   notified_polls_.reset();
   log_.write(batch_record(LogLevel::debug, LogEvent::batch_received, "batch received"));
   return page_.empty() ? Outcome::end_of_batch : Outcome::messages;

@@ -128,10 +128,11 @@ class ConsumerLoop::Run {
   std::vector<Message> page_;
   std::vector<Retry> retries_;  // failed messages of the batch that are not nacked yet
   std::uint64_t nacked_ = 0;
-  bool has_batch_ = false;  // it was received, and is neither finished nor abandoned
-  bool again_ = true;       // the next batch may have been open before
-  bool finishing_ = false;  // in split mode all messages are handled, so finishing can be repeated
-  bool in_doubt_ = false;   // a commit that finishes the batch may have taken place
+  bool has_batch_ = false;      // it was received, and is neither finished nor abandoned
+  bool large_batches_ = false;  // the last one had several pages
+  bool again_ = true;           // the next batch may have been open before
+  bool finishing_ = false;      // in split mode all messages are handled, so finishing can be repeated
+  bool in_doubt_ = false;       // a commit that finishes the batch may have taken place
   std::optional<Stopper::Clock::time_point> postponed_until_;
   std::uint64_t resumes_before_ = 0;  // when it was postponed
   std::exception_ptr error_;

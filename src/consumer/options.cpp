@@ -28,6 +28,11 @@ void check_no_dot(std::string_view argument, std::string_view name) {
   throw std::invalid_argument{std::string{argument} + ": a cooperative consumer's names must not contain a dot"};
 }
 
+// Pages are read from a cursor. In split mode it belongs to the session, which a pooler does not keep.
+bool can_page(const ConsumerOptions& options) noexcept {
+  return !options.pooled || transaction_mode(options) == TransactionMode::per_batch;
+}
+
 }  // namespace
 
 void check(const ConsumerOptions& options) {
@@ -64,7 +69,7 @@ void check(const ConsumerOptions& options) {
           "transaction: consumers with concurrency above 1 are always split; handlers cannot share a transaction"};
     }
   }
-  if (options.pooled && options.max_messages && transaction_mode(options) == TransactionMode::split) {
+  if (!can_page(options) && options.max_messages && !is_unbounded_by_default(options)) {
     throw std::invalid_argument{
         "max_messages: in split mode pages are read from a session's cursor, which a pooler does not keep"};
   }
@@ -79,6 +84,14 @@ void check(const ConsumerOptions& options) {
 TransactionMode transaction_mode(const ConsumerOptions& options) noexcept {
   const bool shared = !options.subconsumer.empty() || options.concurrency > 1;
   return options.transaction.value_or(shared ? TransactionMode::split : TransactionMode::per_batch);
+}
+
+std::optional<std::int32_t> page_size(const ConsumerOptions& options) noexcept {
+  return can_page(options) ? options.max_messages : std::nullopt;
+}
+
+bool is_unbounded_by_default(const ConsumerOptions& options) noexcept {
+  return !can_page(options) && options.max_messages == default_max_messages;
 }
 
 std::string session_settings(const ConsumerOptions& options) {

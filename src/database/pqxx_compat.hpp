@@ -200,15 +200,51 @@ void for_each_row(const pqxx::result& result, const Visit& visit) {
   for (auto row = result.begin(), end = result.end(); row != end; ++row) visit(row->begin());
 }
 
-// The savepoint of a subtransaction. libpqxx 7 has name() in two base classes, and since 7.4 only one of them has the
-// number that makes it unique.
-inline std::string savepoint_name(const pqxx::subtransaction& subtransaction) {
-#if PGQUE_PQXX < 7004
-  return static_cast<const pqxx::transaction_base&>(subtransaction).name();
+// What a handler gets of the transaction around it. A pqxx::subtransaction would take a round trip to set its savepoint
+// and another to release it, and libpqxx 6 would roll it back after any error. This one sends nothing by itself:
+// whoever owns the outer transaction sets the savepoint, and looks at ended() afterwards.
+class InnerTransaction final : public pqxx::dbtransaction {
+ public:
+#if PQXX_VERSION_MAJOR < 7
+  explicit InnerTransaction(pqxx::dbtransaction& outer)
+      : pqxx::internal::namedclass{"transaction of a handler"}, pqxx::dbtransaction{outer.conn(), false} {}
 #else
-  return std::string{static_cast<const pqxx::transaction_focus&>(subtransaction).name()};
+  explicit InnerTransaction(pqxx::dbtransaction& outer)
+      : pqxx::dbtransaction{outer.conn(), "pgque_handler", std::make_shared<std::string>()} {}
 #endif
-}
+
+  // Whether commit() or abort() was called, or, with libpqxx 6, a statement failed.
+  bool ended() const noexcept {
+    return ended_;
+  }
+
+ private:
+#if PQXX_VERSION_MAJOR < 7
+  void do_begin() override {}
+#endif
+#if PQXX_VERSION_MAJOR < 8
+  void do_commit() override {
+    refuse_commit();
+  }
+  void do_abort() override {
+    ended_ = true;
+  }
+#else
+  void do_commit(pqxx::sl) override {
+    refuse_commit();
+  }
+  void do_abort(pqxx::sl) override {
+    ended_ = true;
+  }
+#endif
+  [[noreturn]] void refuse_commit() {
+    ended_ = true;
+    throw std::logic_error{
+        "Context::transaction(): only the consumer commits it, together with the acknowledgement of the batch"};
+  }
+
+  bool ended_ = false;
+};
 
 // LISTEN for as long as it lives; calls back from get_notifs() with the notification's channel.
 class Listener {

@@ -35,8 +35,10 @@ inline constexpr Statement send_batch_mixed{
 inline constexpr Statement subscribe{"pgque_subscribe", Role::reader, "select pgque.subscribe($1::text, $2::text)"};
 inline constexpr Statement unsubscribe{"pgque_unsubscribe", Role::reader,
                                        "select pgque.unsubscribe($1::text, $2::text)"};
+// The last parameter of these two is how many rows are returned at most, whatever PgQue makes of its own limit.
 inline constexpr Statement receive{"pgque_receive", Role::reader,
-                                   "select " PGQUE_MESSAGE_COLUMNS " from pgque.receive($1::text, $2::text, $3::int4)"};
+                                   "select " PGQUE_MESSAGE_COLUMNS
+                                   " from pgque.receive($1::text, $2::text, $3::int4) limit $4::int8"};
 inline constexpr Statement next_batch{"pgque_next_batch", Role::reader, "select pgque.next_batch($1::text, $2::text)"};
 inline constexpr Statement ack{"pgque_ack", Role::reader, "select pgque.ack($1::int8)"};
 inline constexpr Statement nack{"pgque_nack", Role::reader,
@@ -83,7 +85,8 @@ inline constexpr Statement unsubscribe_subconsumer{
 inline constexpr Statement receive_coop{
     "pgque_receive_coop", Role::reader,
     "select " PGQUE_MESSAGE_COLUMNS
-    " from pgque.receive_coop($1::text, $2::text, $3::text, $4::int4, $5::int8 * interval '1 microsecond')"};
+    " from pgque.receive_coop($1::text, $2::text, $3::text, $4::int4, $5::int8 * interval '1 microsecond') "
+    "limit $6::int8"};
 inline constexpr Statement next_batch_coop{
     "pgque_next_batch_coop", Role::reader,
     "select pgque.next_batch($1::text, $2::text, $3::text, $4::int8 * interval '1 microsecond')"};
@@ -318,20 +321,37 @@ inline std::string set_milliseconds(bool local, const char* setting, std::int64_
 inline constexpr const char* server_limits_statements =
     "select (reset_val <> '0')::int from pg_settings where name = 'statement_timeout'";
 // For the rest of the transaction, the server's limit.
-inline constexpr const char* limit_as_server_does = "set local statement_timeout to default";
+inline constexpr const char* limit_as_server_does = "set local statement_timeout to default; ";
 
 // The savepoint of a statement that may fail.
 inline constexpr const char* set_attempt = "savepoint pgque_attempt";
 inline constexpr const char* keep_attempt = "release savepoint pgque_attempt";
 inline constexpr const char* undo_attempt = "rollback to savepoint pgque_attempt; release savepoint pgque_attempt";
 
-// Deferred constraints are checked now, while it is known which handler's writes violate them: at the batch's commit,
-// one bad message would make every attempt fail. The rollback to the inner savepoint leaves the constraints deferred.
-inline constexpr const char* check_constraints =
-    "savepoint pgque_check; set constraints all immediate; rollback to savepoint pgque_check; "
-    "release savepoint pgque_check; ";
-inline std::string undo_savepoint(const std::string& quoted_name) {
-  return "rollback to savepoint " + quoted_name + "; release savepoint " + quoted_name;
+// The savepoint of a handler. At its end deferred constraints are checked, because it is known only then whose writes
+// violate them: at the batch's commit, one bad message would make every attempt fail. What has been checked is not
+// checked again. Then all constraints are deferred, also those that are INITIALLY IMMEDIATE.
+inline constexpr const char* set_handler = "savepoint pgque_handler; ";
+inline constexpr const char* keep_handler =
+    "set constraints all immediate; release savepoint pgque_handler; set constraints all deferred; ";
+inline constexpr const char* undo_handler = "rollback to savepoint pgque_handler; release savepoint pgque_handler";
+// The constraints that are INITIALLY IMMEDIATE, as a list for SET CONSTRAINTS; NULL if there are none. A name means all
+// constraints of this name in the schema, so a name that also belongs to an INITIALLY DEFERRED one is left out: these
+// stay deferred until the end of the handler.
+inline constexpr const char* initially_immediate =
+    "select pg_catalog.string_agg(name, ', ') from (select pg_catalog.format('%I.%I', n.nspname, c.conname) as name "
+    "from pg_catalog.pg_constraint c join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.connamespace "
+    "where c.condeferrable and pg_catalog.has_schema_privilege(n.oid, 'usage') "
+    "and not pg_catalog.pg_is_other_temp_schema(n.oid) "
+    "group by 1 having not pg_catalog.bool_or(c.condeferred)) as names";
+inline std::string make_immediate(const std::string& constraints) {
+  return "set constraints " + constraints + " immediate; ";
 }
+// What a handler has set for its transaction outlives its savepoint. The role could let the next handler, and the
+// library's statements, do too much or too little. The other settings could make the library's statements fail, or
+// change what they mean.
+inline constexpr const char* reset_role = "reset role; ";
+inline constexpr const char* reset_settings =
+    "set local lock_timeout to default; set local search_path to default; set local client_encoding to default; ";
 
 }  // namespace pgque::detail::sql

@@ -18,10 +18,18 @@ namespace {
 
 // Calls use(statement, parameters) with the statement that receives for this receiver.
 template <class Use>
-auto with_receive(const Receiver& receiver, std::optional<std::int64_t> limit, const Use& use) {
-  if (receiver.subconsumer.empty()) return use(sql::receive, Params{receiver.queue, receiver.consumer, limit});
+auto with_receive(const Receiver& receiver, std::optional<std::int64_t> limit, std::optional<std::int64_t> rows,
+                  const Use& use) {
+  if (receiver.subconsumer.empty()) return use(sql::receive, Params{receiver.queue, receiver.consumer, limit, rows});
   return use(sql::receive_coop, Params{receiver.queue, receiver.consumer, receiver.subconsumer, limit,
-                                       microseconds_of("dead_interval", receiver.dead_interval)});
+                                       microseconds_of("dead_interval", receiver.dead_interval), rows});
+}
+
+std::vector<Message> receive(Executor& executor, const Receiver& receiver, std::optional<std::int64_t> limit,
+                             std::optional<std::int64_t> rows, const Call& call) {
+  return with_receive(receiver, limit, rows, [&](const Statement& statement, Params params) {
+    return read_messages(executor.run(statement, params, call));
+  });
 }
 
 }  // namespace
@@ -76,13 +84,16 @@ std::vector<EventId> send_batch(Executor& executor, std::string_view queue, std:
 
 std::vector<Message> receive(Executor& executor, const Receiver& receiver, std::optional<std::int64_t> limit,
                              const Call& call) {
-  return with_receive(receiver, limit, [&](const Statement& statement, Params params) {
-    return read_messages(executor.run(statement, params, call));
-  });
+  return receive(executor, receiver, limit, std::nullopt, call);
+}
+
+std::vector<Message> receive_first(Executor& executor, const Receiver& receiver, std::optional<std::int64_t> most,
+                                   const Call& call) {
+  return receive(executor, receiver, std::nullopt, most, call);
 }
 
 void open_batch_cursor(TransactionExecutor& transaction, const Receiver& receiver, bool hold, const Call& call) {
-  with_receive(receiver, std::nullopt, [&](const Statement& statement, Params params) {
+  with_receive(receiver, std::nullopt, std::nullopt, [&](const Statement& statement, Params params) {
     return transaction.run_plain(sql::batch_cursor.declare(hold, render(transaction.work(), statement, params)), call);
   });
 }

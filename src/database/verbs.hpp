@@ -38,6 +38,9 @@ std::vector<EventId> send_batch(Executor& executor, std::string_view queue, std:
 // Opens the next batch. `limit` is how many messages the server returns at most.
 std::vector<Message> receive(Executor& executor, const Receiver& receiver, std::optional<std::int64_t> limit,
                              const Call& call);
+// The same without a limit; but only the first `most` messages are sent to the client.
+std::vector<Message> receive_first(Executor& executor, const Receiver& receiver, std::optional<std::int64_t> most,
+                                   const Call& call);
 // Opens the next batch on the server, where sql::batch_cursor reads its messages in pages. With `hold` the cursor
 // outlives the transaction.
 void open_batch_cursor(TransactionExecutor& transaction, const Receiver& receiver, bool hold, const Call& call);

@@ -131,7 +131,7 @@ TEST_F(ConsumerTransactionTest, HandlersCanUseSubtransactionsOfTheirOwn) {
   publish("1");
   Consumer consumer{dsn(), options()};
   consumer.on("t", [&](const Message&, Context& context) {
-    auto& transaction = dynamic_cast<pqxx::dbtransaction&>(context.transaction());
+    auto& transaction = context.transaction();
     transaction.exec(insert("before"));
     {
       pqxx::subtransaction inner{transaction};

@@ -37,7 +37,6 @@ constexpr auto month = milliseconds{std::chrono::hours{24 * 30}};
 TEST(ConsumerOptions, HaveTheDefaultsOfPgquePy) {
   const ConsumerOptions options;
   EXPECT_EQ(options.poll_interval, 30s);
-  EXPECT_EQ(options.max_messages, std::nullopt);  // the whole batch
   EXPECT_EQ(options.retry_after, 60s);
   EXPECT_EQ(options.unknown_handler_policy, UnknownHandlerPolicy::nack);
   EXPECT_EQ(options.subconsumer, "");
@@ -51,7 +50,8 @@ TEST(ConsumerOptions, HaveTheDefaultsTheyDocument) {
   EXPECT_EQ(options.drain_timeout, 25s);
   EXPECT_EQ(options.connect_timeout, 10s);
   EXPECT_EQ(options.statement_timeout, 0ms);
-  EXPECT_EQ(options.idle_in_transaction_timeout, 0ms);
+  EXPECT_EQ(options.max_messages, 10'000);
+  EXPECT_EQ(options.idle_in_transaction_timeout, 15min);
   EXPECT_FALSE(options.retry_delay);
   EXPECT_FALSE(options.key);
   EXPECT_FALSE(options.on_error);
