@@ -61,6 +61,8 @@ struct Variant {
   std::function<void(ConsumerOptions&)> configure = [](ConsumerOptions&) {};
   std::int64_t fail_every = 0;  // 0: never
   bool insert = false;          // a row per message, in the batch's transaction
+  bool savepoints = true;       // whether raw libpq sets one for each row, along with it
+  bool deferred = false;        // whether a deferred constraint checks the rows
 };
 
 Comparison dispatch(const Setting& setting, Shape shape, const Variant& variant) {
@@ -70,7 +72,12 @@ Comparison dispatch(const Setting& setting, Shape shape, const Variant& variant)
   const auto total = shape.size * shape.batches;
   Queue queue{setting.dsn};
   const auto table = queue.name() + "_rows";
-  queue.sql()("create table " + table + " (id bigint)");
+  const auto parent = queue.name() + "_parent";
+  if (variant.deferred) queue.sql()("create table " + parent + " (id int primary key)");
+  if (variant.deferred) queue.sql()("insert into " + parent + " values (1)");
+  queue.sql()("create table " + table + " (id bigint" +
+              (variant.deferred ? ", parent int default 1 references " + parent + " deferrable initially deferred)"
+                                : std::string{")"}));
   queue.subscribe_consumers(2 * (pairs + 1));
   queue.publish(1);
   for (int i = 0; i < shape.batches; ++i) queue.publish(shape.size);
@@ -98,7 +105,6 @@ Comparison dispatch(const Setting& setting, Shape shape, const Variant& variant)
   const Side raw = [&](Meter& meter) {
     const auto& name = queue.next_consumer();
     RawConsumer consumer{setting.dsn};
-    consumer.prepare("insert", ("insert into " + table + " values ($1::int8)").c_str());
     std::int64_t handled = 0;
     for (int i = 0; i <= shape.batches; ++i) {
       const bool transaction = variant.insert || variant.fail_every != 0;
@@ -108,9 +114,8 @@ Comparison dispatch(const Setting& setting, Shape shape, const Variant& variant)
       std::vector<std::int64_t> failed;
       for (const auto& message : messages) {
         if (variant.insert) {
-          consumer("savepoint s");
-          consumer.execute("insert", {std::to_string(message.msg_id)});
-          consumer("release savepoint s");
+          const auto insert = "insert into " + table + " values (" + std::to_string(message.msg_id) + ")";
+          consumer(variant.savepoints ? "savepoint s; " + insert + "; release savepoint s" : insert);
         }
         if (fails(handled++)) failed.push_back(message.msg_id);
       }
@@ -128,6 +133,7 @@ Comparison dispatch(const Setting& setting, Shape shape, const Variant& variant)
     require(rows == 2 * (pairs + 1) * (1 + total), "rows written: " + std::to_string(rows));
   }
   queue.sql()("drop table " + table);
+  if (variant.deferred) queue.sql()("drop table " + parent);
   return result;
 }
 
@@ -178,6 +184,14 @@ std::vector<Workload> consume_workloads() {
   Variant transactional;
   transactional.insert = true;
   variant("dispatch 2000, each inserting a row", {2000, 1, 7}, transactional);
+  transactional.savepoints = false;
+  variant("dispatch 2000, each inserting a row; raw without savepoints", {2000, 1, 7}, transactional);
+  transactional.savepoints = true;
+  transactional.deferred = true;
+  for (const std::int64_t size : {1000, 4000}) {
+    variant("dispatch " + std::to_string(size) + ", each inserting a row with a deferred check", {size, 1, 5},
+            transactional);
+  }
   Variant one_percent;
   one_percent.fail_every = 100;
   variant("dispatch 1000, 1 % nacked", {1000, 10}, one_percent);

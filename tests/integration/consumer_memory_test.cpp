@@ -43,12 +43,11 @@ TEST_F(ConsumerTest, ABatchOfAMillionMessagesIsHandledInAFewMebibytes) {
   queue().tick();
   bool measured = measurable;
   for (const auto mode : {TransactionMode::per_batch, TransactionMode::split}) {
-    auto paged = options(mode);
-    if (mode == TransactionMode::split) paged.name += "_split";
-    paged.max_messages = 1000;
+    auto with = options(mode);
+    if (mode == TransactionMode::split) with.name += "_split";
     std::int64_t next = 1;
     std::int64_t in_order = 0;
-    Consumer consumer{dsn(), paged};
+    Consumer consumer{dsn(), with};
     consumer.on("t", [&](const Message& message) {
       if (std::stoll(*message.payload) == next++) ++in_order;
     });

@@ -76,7 +76,7 @@ TEST_P(ConsumerPagingTest, BatchesOfAnySizeAreAckedOnceEach) {
   Running running{consumer};
   std::uint64_t batches = 0;
   std::size_t messages = 0;
-  for (const int size : {1, 2, 3, 4, 6, 7}) {
+  for (const int size : {1, 2, 3, 4, 6, 7, 1, 2, 8, 3, 3, 4}) {  // a small one after a large one, too
     publish_numbers(size);
     ++batches;
     messages += static_cast<std::size_t>(size);
@@ -127,6 +127,49 @@ TEST_P(ConsumerPagingTest, UnknownTypesOnLaterPagesAreNacked) {
   finish_batches(consumer);
   EXPECT_EQ(seen.size(), 3U);
   EXPECT_EQ(queue().retries(), 2);
+}
+
+// The first batch of a connection is looked at for nacks, so these look at the second.
+TEST_P(ConsumerPagingTest, ALargeBatchIsReadInPagesByDefault) {
+  constexpr int messages = 10'500;
+  publish("0");
+  sql()("select pgque.send_batch(" + sql().quote(queue().name()) +
+        ", 't', array_agg(i::text)) from generate_series(1, " + std::to_string(messages) + ") i");
+  queue().tick();
+  int handled = 0;
+  int in_order = 0;
+  std::string statement;
+  Consumer consumer{watched_dsn(), options(GetParam())};
+  consumer.on("t", [&](const Message& message) {
+    if (*message.payload == std::to_string(handled++)) ++in_order;
+    if (handled == 2) statement = Sql{}.value("select query" + watched()).value_or("none");
+  });
+  finish_batches(consumer, 2);
+  EXPECT_EQ(in_order, messages + 1);
+  EXPECT_EQ(consumer.stats().messages, 10'501U);
+  EXPECT_EQ(consumer.stats().batches, 2U);
+  // In split mode a commit follows.
+  EXPECT_THAT(statement, HasSubstr(GetParam() == TransactionMode::per_batch ? "fetch forward 10000 " : "COMMIT"));
+}
+
+TEST_P(ConsumerPagingTest, ABatchOfNoMoreThanAPageIsReadByOneStatement) {
+  for (const auto max_messages : {std::optional{10'000}, std::optional{3}, std::optional<std::int32_t>{}}) {
+    auto with = options(GetParam());
+    with.max_messages = max_messages;
+    publish("0");
+    publish_numbers(3);
+    std::string statement;
+    Consumer consumer{watched_dsn(), with};
+    consumer.on("t", [&](const Message&) {
+      if (consumer.stats().batches == 1 && statement.empty()) {
+        statement = Sql{}.value("select query" + watched()).value_or("none");
+      }
+    });
+    finish_batches(consumer, 2);
+    EXPECT_THAT(statement, HasSubstr(" from pgque.receive("));
+    EXPECT_THAT(statement, testing::Not(HasSubstr("cursor")));
+    EXPECT_EQ(consumer.stats().messages, 4U);
+  }
 }
 
 TEST_F(ConsumerTest, WritesOnSeveralPagesCommitTogether) {

@@ -37,6 +37,25 @@ TEST_P(ConsumerPooledTest, PollsAloneAndSaysSo) {
   EXPECT_EQ(log.count(LogEvent::listen_unavailable), 1U);
 }
 
+TEST_P(ConsumerPooledTest, SaysThatBatchesAreReadAsAWholeWhereThereCanBeNoPages) {
+  const bool split = GetParam() == TransactionMode::split;
+  publish_numbers(3);
+  auto settings = pooled_options();
+  settings.until_drained = true;
+  Seen seen;
+  Consumer by_default{dsn(), settings};
+  by_default.on("*", seen.handler());
+  by_default.start();
+  EXPECT_EQ(log.count(LogEvent::unbounded_batches), split ? 1U : 0U);
+  settings.max_messages = std::nullopt;
+  publish_numbers(3);
+  Consumer intended{dsn(), settings};
+  intended.on("*", seen.handler());
+  intended.start();
+  EXPECT_EQ(log.count(LogEvent::unbounded_batches), split ? 1U : 0U);
+  EXPECT_EQ(seen.size(), 6U);
+}
+
 TEST_P(ConsumerPooledTest, IsWokenThroughAConnectionForListeningAlone) {
   auto settings = pooled_options();
   settings.listen_dsn = direct_dsn();
