@@ -61,7 +61,7 @@ struct Variant {
   std::function<void(ConsumerOptions&)> configure = [](ConsumerOptions&) {};
   std::int64_t fail_every = 0;  // 0: never
   bool insert = false;          // a row per message, in the batch's transaction
-  bool savepoints = true;       // whether raw libpq sets one for each row, along with it
+  bool savepoints = true;       // whether raw libpq sets one for each row; each ends along with the next one's begin
   bool deferred = false;        // whether a deferred constraint checks the rows
 };
 
@@ -115,7 +115,9 @@ Comparison dispatch(const Setting& setting, Shape shape, const Variant& variant)
       for (const auto& message : messages) {
         if (variant.insert) {
           const auto insert = "insert into " + table + " values (" + std::to_string(message.msg_id) + ")";
-          consumer(variant.savepoints ? "savepoint s; " + insert + "; release savepoint s" : insert);
+          if (variant.savepoints && &message == &messages.front()) consumer("savepoint s");
+          consumer(insert);
+          if (variant.savepoints) consumer("release savepoint s; savepoint s");
         }
         if (fails(handled++)) failed.push_back(message.msg_id);
       }

@@ -32,7 +32,7 @@ Dispatcher::Dispatcher(const ConsumerOptions& options, Handlers& handlers, const
 PageResult Dispatcher::handle(const std::vector<Message>& page, Batch& batch) {
   postponed_ = false;
   PageResult result;
-  HandlerSavepoint savepoint{batch, guard_, immediate_constraints_};
+  HandlerSavepoint savepoint{batch, guard_, constraints_};
   if (pool_) {
     std::vector<Outcome> outcomes(page.size());
     handle_concurrently(page, savepoint, outcomes);

@@ -52,6 +52,8 @@ class Dispatcher {
   // Calls the handlers for one page, in order, or on several threads at once with order only within a key. Exceptions
   // of handlers become retries.
   PageResult handle(const std::vector<Message>& page, Batch& batch);
+  // After an error: deferrable constraints that are new may be the reason.
+  void forget_constraints() noexcept { constraints_.reset(); }
 
  private:
   enum class Verdict { handled, failed, unknown, interrupted, postponed };
@@ -83,7 +85,7 @@ class Dispatcher {
   const Stopper& stopper_;
   StatementGuard& guard_;
   Logger& logger_;
-  HandlerSavepoint::Constraints immediate_constraints_;
+  std::optional<HandlerSavepoint::Constraints> constraints_;  // as they were when they were asked for
   std::unique_ptr<WorkerPool> pool_;
   std::atomic<bool> postponed_{false};  // on this page
 };

@@ -25,23 +25,28 @@ pqxx::dbtransaction& HandlerSavepoint::transaction() {
 
 void HandlerSavepoint::set() {
   const auto waiting = waiting_for_server();
-  const bool in_one = kept_ && immediate_ && immediate_->empty();
-  if (!in_one || !settle(batch_.settings_for_handlers() + sql::set_handler)) {
-    if (kept_) settle(batch_.settings_for_handlers());
-    if (all_deferred_) make_immediate();
-    const auto savepoint = batch_.settings_for_handlers() + sql::set_handler;
-    if (immediate_) {
+  const auto savepoint = batch_.settings_for_handlers() + sql::set_handler;
+  const bool in_one = kept_ && constraints_ && constraints_->immediate.empty();
+  if (!in_one || !settle(savepoint)) {
+    if (kept_) settle({});
+    if (all_deferred_ && constraints_) make_immediate();
+    if (constraints_) {
       run_or_throw(savepoint);
     } else {
-      try {
-        const auto constraints = batch_.transaction()->exec(savepoint + sql::initially_immediate);
-        immediate_ = constraints[0][0].is_null() ? std::string{} : constraints[0][0].c_str();
-      } catch (const std::exception& error) {
-        fail(error);
-      }
+      ask_for_constraints(savepoint + "; ");
     }
   }
   inner_.emplace(*batch_.transaction());
+}
+
+// `first` is SQL that is run before.
+void HandlerSavepoint::ask_for_constraints(const std::string& first) {
+  try {
+    const auto result = batch_.transaction()->exec(first + sql::deferrable_constraints);
+    constraints_ = Constraints{result[0][0].as<std::int64_t>() != 0, result[0][1].as<std::string>({}), 0U};
+  } catch (const std::exception& error) {
+    fail(error);
+  }
 }
 
 void HandlerSavepoint::keep(const Message& message) {
@@ -65,9 +70,9 @@ bool HandlerSavepoint::settle(const std::string& then) {
   const auto* const message = std::exchange(kept_, nullptr);
   try {
     // Not by the batch's transaction itself, because libpqxx 6 would end it after an error.
-    inner_->exec(sql::keep_handler + then);
+    inner_->exec(statements_to_keep() + then);
     inner_.reset();
-    all_deferred_ = true;
+    all_deferred_ = constraints_->exist;
     return true;
   } catch (const std::exception& error) {
     if (!batch_.session()->is_open()) fail(error);
@@ -75,6 +80,12 @@ bool HandlerSavepoint::settle(const std::string& then) {
   }
   undo();
   return false;
+}
+
+const char* HandlerSavepoint::statements_to_keep() {
+  if (!constraints_->exist) return sql::keep_handler;
+  if (++constraints_->checks % sql::handlers_between_cleanups != 0) return sql::check_and_keep_handler;
+  return sql::check_twice_and_keep_handler;
 }
 
 std::optional<HandlerSavepoint::Refused> HandlerSavepoint::take_refused() {
@@ -96,22 +107,18 @@ void HandlerSavepoint::undo() {
 // In a savepoint, because a constraint may have been dropped since its name was asked for.
 void HandlerSavepoint::make_immediate() {
   all_deferred_ = false;
-  if (immediate_->empty()) return;
+  if (constraints_->immediate.empty()) return;
   InnerTransaction attempt{*batch_.transaction()};
   try {
-    attempt.exec(std::string{sql::set_attempt} + "; " + sql::make_immediate(*immediate_) + sql::keep_attempt);
+    attempt.exec(std::string{sql::set_attempt} + "; " + sql::make_immediate(constraints_->immediate) +
+                 sql::keep_attempt);
     return;
   } catch (const std::exception& error) {
     if (!batch_.session()->is_open()) fail(error);
   }
   run_or_throw(sql::undo_attempt);
-  try {
-    const auto constraints = batch_.transaction()->exec(sql::initially_immediate);
-    immediate_ = constraints[0][0].is_null() ? std::string{} : constraints[0][0].c_str();
-  } catch (const std::exception& error) {
-    fail(error);
-  }
-  if (!immediate_->empty()) run_or_throw(sql::make_immediate(*immediate_));
+  ask_for_constraints({});
+  if (!constraints_->immediate.empty()) run_or_throw(sql::make_immediate(constraints_->immediate));
 }
 
 void HandlerSavepoint::run_or_throw(const std::string& sql) {

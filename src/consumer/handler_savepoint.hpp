@@ -18,12 +18,16 @@ namespace pgque::detail {
 
 class HandlerSavepoint {
  public:
-  // The constraints that are INITIALLY IMMEDIATE; empty as long as they are not known.
-  using Constraints = std::optional<std::string>;
+  // The database's deferrable constraints.
+  struct Constraints {
+    bool exist;
+    std::string immediate;  // those that are INITIALLY IMMEDIATE, as a list
+    unsigned checks = 0;    // so far
+  };
 
   // All of them must outlive it. The constraints are asked for when they are first needed.
-  HandlerSavepoint(Batch& batch, StatementGuard& guard, Constraints& immediate) noexcept
-      : batch_{batch}, guard_{guard}, immediate_{immediate} {}
+  HandlerSavepoint(Batch& batch, StatementGuard& guard, std::optional<Constraints>& constraints) noexcept
+      : batch_{batch}, guard_{guard}, constraints_{constraints} {}
 
   // The batch's transaction, within the running handler's savepoint. Throws std::logic_error in split mode, and Error
   // if there can be no savepoint. Then all other functions throw the same, because the batch's transaction cannot go
@@ -52,9 +56,11 @@ class HandlerSavepoint {
   StatementGuard::Scope waiting_for_server() { return {guard_, batch_.session(), StatementGuard::OnStop::drain}; }
 
   void set();
+  const char* statements_to_keep();
   bool settle(const std::string& then);
   void undo();
   void make_immediate();
+  void ask_for_constraints(const std::string& first);
   void run_or_throw(const std::string& sql);
   [[noreturn]] void fail(const std::exception& error) const;
   void require_sound() const;
@@ -63,11 +69,11 @@ class HandlerSavepoint {
 
   Batch& batch_;
   StatementGuard& guard_;
-  Constraints& immediate_;
+  std::optional<Constraints>& constraints_;
   std::optional<InnerTransaction> inner_;  // while there is a savepoint
   const Message* kept_ = nullptr;          // whose writes are to be settled
   std::optional<Refused> refused_;
-  bool all_deferred_ = false;  // also the constraints that are INITIALLY IMMEDIATE
+  bool all_deferred_ = true;  // also the constraints that are INITIALLY IMMEDIATE; perhaps by an earlier page
   std::exception_ptr broken_;
 };
 

@@ -464,6 +464,7 @@ Outcome ConsumerLoop::Run::after_error(const Error& error) {
   const bool cancelled = !finishing_ && is_our_cancel(error, stopper_);
   if (!cancelled) owner_.count([&](ConsumerStats& stats) { stats.last_error = error.what(); });
   error_ = std::current_exception();
+  dispatcher_.forget_constraints();
   if (!finish_again) {
     if (has_batch_) abandon("an error came before it was finished");
     drop_batch();

@@ -331,19 +331,28 @@ inline constexpr const char* undo_attempt = "rollback to savepoint pgque_attempt
 // The savepoint of a handler. At its end deferred constraints are checked, because it is known only then whose writes
 // violate them: at the batch's commit, one bad message would make every attempt fail. What has been checked is not
 // checked again. Then all constraints are deferred, also those that are INITIALLY IMMEDIATE.
-inline constexpr const char* set_handler = "savepoint pgque_handler; ";
-inline constexpr const char* keep_handler =
+inline constexpr const char* set_handler = "savepoint pgque_handler";
+inline constexpr const char* keep_handler = "release savepoint pgque_handler; ";
+inline constexpr const char* check_and_keep_handler =
     "set constraints all immediate; release savepoint pgque_handler; set constraints all deferred; ";
+// The same for one handler of many. Until the commit, PostgreSQL keeps what it has checked within a savepoint, and
+// looks through all of it at each check; it forgets that when it checks something outside of all savepoints. So this
+// handler's constraints are checked twice: within its savepoint, which a violation can be rolled back to, and after its
+// release.
+inline constexpr unsigned handlers_between_cleanups = 64;
+inline constexpr const char* check_twice_and_keep_handler =
+    "savepoint pgque_check; set constraints all immediate; rollback to savepoint pgque_check; "
+    "release savepoint pgque_handler; set constraints all immediate; set constraints all deferred; ";
 inline constexpr const char* undo_handler = "rollback to savepoint pgque_handler; release savepoint pgque_handler";
-// The constraints that are INITIALLY IMMEDIATE, as a list for SET CONSTRAINTS; NULL if there are none. A name means all
-// constraints of this name in the schema, so a name that also belongs to an INITIALLY DEFERRED one is left out: these
-// stay deferred until the end of the handler.
-inline constexpr const char* initially_immediate =
-    "select pg_catalog.string_agg(name, ', ') from (select pg_catalog.format('%I.%I', n.nspname, c.conname) as name "
+// How many names of deferrable constraints there are, and those that are INITIALLY IMMEDIATE as a list for SET
+// CONSTRAINTS, or NULL. A name means all constraints of this name in the schema, so a name that also belongs to an
+// INITIALLY DEFERRED one is left out: these stay deferred until the end of the handler.
+inline constexpr const char* deferrable_constraints =
+    "select pg_catalog.count(*), pg_catalog.string_agg(name, ', ') filter (where immediate) from "
+    "(select pg_catalog.format('%I.%I', n.nspname, c.conname) as name, not pg_catalog.bool_or(c.condeferred) and "
+    "pg_catalog.has_schema_privilege(n.oid, 'usage') as immediate "
     "from pg_catalog.pg_constraint c join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.connamespace "
-    "where c.condeferrable and pg_catalog.has_schema_privilege(n.oid, 'usage') "
-    "and not pg_catalog.pg_is_other_temp_schema(n.oid) "
-    "group by 1 having not pg_catalog.bool_or(c.condeferred)) as names";
+    "where c.condeferrable and not pg_catalog.pg_is_other_temp_schema(n.oid) group by n.oid, 1) as names";
 inline std::string make_immediate(const std::string& constraints) {
   return "set constraints " + constraints + " immediate; ";
 }
