@@ -146,7 +146,7 @@ void dispatch_by_size(const std::string& name, const Setting& setting, Report& r
                             result.raw_seconds * 1e6, result.cpu * 1e6, result.raw_cpu * 1e6});
 }
 
-// A whole batch through a consumer that holds 1000 messages at a time.
+// A whole batch through a consumer that holds max_messages at a time, by default.
 void paged_memory(const std::string& name, const Setting& setting, Report& report, TransactionMode mode) {
   const auto messages = setting.size<std::int64_t>(1'000'000, 100);
   Queue queue{setting.dsn};
@@ -155,7 +155,6 @@ void paged_memory(const std::string& name, const Setting& setting, Report& repor
   queue.publish(messages);
   const auto growth = memory_growth_mib([&] {
     auto options = options_for(queue, queue.next_consumer());
-    options.max_messages = setting.size(1000, 10);
     options.transaction = mode;
     Meter meter;
     consume(setting.dsn, options, meter, 1, messages,
@@ -183,6 +182,7 @@ std::vector<Workload> consume_workloads() {
   variant("dispatch 100000, split", {100'000}, {[](auto& options) { options.transaction = TransactionMode::split; }});
   variant("dispatch 100000, concurrency 4", {100'000}, {[](auto& options) { options.concurrency = 4; }});
   variant("dispatch 100000, pages of 1000", {100'000}, {[](auto& options) { options.max_messages = 1000; }});
+  variant("dispatch 100000, no pages", {100'000}, {[](auto& options) { options.max_messages = std::nullopt; }});
   Variant transactional;
   transactional.insert = true;
   variant("dispatch 2000, each inserting a row", {2000, 1, 7}, transactional);
@@ -204,8 +204,7 @@ std::vector<Workload> consume_workloads() {
   variant("dispatch 4000, all nacked", {4000, 1, 1}, all);
   for (const auto mode : {TransactionMode::per_batch, TransactionMode::split}) {
     out.push_back(
-        {std::string{"memory of a batch of 1000000 in pages of 1000"} +
-             (mode == TransactionMode::split ? ", split" : ""),
+        {std::string{"memory of a batch of 1000000"} + (mode == TransactionMode::split ? ", split" : ""),
          [mode](const auto& name, const auto& setting, auto& report) { paged_memory(name, setting, report, mode); }});
   }
   return out;

@@ -41,5 +41,6 @@ std::vector<Workload> consume_workloads();
 std::vector<Workload> latency_workloads();
 std::vector<Workload> scaling_workloads();
 std::vector<Workload> ticking_workloads();
+std::vector<Workload> held_transaction_workloads();
 
 }  // namespace pgque::bench

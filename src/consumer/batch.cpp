@@ -35,36 +35,27 @@ std::vector<Message> Batch::open(bool again, bool large) {
   again_ = again;
   const auto receive = call(coop_ ? "receive_coop" : "receive");
   if (per_batch_) begin();
-  std::vector<Message> messages;
-  if (!page_size_ || !large) {
-    // One message more than a page tells whether there are further pages. Most batches are small, and a cursor would
-    // cost them round trips.
-    std::optional<std::int64_t> limit;
-    if (page_size_) limit = std::int64_t{*page_size_} + 1;
-    messages = verbs::receive_first(executor(), receiver(), limit, receive);
-    paged_ = limit && messages.size() == static_cast<std::size_t>(*limit);
-  } else {
-    paged_ = true;
+  std::optional<std::vector<Message>> all;
+  if (!page_size_) {
+    all = verbs::receive(executor(), receiver(), std::nullopt, receive);
+  } else if (!large) {
+    all = verbs::receive_page(executor(), receiver(), *page_size_, receive);
   }
-  if (!paged_) {
-    leave_out_nacked(messages);
-    return messages;
+  if (all) {
+    leave_out_nacked(*all);
+    return std::move(*all);
   }
-  messages.clear();
+  paged_ = true;
   if (!per_batch_) begin();
-  open_cursor(receive);
-  messages = fetch();
+  // In split mode the cursor outlives the transaction.
+  auto messages = turn_page(verbs::open_batch_cursor(*transaction_, receiver(), !per_batch_, *page_size_, receive));
+  while (messages.empty() && !last_page_) messages = fetch();
   if (!per_batch_) {
     transaction_->commit(receive);
     transaction_.reset();
     cursor_open_ = true;
   }
   return messages;
-}
-
-void Batch::open_cursor(const Call& receive) {
-  // In split mode the cursor outlives the transaction.
-  verbs::open_batch_cursor(*transaction_, receiver(), !per_batch_, receive);
 }
 
 void Batch::begin() {
@@ -100,20 +91,22 @@ Executor& Batch::executor() {
 std::vector<Message> Batch::fetch() {
   const auto sql = sql::batch_cursor.fetch(*page_size_);
   const auto fetching = call("fetch");
-  while (!last_page_) {
-    auto page = read_messages(transaction_ ? transaction_->run_plain(sql, fetching)
-                                           : autocommit_.run_plain(sql, fetching, Role::reader));
-    last_page_ = page.size() < static_cast<std::size_t>(*page_size_);
-    leave_out_nacked(page);
-    if (!page.empty()) return page;
-  }
-  return {};
+  return turn_page(read_messages(transaction_ ? transaction_->run_plain(sql, fetching)
+                                              : autocommit_.run_plain(sql, fetching, Role::reader)));
+}
+
+std::vector<Message> Batch::turn_page(std::vector<Message> page) {
+  last_page_ = page.size() < static_cast<std::size_t>(*page_size_);
+  leave_out_nacked(page);
+  return page;
 }
 
 std::vector<Message> Batch::next_page() {
   if (!has_more_pages()) return {};
   begin_own_statements();
-  return fetch();
+  std::vector<Message> page;
+  while (page.empty() && !last_page_) page = fetch();
+  return page;
 }
 
 void Batch::leave_out_nacked(std::vector<Message>& messages) {

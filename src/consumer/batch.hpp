@@ -97,8 +97,8 @@ class Batch {
   void leave_out_nacked(std::vector<Message>& messages);
   void require_retries(const pqxx::result& conflicts);
   Executor& executor();  // the transaction if one is open
-  void open_cursor(const Call& receive);
   std::vector<Message> fetch();
+  std::vector<Message> turn_page(std::vector<Message> page);
   void close_cursor() noexcept;
   Call call(const char* verb) const { return {verb, options_.queue, options_.name, batch_}; }
   verbs::Receiver receiver() const {

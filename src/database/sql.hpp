@@ -35,10 +35,30 @@ inline constexpr Statement send_batch_mixed{
 inline constexpr Statement subscribe{"pgque_subscribe", Role::reader, "select pgque.subscribe($1::text, $2::text)"};
 inline constexpr Statement unsubscribe{"pgque_unsubscribe", Role::reader,
                                        "select pgque.unsubscribe($1::text, $2::text)"};
-// The last parameter of these two is how many rows are returned at most, whatever PgQue makes of its own limit.
 inline constexpr Statement receive{"pgque_receive", Role::reader,
-                                   "select " PGQUE_MESSAGE_COLUMNS
-                                   " from pgque.receive($1::text, $2::text, $3::int4) limit $4::int8"};
+                                   "select " PGQUE_MESSAGE_COLUMNS " from pgque.receive($1::text, $2::text, $3::int4)"};
+// How many events the next batch is expected to have: as many as were numbered between its two ticks. That leaves out
+// retries, and what was sent before the first tick and committed after it; and force_next_tick() skips numbers. For a
+// cooperative consumer, the largest of the batches that the next receive may be given.
+#define PGQUE_EXPECTED                                                                                          \
+  "expected as materialized (select coalesce(max(later.tick_event_seq - earlier.tick_event_seq), 0) as events " \
+  "from pgque.queue q join pgque.subscription c on c.sub_queue = q.queue_id "                                   \
+  "join pgque.consumer on co_id = c.sub_consumer "                                                              \
+  "join pgque.subscription s on s.sub_queue = c.sub_queue and s.sub_id = c.sub_id "                             \
+  "and (s.sub_batch is not null or s.sub_role <> 'coop_member') "                                               \
+  "join pgque.tick earlier on earlier.tick_queue = s.sub_queue and earlier.tick_id = s.sub_last_tick "          \
+  "cross join lateral (select tick_event_seq from pgque.tick where tick_queue = s.sub_queue "                   \
+  "and tick_id >= coalesce(s.sub_next_tick, s.sub_last_tick + 1) order by tick_id limit 1) later "              \
+  "where q.queue_name = $1::text and co_name = $2::text)"
+// The messages of the next batch if it is not expected to have more than $3, and at most one message beyond that; a row
+// of NULLs if it is. Both the row and the message beyond tell that the batch is to be read in pages.
+#define PGQUE_NO_MESSAGE \
+  "select null, null, null, null, null, null, null, null, null, null from expected where events > "
+inline constexpr Statement receive_first{
+    "pgque_receive_first", Role::reader,
+    "with " PGQUE_EXPECTED " (select " PGQUE_MESSAGE_COLUMNS
+    " from pgque.receive($1::text, $2::text, null::int4) "
+    "where (select events from expected) <= $3::int8 limit $3::int8 + 1) union all " PGQUE_NO_MESSAGE "$3::int8"};
 inline constexpr Statement next_batch{"pgque_next_batch", Role::reader, "select pgque.next_batch($1::text, $2::text)"};
 inline constexpr Statement ack{"pgque_ack", Role::reader, "select pgque.ack($1::int8)"};
 inline constexpr Statement nack{"pgque_nack", Role::reader,
@@ -85,8 +105,12 @@ inline constexpr Statement unsubscribe_subconsumer{
 inline constexpr Statement receive_coop{
     "pgque_receive_coop", Role::reader,
     "select " PGQUE_MESSAGE_COLUMNS
-    " from pgque.receive_coop($1::text, $2::text, $3::text, $4::int4, $5::int8 * interval '1 microsecond') "
-    "limit $6::int8"};
+    " from pgque.receive_coop($1::text, $2::text, $3::text, $4::int4, $5::int8 * interval '1 microsecond')"};
+inline constexpr Statement receive_coop_first{
+    "pgque_receive_coop_first", Role::reader,
+    "with " PGQUE_EXPECTED " (select " PGQUE_MESSAGE_COLUMNS
+    " from pgque.receive_coop($1::text, $2::text, $3::text, null::int4, $4::int8 * interval '1 microsecond') "
+    "where (select events from expected) <= $5::int8 limit $5::int8 + 1) union all " PGQUE_NO_MESSAGE "$5::int8"};
 inline constexpr Statement next_batch_coop{
     "pgque_next_batch_coop", Role::reader,
     "select pgque.next_batch($1::text, $2::text, $3::text, $4::int8 * interval '1 microsecond')"};

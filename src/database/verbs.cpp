@@ -18,18 +18,10 @@ namespace {
 
 // Calls use(statement, parameters) with the statement that receives for this receiver.
 template <class Use>
-auto with_receive(const Receiver& receiver, std::optional<std::int64_t> limit, std::optional<std::int64_t> rows,
-                  const Use& use) {
-  if (receiver.subconsumer.empty()) return use(sql::receive, Params{receiver.queue, receiver.consumer, limit, rows});
+auto with_receive(const Receiver& receiver, std::optional<std::int64_t> limit, const Use& use) {
+  if (receiver.subconsumer.empty()) return use(sql::receive, Params{receiver.queue, receiver.consumer, limit});
   return use(sql::receive_coop, Params{receiver.queue, receiver.consumer, receiver.subconsumer, limit,
-                                       microseconds_of("dead_interval", receiver.dead_interval), rows});
-}
-
-std::vector<Message> receive(Executor& executor, const Receiver& receiver, std::optional<std::int64_t> limit,
-                             std::optional<std::int64_t> rows, const Call& call) {
-  return with_receive(receiver, limit, rows, [&](const Statement& statement, Params params) {
-    return read_messages(executor.run(statement, params, call));
-  });
+                                       microseconds_of("dead_interval", receiver.dead_interval)});
 }
 
 }  // namespace
@@ -84,17 +76,29 @@ std::vector<EventId> send_batch(Executor& executor, std::string_view queue, std:
 
 std::vector<Message> receive(Executor& executor, const Receiver& receiver, std::optional<std::int64_t> limit,
                              const Call& call) {
-  return receive(executor, receiver, limit, std::nullopt, call);
+  return with_receive(receiver, limit, [&](const Statement& statement, Params params) {
+    return read_messages(executor.run(statement, params, call));
+  });
 }
 
-std::vector<Message> receive_first(Executor& executor, const Receiver& receiver, std::optional<std::int64_t> most,
-                                   const Call& call) {
-  return receive(executor, receiver, std::nullopt, most, call);
+std::optional<std::vector<Message>> receive_page(Executor& executor, const Receiver& receiver, std::int64_t size,
+                                                 const Call& call) {
+  const auto rows = receiver.subconsumer.empty()
+                        ? executor.run(sql::receive_first, {receiver.queue, receiver.consumer, size}, call)
+                        : executor.run(sql::receive_coop_first,
+                                       {receiver.queue, receiver.consumer, receiver.subconsumer,
+                                        microseconds_of("dead_interval", receiver.dead_interval), size},
+                                       call);
+  const auto count = static_cast<std::int64_t>(rows.size());
+  if (count > size || (count == 1 && rows[0][0].is_null())) return std::nullopt;
+  return read_messages(rows);
 }
 
-void open_batch_cursor(TransactionExecutor& transaction, const Receiver& receiver, bool hold, const Call& call) {
-  with_receive(receiver, std::nullopt, std::nullopt, [&](const Statement& statement, Params params) {
-    return transaction.run_plain(sql::batch_cursor.declare(hold, render(transaction.work(), statement, params)), call);
+std::vector<Message> open_batch_cursor(TransactionExecutor& transaction, const Receiver& receiver, bool hold,
+                                       std::int64_t rows, const Call& call) {
+  return with_receive(receiver, std::nullopt, [&](const Statement& statement, Params params) {
+    const auto declare = sql::batch_cursor.declare(hold, render(transaction.work(), statement, params));
+    return read_messages(transaction.run_plain(declare + "; " + sql::batch_cursor.fetch(rows), call));
   });
 }
 

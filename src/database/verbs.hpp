@@ -38,12 +38,14 @@ std::vector<EventId> send_batch(Executor& executor, std::string_view queue, std:
 // Opens the next batch. `limit` is how many messages the server returns at most.
 std::vector<Message> receive(Executor& executor, const Receiver& receiver, std::optional<std::int64_t> limit,
                              const Call& call);
-// The same without a limit; but only the first `most` messages are sent to the client.
-std::vector<Message> receive_first(Executor& executor, const Receiver& receiver, std::optional<std::int64_t> most,
-                                   const Call& call);
-// Opens the next batch on the server, where sql::batch_cursor reads its messages in pages. With `hold` the cursor
-// outlives the transaction.
-void open_batch_cursor(TransactionExecutor& transaction, const Receiver& receiver, bool hold, const Call& call);
+// The messages of the next batch, if these are not more than `size`. Otherwise nothing, and the batch may be open or
+// not.
+std::optional<std::vector<Message>> receive_page(Executor& executor, const Receiver& receiver, std::int64_t size,
+                                                 const Call& call);
+// Opens the next batch on the server, where sql::batch_cursor reads its messages in pages, and returns the first
+// `rows`. With `hold` the cursor outlives the transaction.
+std::vector<Message> open_batch_cursor(TransactionExecutor& transaction, const Receiver& receiver, bool hold,
+                                       std::int64_t rows, const Call& call);
 // The batch that is open or can be opened; empty if there is none.
 std::optional<BatchId> next_batch(Executor& executor, const Receiver& receiver, const Call& call);
 // Whether the batch was open until now.

@@ -152,12 +152,42 @@ TEST_P(ConsumerPagingTest, ALargeBatchIsReadInPagesByDefault) {
   EXPECT_THAT(statement, HasSubstr(GetParam() == TransactionMode::per_batch ? "fetch forward 10000 " : "COMMIT"));
 }
 
+// What is sent early and committed late, and retries, do not count in the numbers of its ticks.
+TEST_P(ConsumerPagingTest, ABatchThatIsLargerThanItsTicksTellIsReadInPages) {
+  publish("0");
+  Sql early;
+  early("begin");
+  early("select pgque.send_batch(" + sql().quote(queue().name()) +
+        ", 't', array_agg(i::text)) from generate_series(1, 9) i");
+  queue().tick();
+  early("commit");
+  publish("10");
+  Seen seen;
+  auto with = options(GetParam());
+  with.max_messages = 3;
+  Consumer consumer{watched_dsn(), with};
+  std::string statement;
+  consumer.on("t", [&](const Message& message) {
+    seen(message);
+    if (message.payload == "1") statement = Sql{}.value("select query" + watched()).value_or("none");
+  });
+  Running running{consumer};
+  ASSERT_TRUE(wait_until([&] { return seen.size() == 11; }));
+  ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
+  EXPECT_THAT(seen.payloads(), ElementsAreArray(numbers(11)));
+  EXPECT_THAT(statement, HasSubstr(GetParam() == TransactionMode::per_batch ? "fetch forward 3 " : "COMMIT"));
+}
+
 TEST_P(ConsumerPagingTest, ABatchOfNoMoreThanAPageIsReadByOneStatement) {
   for (const auto max_messages : {std::optional{10'000}, std::optional{3}, std::optional<std::int32_t>{}}) {
     auto with = options(GetParam());
     with.max_messages = max_messages;
-    publish("0");
-    publish_numbers(3);
+    // A forced tick would skip numbers of events.
+    queue().config("ticker_max_count", "1");
+    client().send(queue(), "0", "t");
+    ASSERT_TRUE(client().ticker(queue()));
+    client().send_batch(queue(), "t", {"1", "2", "3"});
+    ASSERT_TRUE(client().ticker(queue()));
     std::string statement;
     Consumer consumer{watched_dsn(), with};
     consumer.on("t", [&](const Message&) {
