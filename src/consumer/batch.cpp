@@ -12,14 +12,12 @@
 
 namespace pgque::detail {
 
-Batch::Batch(std::shared_ptr<Session> session, const ConsumerOptions& options, bool server_limits,
-             std::optional<BatchId> id)
+Batch::Batch(std::shared_ptr<Session> session, const ConsumerOptions& options, std::optional<BatchId> id)
     : session_{std::move(session)},
       options_{options},
       coop_{!options.subconsumer.empty()},
       per_batch_{transaction_mode(options) == TransactionMode::per_batch},
       settings_{options.pooled ? session_settings(options) : std::string{}},
-      server_limits_{server_limits && options.statement_timeout.count() == 0},
       page_size_{page_size(options)},
       autocommit_{session_, settings_},
       batch_{id} {}
@@ -66,7 +64,7 @@ void Batch::begin() {
 
 std::string Batch::settings_for_handlers() {
   settings_are_handlers_ = true;
-  return sql::reset_role + (server_limits_ ? sql::limit_as_server_does : librarys_limit());
+  return sql::reset_role + (options_.statement_timeout.count() == 0 ? sql::limit_as_server_does : librarys_limit());
 }
 
 std::string Batch::settings_for_library() {

@@ -47,10 +47,9 @@ struct Finish {
 
 class Batch {
  public:
-  // The options must outlive the batch. `server_limits`: whether the server limits the time of this session's
-  // statements. `id` is that of a batch that has been handled already and only has to be finished.
-  Batch(std::shared_ptr<Session> session, const ConsumerOptions& options, bool server_limits,
-        std::optional<BatchId> id = std::nullopt);
+  // The options must outlive the batch. `id` is that of a batch that has been handled already and only has to be
+  // finished.
+  Batch(std::shared_ptr<Session> session, const ConsumerOptions& options, std::optional<BatchId> id = std::nullopt);
   Batch(const Batch&) = delete;
   Batch& operator=(const Batch&) = delete;
   // A batch that was not finished is left for redelivery.
@@ -112,7 +111,6 @@ class Batch {
   // Behind a pooler, a session's setting would affect the next client of that server connection, so each transaction
   // sets it for itself.
   const std::string settings_;
-  const bool server_limits_;
   const std::optional<std::int32_t> page_size_;
   bool settings_are_handlers_ = false;
   AutocommitExecutor autocommit_;

@@ -8,7 +8,6 @@
 #include "consumer/options.hpp"
 #include "database/conninfo.hpp"
 #include "database/error_map.hpp"
-#include "database/row.hpp"
 #include "database/sql.hpp"
 #include "database/verbs.hpp"
 #include "support/in_words.hpp"
@@ -168,8 +167,7 @@ Outcome ConsumerLoop::Run::connect() {
   session_ = Session::connect(owner_.dsn_, owner_.session_options_);
   if (!options_.pooled) {
     const StatementGuard::Scope scope{guard_, session_, on_stop()};
-    const auto settings = session_settings(options_) + sql::server_limits_statements;
-    server_limits_ = read_int64(AutocommitExecutor{session_}.run_plain(settings, {"configure the session"})) != 0;
+    AutocommitExecutor{session_}.run_plain(session_settings(options_), {"configure the session"});
   }
   listen();
   if (std::exchange(ever_connected_, true)) {
@@ -234,7 +232,7 @@ Outcome ConsumerLoop::Run::receive() {
   // This receive covers all notifications that have come so far, but none that come from now on.
   take_notifications();
   notified_ = false;
-  batch_.emplace(session_, options_, server_limits_);
+  batch_.emplace(session_, options_);
   asked_at_ = Stopper::Clock::now();
   // Until it is finished. A worker may also be given another worker's batch.
   const bool again = std::exchange(again_, true) || options_.dead_interval.has_value();
@@ -329,7 +327,7 @@ Outcome ConsumerLoop::Run::finish() {
 Outcome ConsumerLoop::Run::confirm() {
   set_state(ConsumerState::handling);
   const auto id = batch_->id();
-  batch_.emplace(session_, options_, server_limits_, id);
+  batch_.emplace(session_, options_, id);
   const auto open = [&] {
     const StatementGuard::Scope scope{guard_, session_, OnStop::drain};
     return batch_->is_still_open();

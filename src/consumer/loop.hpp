@@ -121,7 +121,6 @@ class ConsumerLoop::Run {
   bool notified_ = false;
   RateLimit notified_polls_{std::chrono::milliseconds{33}, 10};  // those that found nothing: any client may NOTIFY
   bool ever_connected_ = false;
-  bool server_limits_ = true;  // whether the server limits the time of statements
 
   std::optional<Batch> batch_;
   Stopper::Clock::time_point asked_at_{};  // when the batch was asked for

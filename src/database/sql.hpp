@@ -340,10 +340,6 @@ inline std::string set_milliseconds(bool local, const char* setting, std::int64_
   return std::string{local ? "set local " : "set "} + setting + " = " + std::to_string(value) + ';';
 }
 
-// Whether the server limits the time of statements, for this role or in general. This session's own limit, and that of
-// its transaction, do not matter.
-inline constexpr const char* server_limits_statements =
-    "select (reset_val <> '0')::int from pg_settings where name = 'statement_timeout'";
 // For the rest of the transaction, the server's limit.
 inline constexpr const char* limit_as_server_does = "set local statement_timeout to default; ";
 
