@@ -216,7 +216,7 @@ TEST_F(ConsumerSavepointTest, AHandlerCostsOneRoundTripBesideItsStatements) {
   for (std::size_t i = 1; i < before.size(); ++i) {
     EXPECT_EQ(before[i], parent(std::to_string(i - 1)));
     EXPECT_THAT(after[i], AllOf(HasSubstr("set constraints all immediate"), HasSubstr("release savepoint"),
-                                HasSubstr(";savepoint ")));
+                                HasSubstr("; savepoint ")));
   }
 }
 
