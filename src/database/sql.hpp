@@ -80,15 +80,22 @@ inline constexpr Statement subscribe_subconsumer{
 inline constexpr Statement unsubscribe_subconsumer{
     "pgque_unsubscribe_subconsumer", Role::reader,
     "select pgque.unsubscribe_subconsumer($1::text, $2::text, $3::text, $4::int4)"};
+#define PGQUE_TOUCH "pgque.touch_subconsumer($1::text, $2::text, $3::text)"
+inline constexpr Statement touch_subconsumer{"pgque_touch_subconsumer", Role::reader, "select " PGQUE_TOUCH};
+// PgQue dates the sign of life of a worker that is given a batch to the beginning of the transaction, which may have
+// waited long for the group's row: for as long as the handlers of a pgque-py worker run. Another worker would take the
+// batch over at once. So the worker is touched after the receive, if that gave it something.
 inline constexpr Statement receive_coop{
     "pgque_receive_coop", Role::reader,
-    "select " PGQUE_MESSAGE_COLUMNS
-    " from pgque.receive_coop($1::text, $2::text, $3::text, $4::int4, $5::int8 * interval '1 microsecond')"};
+    "with received as materialized (select * from pgque.receive_coop($1::text, $2::text, $3::text, $4::int4, "
+    "$5::int8 * interval '1 microsecond')) select " PGQUE_MESSAGE_COLUMNS " from received where (select " PGQUE_TOUCH
+    " where exists (select from received)) is not null"};
 inline constexpr Statement next_batch_coop{
     "pgque_next_batch_coop", Role::reader,
-    "select pgque.next_batch($1::text, $2::text, $3::text, $4::int8 * interval '1 microsecond')"};
-inline constexpr Statement touch_subconsumer{"pgque_touch_subconsumer", Role::reader,
-                                             "select pgque.touch_subconsumer($1::text, $2::text, $3::text)"};
+    "with opened as materialized (select pgque.next_batch($1::text, $2::text, $3::text, "
+    "$4::int8 * interval '1 microsecond') as batch) select case when " PGQUE_TOUCH
+    " is not null then batch end "
+    "from opened where batch is not null"};
 
 inline constexpr Statement force_next_tick{"pgque_force_next_tick", Role::admin,
                                            "select pgque.force_next_tick($1::text)"};

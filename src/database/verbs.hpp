@@ -35,7 +35,8 @@ std::int64_t ask(Executor& executor, const Statement& statement, Params params, 
 std::vector<EventId> send_batch(Executor& executor, std::string_view queue, std::string_view type,
                                 const std::vector<Payload>& payloads);
 
-// Opens the next batch. `limit` is how many messages the server returns at most.
+// Opens the next batch. `limit` is how many messages the server returns at most. What gives a worker a batch, here and
+// below, also counts as a sign of life at its end.
 std::vector<Message> receive(Executor& executor, const Receiver& receiver, std::optional<std::int64_t> limit,
                              const Call& call);
 // Opens the next batch on the server, where sql::batch_cursor reads its messages in pages. With `hold` the cursor
