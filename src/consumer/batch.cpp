@@ -113,12 +113,12 @@ void Batch::leave_out_nacked(std::vector<Message>& messages) {
   messages.erase(std::remove_if(messages.begin(), messages.end(), is_nacked), messages.end());
 }
 
-bool Batch::more_windows() {
+std::optional<BatchId> Batch::more_windows() {
   const auto next_batch = call("next_batch");
   const auto next = verbs::next_batch(executor(), receiver(), next_batch);
   if (transaction_) transaction_->commit(next_batch);
   transaction_.reset();
-  return next.has_value();
+  return next;
 }
 
 bool Batch::is_still_open() {
