@@ -84,18 +84,18 @@ inline constexpr Statement unsubscribe_subconsumer{
 inline constexpr Statement touch_subconsumer{"pgque_touch_subconsumer", Role::reader, "select " PGQUE_TOUCH};
 // PgQue dates the sign of life of a worker that is given a batch to the beginning of the transaction, which may have
 // waited long for the group's row: for as long as the handlers of a pgque-py worker run. Another worker would take the
-// batch over at once. So the worker is touched after the receive, if that gave it something.
+// batch over at once. So the worker is touched after the receive, with the first message, if there is one.
 inline constexpr Statement receive_coop{
     "pgque_receive_coop", Role::reader,
-    "with received as materialized (select * from pgque.receive_coop($1::text, $2::text, $3::text, $4::int4, "
-    "$5::int8 * interval '1 microsecond')) select " PGQUE_MESSAGE_COLUMNS " from received where (select " PGQUE_TOUCH
-    " where exists (select from received)) is not null"};
+    "select " PGQUE_MESSAGE_COLUMNS
+    " from pgque.receive_coop($1::text, $2::text, $3::text, $4::int4, $5::int8 * interval '1 microsecond') "
+    "with ordinality where case ordinality when 1 then " PGQUE_TOUCH " is not null else true end"};
 inline constexpr Statement next_batch_coop{
     "pgque_next_batch_coop", Role::reader,
-    "with opened as materialized (select pgque.next_batch($1::text, $2::text, $3::text, "
-    "$4::int8 * interval '1 microsecond') as batch) select case when " PGQUE_TOUCH
-    " is not null then batch end "
-    "from opened where batch is not null"};
+    "select case when " PGQUE_TOUCH
+    " is not null then batch end from "
+    "pgque.next_batch($1::text, $2::text, $3::text, $4::int8 * interval '1 microsecond') as batch "
+    "where batch is not null"};
 
 inline constexpr Statement force_next_tick{"pgque_force_next_tick", Role::admin,
                                            "select pgque.force_next_tick($1::text)"};

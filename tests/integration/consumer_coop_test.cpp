@@ -418,6 +418,35 @@ TEST_F(CoopGivenTest, AStopWithoutTimeLeavesTheBatchForTheNextStart) {
   EXPECT_EQ(open_batch(), std::nullopt);
 }
 
+TEST_F(CoopGivenTest, AStopTooLateToCancelTheReceiveHandlesTheBatch) {
+  publish_numbers(3);
+  Sql other;
+  std::optional<pqxx::work> holding{std::in_place, other.connection()};
+  holding->exec("lock table pgque.retry_queue in access exclusive mode");  // a worker reads it after its first receive
+  Consumer consumer{watched_dsn(), worker("w1")};
+  consumer.on("t", seen_.handler());
+  Running running{consumer};
+  ASSERT_TRUE(wait_until([&] { return session_waits_for_lock(); }));
+  EXPECT_NE(open_batch(), std::nullopt);
+  const auto stopped = sql().value("select clock_timestamp()").value();
+  consumer.stop();
+  // What waited is cancelled, and asked for again.
+  EXPECT_TRUE(wait_until([&] {
+    return running.ended() || sql().number("select count(*)" + watched() +
+                                           "and wait_event_type = 'Lock' "
+                                           "and query_start > timestamptz '" +
+                                           stopped + "'") == 1;
+  }));
+  holding.reset();
+  ASSERT_TRUE(running.wait_ended());
+  EXPECT_EQ(running.error(), nullptr);
+  EXPECT_THAT(seen_.payloads(), ElementsAreArray(numbers(3)));
+  EXPECT_EQ(consumer.stats().batches, 1U);
+  EXPECT_EQ(consumer.stats().abandoned, 0U);
+  EXPECT_EQ(consumer.stats().last_error, "");
+  EXPECT_EQ(open_batch(), std::nullopt);
+}
+
 // The next start of a normal consumer gets the batch in any case.
 TEST_F(CoopGivenTest, AStopOfANormalConsumerLeavesTheBatch) {
   publish_numbers(3);
