@@ -155,8 +155,9 @@ class PGQUE_EXPORT Consumer {
 #endif
 
   /// Makes `start()` return. A consumer that waits returns at once. A consumer that handles a batch finishes it, but
-  /// begins no handler after `drain_timeout`. Further calls change nothing, so a handler may call it for each message.
-  /// A call before `start()` makes the next `start()` return immediately. Async-signal-safe.
+  /// begins no handler after `drain_timeout`. So does a cooperative one with a batch that it was given and has not
+  /// begun to handle, because nobody else may ever be given that. Further calls change nothing, so a handler may call
+  /// it for each message. A call before `start()` makes the next `start()` return immediately. Async-signal-safe.
   void stop() noexcept;
 
   /// The same, but no further handler begins, also if `stop()` was called before. The batch comes again, unless all of

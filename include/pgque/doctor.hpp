@@ -38,8 +38,8 @@ struct Finding {
 
 /// What counts as too long. Wrong values make `diagnose` throw `std::invalid_argument`.
 struct DiagnoseOptions {
-  /// How long a consumer may keep a batch open, a worker with a batch may send no heartbeat, or a consumer may be
-  /// behind the latest tick. Default 10 min; 1 s to 30 days.
+  /// How long a consumer may keep a batch open, or may be behind the latest tick. A worker of a group that holds a
+  /// batch and is silent is a warning after a minute, and an error after this time. Default 10 min; 1 s to 30 days.
   std::chrono::seconds stuck_after{600};
   /// Dead letters younger than this are a warning, older ones a notice. Default 1 h; 1 s to 30 days.
   std::chrono::seconds recent{3600};
@@ -77,7 +77,7 @@ struct DiagnoseOptions {
 /// | `no_consumers` | notice | no consumer is subscribed to a queue |
 /// | `retries_waiting` | warning | retries are due and do not come back |
 /// | `stuck_batch` | error | a consumer has kept a batch open for too long |
-/// | `stale_subconsumer` | error | a worker of a group holds a batch and sends no heartbeat |
+/// | `stale_subconsumer` | warning, error | a worker of a group holds a batch and sends no heartbeat |
 /// | `consumer_behind` | warning | a consumer does not run, or is too slow |
 /// | `rotation_stalled` | warning | tables are not rotated, and no other finding says why |
 /// | `dead_letters_growing` | warning | messages were given up recently |

@@ -145,10 +145,11 @@ class PGQUE_EXPORT Operations {
                                BatchHandling batch_handling = BatchHandling::refuse);
 
   /// Like `receive`, for one worker; registers group and worker if they are missing. In a `Transaction`, commit before
-  /// handling the messages, because this call locks the whole group.
+  /// handling the messages, because this call locks the whole group. If it gives messages, it also counts as a
+  /// heartbeat when it ends, however long it waited for the group.
   /// @throws QueueNotFound
   /// @throws BatchOverflow
-  /// SQL: `pgque.receive_coop(text, text, text, int4, interval)`
+  /// SQL: `pgque.receive_coop(text, text, text, int4, interval)`, `pgque.touch_subconsumer(text, text, text)`
   std::vector<Message> receive_coop(std::string_view queue, std::string_view consumer, std::string_view subconsumer,
                                     const ReceiveCoopOptions& options = {});
 

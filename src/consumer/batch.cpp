@@ -37,7 +37,9 @@ std::vector<Message> Batch::open(bool again, bool large) {
   if (!page_size_) {
     all = verbs::receive(executor(), receiver(), std::nullopt, receive);
   } else if (!large) {
-    all = verbs::receive_page(executor(), receiver(), *page_size_, receive);
+    auto first = verbs::receive_page(executor(), receiver(), *page_size_, receive);
+    all = std::move(first.whole_batch);
+    batch_ = first.batch;
   }
   if (all) {
     leave_out_nacked(*all);
@@ -109,8 +111,9 @@ std::vector<Message> Batch::next_page() {
 
 void Batch::leave_out_nacked(std::vector<Message>& messages) {
   if (messages.empty()) return;
+  const bool first = messages_ == 0;
   messages_ += messages.size();
-  if (!batch_) {
+  if (first) {
     batch_ = messages.front().batch_id;
     if (again_) nacked_ = verbs::nacked(executor(), *batch_, messages.front().msg_id, call("look for nacks"));
   }
@@ -121,12 +124,12 @@ void Batch::leave_out_nacked(std::vector<Message>& messages) {
   messages.erase(std::remove_if(messages.begin(), messages.end(), is_nacked), messages.end());
 }
 
-bool Batch::more_windows() {
+std::optional<BatchId> Batch::more_windows() {
   const auto next_batch = call("next_batch");
   const auto next = verbs::next_batch(executor(), receiver(), next_batch);
   if (transaction_) transaction_->commit(next_batch);
   transaction_.reset();
-  return next.has_value();
+  return next;
 }
 
 bool Batch::is_still_open() {

@@ -63,8 +63,9 @@ class Batch {
   // Whether there is a batch to finish. Perhaps all of its messages were left out.
   bool is_open() const noexcept { return batch_.has_value(); }
   std::vector<Message> next_page();
-  // After open() gave nothing: whether there is another window to receive. Ends the transaction.
-  bool more_windows();
+  // After open() gave nothing: another window to receive, if there is one; it is open on the server then. Ends the
+  // transaction.
+  std::optional<BatchId> more_windows();
   // Whether another statement may be sent; otherwise the batch is interrupted.
   using InTime = std::function<bool()>;
   // Nacks in the transaction that is going to ack; nothing if that worked.

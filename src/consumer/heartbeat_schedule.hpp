@@ -13,8 +13,8 @@ class HeartbeatSchedule {
 
   explicit HeartbeatSchedule(std::chrono::milliseconds interval) : interval_{interval} {}
 
-  // The worker has a batch. The server dates its last heartbeat to the time when it asked for the batch, even if the
-  // answer took long.
+  // The worker has a batch. The server dates its last heartbeat to the time when it gave out the batch, at some time
+  // after it was asked: the answer may have taken long.
   void begin(TimePoint asked_for_batch) noexcept {
     active_ = true;
     due_ = asked_for_batch + interval_;

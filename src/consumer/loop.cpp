@@ -95,13 +95,13 @@ void ConsumerLoop::Run::operator()() {
     }
   } const idle{*this};
 
-  ConsumerMachine machine{Backoff{options_.reconnect}, options_.until_drained};
+  ConsumerMachine machine{Backoff{options_.reconnect}, options_.until_drained, cooperative()};
   auto outcome = Outcome::begun;
   for (;;) {
     stopper_.home().require("Consumer::start()");
     const auto step = machine.next(outcome, stop_level(), held());
     if (step.action == Action::stop || step.action == Action::fail) {
-      if (has_batch_) abandon("the consumer stops");
+      if (has_batch_ || opened_) abandon("the consumer stops");
       log_(LogLevel::info, LogEvent::stopped, "stopped");
       if (step.action == Action::fail && error_) std::rethrow_exception(error_);
       return;
@@ -236,10 +236,18 @@ Outcome ConsumerLoop::Run::receive() {
   asked_at_ = Stopper::Clock::now();
   // Until it is finished. A worker may also be given another worker's batch.
   const bool again = std::exchange(again_, true) || options_.dead_interval.has_value();
-  {
-    const StatementGuard::Scope scope{guard_, session_, OnStop::cancel};
+  const auto open = [&](OnStop on_stop) {
+    const StatementGuard::Scope scope{guard_, session_, on_stop};
     page_ = batch_->open(again, large_batches_);
+  };
+  try {
+    open(opened_ ? OnStop::drain : OnStop::cancel);
+  } catch (const Error& error) {
+    if (!cancelled_too_late(error)) throw;
+    batch_.emplace(session_, options_);
+    open(OnStop::drain);
   }
+  opened_.reset();
   if (!batch_->is_open()) {
     again_ = false;
     return Outcome::nothing;
@@ -251,14 +259,21 @@ Outcome ConsumerLoop::Run::receive() {
   return page_.empty() ? Outcome::end_of_batch : Outcome::messages;
 }
 
+// Whether a stop cancelled not the receive of a worker, which was given the batch, but a statement after it.
+bool ConsumerLoop::Run::cancelled_too_late(const Error& error) {
+  return cooperative() && batch_->is_open() && !batch_->transaction() && is_our_cancel(error, stopper_) &&
+         stop_level() == StopLevel::drain;
+}
+
 Outcome ConsumerLoop::Run::look_ahead() {
-  bool more = false;
+  std::optional<BatchId> next;
   {
     const StatementGuard::Scope scope{guard_, session_, OnStop::cancel};
-    more = batch_->more_windows();
+    next = batch_->more_windows();
   }
   drop_batch();
-  return more ? Outcome::more_windows : Outcome::drained;
+  if (cooperative()) opened_ = next;
+  return next ? Outcome::more_windows : Outcome::drained;
 }
 
 Outcome ConsumerLoop::Run::handle() {
@@ -464,7 +479,7 @@ Outcome ConsumerLoop::Run::after_error(const Error& error) {
   error_ = std::current_exception();
   dispatcher_.forget_constraints();
   if (!finish_again) {
-    if (has_batch_) abandon("an error came before it was finished");
+    if (has_batch_ || opened_) abandon("an error came before it was finished");
     drop_batch();
   }
 
@@ -493,7 +508,10 @@ bool ConsumerLoop::Run::leave_worn_out_session() {
 void ConsumerLoop::Run::abandon(const std::string& why) {
   owner_.count([](ConsumerStats& stats) { ++stats.abandoned; });
   const std::string what = in_doubt_ ? "it is not known whether the batch is acknowledged or will be delivered again: "
-                                     : "the batch is not acknowledged and will be delivered again: ";
+                           : cooperative()
+                               ? "the batch is not acknowledged and will be delivered again, to this worker "
+                                 "or after dead_interval to another: "
+                               : "the batch is not acknowledged and will be delivered again: ";
   log_.write(batch_record(LogLevel::warning, LogEvent::batch_abandoned, what + why));
   drop_batch();
 }
@@ -505,6 +523,7 @@ void ConsumerLoop::Run::drop_batch() {
     batch_.reset();
   }
   page_.clear();
+  opened_.reset();
   has_batch_ = finishing_ = in_doubt_ = false;
 }
 
@@ -515,6 +534,7 @@ void ConsumerLoop::Run::set_state(ConsumerState state) {
 LogRecord ConsumerLoop::Run::batch_record(LogLevel level, LogEvent event, std::string_view text) const {
   LogRecord record{level, event, text};
   if (batch_) record.batch_id = batch_->id();
+  if (opened_) record.batch_id = opened_;
   return record;
 }
 

@@ -95,6 +95,8 @@ class ConsumerLoop::Run {
   void take_notifications();
   void disconnect();
   bool leave_worn_out_session();
+  bool cooperative() const noexcept { return !options_.subconsumer.empty(); }
+  bool cancelled_too_late(const Error& error);
   void abandon(const std::string& why);
   void drop_batch();
   StopLevel stop_level() const noexcept;
@@ -132,6 +134,8 @@ class ConsumerLoop::Run {
   bool again_ = true;           // the next batch may have been open before
   bool finishing_ = false;      // in split mode all messages are handled, so finishing can be repeated
   bool in_doubt_ = false;       // a commit that finishes the batch may have taken place
+  // By a look-ahead, for this worker alone, and not received yet.
+  std::optional<BatchId> opened_;
   std::optional<Stopper::Clock::time_point> postponed_until_;
   std::uint64_t resumes_before_ = 0;  // when it was postponed
   std::exception_ptr error_;

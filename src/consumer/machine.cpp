@@ -14,15 +14,17 @@ Step ConsumerMachine::next(Outcome outcome, StopLevel stop, bool held) {
       if (finishing_ && stop != StopLevel::abandon) return {Action::confirm};
       return unless_held(Action::receive);
     case Outcome::messages:
-      // A batch of which no handler has run can wait for the next start. Otherwise the batch continues within the drain
-      // timeout, because leaving it would repeat what its handlers did.
-      if (stop == StopLevel::abandon || (stopping && !handling_)) return {Action::stop};
+      // A batch of which no handler has run can wait for the next start, unless it is a worker's: perhaps there is no
+      // next start under this name. Otherwise the batch continues within the drain timeout, because leaving it would
+      // repeat what its handlers did.
+      if (stop == StopLevel::abandon || (stopping && !handling_ && !cooperative_)) return {Action::stop};
       handling_ = true;
       return {Action::handle};
     case Outcome::nothing:
       return unless_held(Action::look_ahead);
     case Outcome::more_windows:
-      // The server has opened the batch. A paused worker would keep it from the other workers.
+      // The server has opened the batch. A worker that pauses or stops would keep it from the other workers.
+      if (cooperative_ && stop == StopLevel::drain) return {Action::receive};
       return unless_stopping(Action::receive);
     case Outcome::drained:
       backoff_.reset();

@@ -63,8 +63,9 @@ struct Step {
 
 class ConsumerMachine {
  public:
-  explicit ConsumerMachine(Backoff backoff, bool until_drained = false)
-      : backoff_{backoff}, until_drained_{until_drained} {}
+  // `cooperative`: nobody but this worker may ever be given its batch.
+  explicit ConsumerMachine(Backoff backoff, bool until_drained = false, bool cooperative = false)
+      : backoff_{backoff}, until_drained_{until_drained}, cooperative_{cooperative} {}
 
   // `held`: after pause(), or during NotNow's delay.
   Step next(Outcome outcome, StopLevel stop, bool held = false);
@@ -74,6 +75,7 @@ class ConsumerMachine {
 
   Backoff backoff_;
   bool until_drained_;
+  bool cooperative_;
   bool ever_connected_ = false;
   bool connected_ = false;
   bool handling_ = false;   // handlers of the open batch have been called

@@ -102,20 +102,29 @@ inline constexpr Statement subscribe_subconsumer{
 inline constexpr Statement unsubscribe_subconsumer{
     "pgque_unsubscribe_subconsumer", Role::reader,
     "select pgque.unsubscribe_subconsumer($1::text, $2::text, $3::text, $4::int4)"};
+#define PGQUE_TOUCH "pgque.touch_subconsumer($1::text, $2::text, $3::text)"
+inline constexpr Statement touch_subconsumer{"pgque_touch_subconsumer", Role::reader, "select " PGQUE_TOUCH};
+// PgQue dates the sign of life of a worker that is given a batch to the beginning of the transaction, which may have
+// waited long for the group's row: for as long as the handlers of a pgque-py worker run. Another worker would take the
+// batch over at once. So the worker is touched after the receive, with the first message, if there is one.
+#define PGQUE_TOUCH_FIRST "case ordinality when 1 then " PGQUE_TOUCH " is not null else true end"
 inline constexpr Statement receive_coop{
     "pgque_receive_coop", Role::reader,
     "select " PGQUE_MESSAGE_COLUMNS
-    " from pgque.receive_coop($1::text, $2::text, $3::text, $4::int4, $5::int8 * interval '1 microsecond')"};
+    " from pgque.receive_coop($1::text, $2::text, $3::text, $4::int4, $5::int8 * interval '1 microsecond') "
+    "with ordinality where " PGQUE_TOUCH_FIRST};
 inline constexpr Statement receive_coop_first{
     "pgque_receive_coop_first", Role::reader,
     "with " PGQUE_EXPECTED " (select " PGQUE_MESSAGE_COLUMNS
     " from pgque.receive_coop($1::text, $2::text, $3::text, null::int4, $4::int8 * interval '1 microsecond') "
-    "where (select events from expected) <= $5::int8 limit $5::int8 + 1) union all " PGQUE_NO_MESSAGE "$5::int8"};
+    "with ordinality where (select events from expected) <= $5::int8 and " PGQUE_TOUCH_FIRST
+    " limit $5::int8 + 1) union all " PGQUE_NO_MESSAGE "$5::int8"};
 inline constexpr Statement next_batch_coop{
     "pgque_next_batch_coop", Role::reader,
-    "select pgque.next_batch($1::text, $2::text, $3::text, $4::int8 * interval '1 microsecond')"};
-inline constexpr Statement touch_subconsumer{"pgque_touch_subconsumer", Role::reader,
-                                             "select pgque.touch_subconsumer($1::text, $2::text, $3::text)"};
+    "select case when " PGQUE_TOUCH
+    " is not null then batch end from "
+    "pgque.next_batch($1::text, $2::text, $3::text, $4::int8 * interval '1 microsecond') as batch "
+    "where batch is not null"};
 
 inline constexpr Statement force_next_tick{"pgque_force_next_tick", Role::admin,
                                            "select pgque.force_next_tick($1::text)"};

@@ -9,6 +9,8 @@ namespace pgque::detail {
 namespace {
 
 constexpr std::chrono::milliseconds look_again{200};
+// If the network is gone, a cancel never arrives.
+constexpr std::chrono::milliseconds patience_with_cancels{1000};
 
 }  // namespace
 
@@ -41,8 +43,10 @@ StatementGuard::Scope::~Scope() {
 
 void StatementGuard::set(std::shared_ptr<Session> session, OnStop on_stop, Clock::time_point deadline) {
   bool look = false;
+  std::vector<std::future<void>> cancels;
   {
     const std::lock_guard lock{mutex_};
+    cancels.swap(cancels_);
     // The old session is let go only after the lock is released.
     session_.swap(session);
     on_stop_ = on_stop;
@@ -57,6 +61,8 @@ void StatementGuard::set(std::shared_ptr<Session> session, OnStop on_stop, Clock
   }
   if (look) watch_->wakeup.signal();
   changed_.notify_all();
+  const auto until = Clock::now() + patience_with_cancels;
+  for (const auto& cancel : cancels) cancel.wait_until(until);
 }
 
 void StatementGuard::abort() noexcept {
@@ -108,12 +114,16 @@ void StatementGuard::end_after_stop(std::unique_lock<std::mutex>& lock) {
     } else {
       // The cancel request uses a separate connection. If the network is gone, it never returns, so it runs on a
       // separate thread, which nothing waits for and which keeps the session alive as long as necessary.
-      const auto cancel = [session] { session->cancel(); };
       constexpr int requests = 5;
       // The request may arrive before the statement does, so it is repeated while the receive goes on.
       for (int request = 0; request < requests && !ended(); ++request) {
+        std::promise<void> arrived;
+        cancels_.push_back(arrived.get_future());
         try {
-          std::thread{cancel}.detach();
+          std::thread{[session, arrived = std::move(arrived)]() mutable {
+            session->cancel();
+            arrived.set_value();
+          }}.detach();
         } catch (const std::system_error&) {
           // Out of threads: the connection is shut down instead, a second later.
         }
@@ -121,7 +131,10 @@ void StatementGuard::end_after_stop(std::unique_lock<std::mutex>& lock) {
       }
     }
     // A server that has not answered by now is not expected to answer.
-    if (!ended()) session->shut_down();
+    if (!ended()) {
+      session->shut_down();
+      cancels_.clear();
+    }
     changed_.wait(lock, ended);
     // If this is the session's last owner, disconnecting takes its time.
     lock.unlock();

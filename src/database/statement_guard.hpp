@@ -3,15 +3,18 @@
 // Ends a statement that must not be waited for any longer: libpqxx waits for an answer for ever.
 //
 // A receive may wait for a lock: another process with the same consumer name holds it for as long as its handlers run.
-// After a stop only a rollback follows a receive, so a cancel that comes late does no harm. A statement that keeps
-// handlers' work, stores a batch or finishes one is not cancelled but waited for, within limits.
+// A cancel may come too late for the statement that it is meant for. So that it hits no later one, the cancels of a
+// scope have arrived when the scope ends. A statement that keeps handlers' work, stores a batch or finishes one is not
+// cancelled but waited for, within limits.
 
 #include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <future>
 #include <memory>
 #include <mutex>
 #include <thread>
+#include <vector>
 
 #include "database/session.hpp"
 #include "support/stopper.hpp"
@@ -73,8 +76,9 @@ class StatementGuard {
   std::shared_ptr<Session> session_;  // while there is a scope
   OnStop on_stop_{};
   Clock::time_point deadline_ = never;
-  Clock::time_point looks_at_ = never;  // when the thread looks at the deadline by itself
-  std::uint64_t scope_ = 0;             // distinguishes consecutive scopes
+  Clock::time_point looks_at_ = never;      // when the thread looks at the deadline by itself
+  std::uint64_t scope_ = 0;                 // distinguishes consecutive scopes
+  std::vector<std::future<void>> cancels_;  // those that were sent in this scope, ready when they have arrived
   bool aborted_ = false;
   bool quit_ = false;
   std::unique_ptr<Watch> watch_;

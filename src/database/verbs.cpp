@@ -81,8 +81,7 @@ std::vector<Message> receive(Executor& executor, const Receiver& receiver, std::
   });
 }
 
-std::optional<std::vector<Message>> receive_page(Executor& executor, const Receiver& receiver, std::int64_t size,
-                                                 const Call& call) {
+FirstPage receive_page(Executor& executor, const Receiver& receiver, std::int64_t size, const Call& call) {
   const auto rows = receiver.subconsumer.empty()
                         ? executor.run(sql::receive_first, {receiver.queue, receiver.consumer, size}, call)
                         : executor.run(sql::receive_coop_first,
@@ -90,8 +89,9 @@ std::optional<std::vector<Message>> receive_page(Executor& executor, const Recei
                                         microseconds_of("dead_interval", receiver.dead_interval), size},
                                        call);
   const auto count = static_cast<std::int64_t>(rows.size());
-  if (count > size || (count == 1 && rows[0][0].is_null())) return std::nullopt;
-  return read_messages(rows);
+  if (count == 1 && rows[0][0].is_null()) return {};
+  if (count > size) return {std::nullopt, BatchId{rows[0][1].as<std::int64_t>()}};
+  return {read_messages(rows)};
 }
 
 std::vector<Message> open_batch_cursor(TransactionExecutor& transaction, const Receiver& receiver, bool hold,

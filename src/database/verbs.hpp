@@ -35,13 +35,16 @@ std::int64_t ask(Executor& executor, const Statement& statement, Params params, 
 std::vector<EventId> send_batch(Executor& executor, std::string_view queue, std::string_view type,
                                 const std::vector<Payload>& payloads);
 
-// Opens the next batch. `limit` is how many messages the server returns at most.
+// Opens the next batch. `limit` is how many messages the server returns at most. What gives a worker a batch, here and
+// below, also counts as a sign of life at its end.
 std::vector<Message> receive(Executor& executor, const Receiver& receiver, std::optional<std::int64_t> limit,
                              const Call& call);
-// The messages of the next batch, if these are not more than `size`. Otherwise nothing, and the batch may be open or
-// not.
-std::optional<std::vector<Message>> receive_page(Executor& executor, const Receiver& receiver, std::int64_t size,
-                                                 const Call& call);
+// The messages of the next batch, if these are not more than `size`. Otherwise the batch, if it has been opened.
+struct FirstPage {
+  std::optional<std::vector<Message>> whole_batch{};
+  std::optional<BatchId> batch{};
+};
+FirstPage receive_page(Executor& executor, const Receiver& receiver, std::int64_t size, const Call& call);
 // Opens the next batch on the server, where sql::batch_cursor reads its messages in pages, and returns the first
 // `rows`. With `hold` the cursor outlives the transaction.
 std::vector<Message> open_batch_cursor(TransactionExecutor& transaction, const Receiver& receiver, bool hold,

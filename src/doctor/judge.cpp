@@ -19,6 +19,9 @@ constexpr seconds tick_slack{15};
 // A queue with a single tick gets the next one at once.
 constexpr seconds first_tick_slack{5};
 constexpr seconds retry_slack{60};
+// A worker of this library sends a heartbeat at least every 10 s while its handlers run. One of pgque-py shows no open
+// batch, because it has received it in a transaction that is not committed.
+constexpr seconds worker_silence{60};
 
 std::string literal(std::string_view text) {
   std::string out = "'";
@@ -304,25 +307,15 @@ class Judge {
     const auto unsubscribe = "select pgque.unsubscribe(" + literal(queue.name) + ", " + name +
                              "); -- if it is gone for good; this deletes its retries and, with its last subscription, "
                              "its dead letters";
+    if (consumer.role == ConsumerRole::subconsumer) return look_at_worker(consumer, queue);
     if (consumer.batch && consumer.silent > options_.stuck_after) {
-      const auto batch = std::to_string(*consumer.batch);
-      if (consumer.role == ConsumerRole::subconsumer) {
-        const auto worker = consumer.name.substr(std::min(consumer.name.size(), consumer.group.size() + 1));
-        return &add(Severity::error, "stale_subconsumer",
-                    "the worker " + on_queue + " holds batch " + batch + " and has sent no heartbeat for " +
-                        in_words(consumer.silent),
-                    "the messages of that batch are not delivered to other workers; " + blocked_rotation(queue),
-                    "give the workers a dead_interval, so that another one takes over; or select "
-                    "pgque.unsubscribe_subconsumer(" +
-                        literal(queue.name) + ", " + literal(consumer.group) + ", " + literal(worker) +
-                        ", 1); -- puts its messages up for retry");
-      }
       return &add(Severity::error, "stuck_batch",
-                  "consumer " + on_queue + " has kept batch " + batch + " open for " + in_words(consumer.silent),
+                  "consumer " + on_queue + " has kept batch " + std::to_string(*consumer.batch) + " open for " +
+                      in_words(consumer.silent),
                   "it receives nothing after that batch; " + blocked_rotation(queue),
                   "start the consumer again, or find out what its handler waits for; or " + unsubscribe);
     }
-    if (consumer.role != ConsumerRole::subconsumer && consumer.behind > options_.stuck_after) {
+    if (consumer.behind > options_.stuck_after) {
       return &add(Severity::warning, "consumer_behind",
                   "consumer " + on_queue + " is " + in_words(consumer.behind) +
                       " behind the latest tick, and was last seen " + in_words(consumer.silent) + " ago",
@@ -330,6 +323,22 @@ class Judge {
                   "start the consumer; or " + unsubscribe);
     }
     return nullptr;
+  }
+
+  // A batch that a worker was given belongs to its name, until another worker takes it over.
+  Finding* look_at_worker(const SubscriptionState& worker, const QueueState& queue) {
+    const bool stuck = worker.silent > options_.stuck_after;
+    if (!worker.batch || (!stuck && worker.silent <= worker_silence)) return nullptr;
+    const auto name = literal(worker.name.substr(std::min(worker.name.size(), worker.group.size() + 1)));
+    return &add(
+        stuck ? Severity::error : Severity::warning, "stale_subconsumer",
+        "the worker " + literal(worker.name) + " on queue " + literal(queue.name) + " holds batch " +
+            std::to_string(*worker.batch) + " and has sent no heartbeat for " + in_words(worker.silent),
+        "if it is gone, nobody is given the messages of that batch, except by a takeover; " + blocked_rotation(queue),
+        "start a worker named " + name +
+            ", or one with a dead_interval, which takes the batch over; or select pgque.unsubscribe_subconsumer(" +
+            literal(queue.name) + ", " + literal(worker.group) + ", " + name +
+            ", 1); -- puts its messages up for retry");
   }
 
   void look_at(const DeadLetterState& letters) {

@@ -11,6 +11,7 @@
 #include <pqxx/pqxx>
 
 #include "consumer_fixture.hpp"
+#include "row_trigger.hpp"
 
 namespace pgque::test {
 namespace {
@@ -18,6 +19,8 @@ namespace {
 using testing::ElementsAre;
 using testing::ElementsAreArray;
 using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::SizeIs;
 using testing::UnorderedElementsAreArray;
 
 class ConsumerCoopTest : public ConsumerTest {
@@ -214,38 +217,272 @@ TEST_F(ConsumerCoopTest, HeartbeatsKeepABatchOfManyShortPages) {
   EXPECT_EQ(consumer.stats().takeovers, 0U);
 }
 
-// The server dates the worker's heartbeat to the beginning of its receive. When a long receive ends, the next heartbeat
-// is overdue.
-TEST_F(ConsumerCoopTest, AHeartbeatFollowsASlowReceiveAtOnce) {
+TEST_F(ConsumerCoopTest, AWorkerThatWaitedForTheGroupIsNotTakenOver) {
   subscribe("w1");
-  publish("1");
-  auto lively = worker("w1");
-  lively.dead_interval = 1h;  // so there is a heartbeat every 10 s
-  std::atomic<bool> handled{false};
-  Clock::duration silence{};
-  Consumer consumer{watched_dsn(), lively};
-  consumer.on("t", [&](const Message&) {
-    // The heartbeat of the receive itself is more than 10 s old.
-    const auto begin = Clock::now();
+  auto paged = worker("w1");
+  paged.max_messages = 1;
+  for (const auto& with : {worker("w1"), paged}) {
+    publish_numbers(1);
+    const auto ids = publish_numbers(2);
     Sql other;
-    EXPECT_TRUE(wait_until(
-        [&] { return other.value(of_worker("clock_timestamp() - sub_active < interval '9 s'", "w1")) == "t"; }));
-    silence = Clock::now() - begin;
-    handled = true;
-  });
+    pqxx::work holding{other.connection()};  // as a pgque-py worker does while its handlers run
+    holding.exec("select pgque.ack(batch_id) from pgque.receive_coop(" + sql().quote(queue().name()) + ", " +
+                 sql().quote(group_name()) + ", 'other')");
+    Gate gate;
+    Seen seen;
+    Consumer consumer{watched_dsn(), with};
+    consumer.on("t", [&](const Message& message) {
+      seen(message);
+      gate.pass();
+    });
+    Running running{consumer};
+    ASSERT_TRUE(wait_until([&] {
+      return sql().number("select count(*)" + watched() +
+                          "and wait_event_type = 'Lock' and clock_timestamp() - xact_start > interval '200 ms'") == 1;
+    }));
+    // For the server, this transaction asks now, so the time that passes from here on does not matter.
+    Sql sibling;
+    pqxx::work asking{sibling.connection()};
+    asking.exec("select 1");
+    holding.commit();
+    ASSERT_TRUE(gate.wait_arrived());
+    EXPECT_THAT(Transaction{asking}.receive_coop(queue(), group_name(), "w2", {std::nullopt, 200ms}), IsEmpty());
+    asking.commit();
+    gate.open();
+    ASSERT_TRUE(wait_batches(consumer, 1));
+    EXPECT_THAT(seen.ids(), ElementsAreArray(ids));
+  }
+}
+
+// A worker whose first window is empty, so that it looks ahead and finds the message 1. Its look-ahead, and the receive
+// after it, can be held.
+class CoopLookAheadTest : public ConsumerCoopTest {
+ protected:
+  void SetUp() override {
+    ConsumerCoopTest::SetUp();
+    if (IsSkipped() || HasFatalFailure()) return;
+    subscribe("w1");
+    queue().empty_tick();
+    publish("1");
+  }
+  std::string looks_ahead() { return "new.sub_queue = " + queue_id() + " and current_query() like '%.next_batch(%'"; }
+  std::string receives_what_is_open() {
+    return "new.sub_queue = " + queue_id() +
+           " and old.sub_batch is not null and new.sub_batch is not null and current_query() like '%.receive_coop(%'";
+  }
+  std::optional<std::string> open_batch() { return sql().value(of_worker("sub_batch", "w1")); }
+
+  Seen seen_;
+};
+
+TEST_F(CoopLookAheadTest, AWorkerThatWaitedInItIsNotSilent) {
+  HeldStatements look_ahead{"update", "pgque.subscription", looks_ahead()};
+  HeldStatements receive{"update", "pgque.subscription", receives_what_is_open()};
+  Consumer consumer{dsn(), worker("w1")};
+  consumer.on("t", seen_.handler());
+  Running running{consumer};
+  ASSERT_TRUE(wait_until([&] { return look_ahead.waits(); }));
+  const auto until = sql().value("select clock_timestamp()").value();
+  look_ahead.release();
+  ASSERT_TRUE(wait_until([&] { return receive.waits(); }));
+  EXPECT_NE(open_batch(), std::nullopt);
+  EXPECT_EQ(sql().value(of_worker("sub_active > timestamptz '" + until + "'", "w1")), "t");
+  receive.release();
+  EXPECT_TRUE(wait_batches(consumer, 1));
+  EXPECT_THAT(seen_.payloads(), ElementsAre("1"));
+}
+
+TEST_F(CoopLookAheadTest, AStopInItLeavesTheBatchToOthers) {
+  HeldStatements look_ahead{"update", "pgque.subscription", looks_ahead()};
+  Consumer consumer{dsn(), worker("w1")};
+  consumer.on("t", seen_.handler());
+  Running running{consumer};
+  ASSERT_TRUE(wait_until([&] { return look_ahead.waits(); }));
+  consumer.stop();
+  ASSERT_TRUE(running.wait_ended());
+  look_ahead.release();
+  EXPECT_EQ(running.error(), nullptr);
+  EXPECT_THAT(seen_.payloads(), IsEmpty());
+  EXPECT_EQ(open_batch(), std::nullopt);
+  EXPECT_EQ(consumer.stats().abandoned, 0U);
+  EXPECT_EQ(consumer.stats().last_error, "");
+  EXPECT_THAT(client().receive_coop(queue(), group_name(), "w2"), SizeIs(1));
+}
+
+TEST_F(CoopLookAheadTest, AStopAfterItHandlesTheBatchThatItOpened) {
+  HeldStatements receive{"update", "pgque.subscription", receives_what_is_open()};
+  Consumer consumer{dsn(), worker("w1")};
+  consumer.on("t", seen_.handler());
+  Running running{consumer};
+  ASSERT_TRUE(wait_until([&] { return receive.waits(); }));
+  consumer.stop();
+  // If the receive were cancelled, that would happen now.
+  EXPECT_FALSE(running.wait_ended(500ms));
+  receive.release();
+  ASSERT_TRUE(running.wait_ended());
+  EXPECT_EQ(running.error(), nullptr);
+  EXPECT_THAT(seen_.payloads(), ElementsAre("1"));
+  EXPECT_EQ(consumer.stats().batches, 1U);
+  EXPECT_EQ(consumer.stats().abandoned, 0U);
+  EXPECT_EQ(open_batch(), std::nullopt);
+}
+
+TEST_F(CoopLookAheadTest, AStopAfterItWithoutTimeLeavesTheBatchForTheNextStart) {
+  auto impatient = worker("w1");
+  impatient.drain_timeout = 0ms;
+  {
+    HeldStatements receive{"update", "pgque.subscription", receives_what_is_open()};
+    Consumer consumer{dsn(), impatient};
+    consumer.on("t", seen_.handler());
+    Running running{consumer};
+    ASSERT_TRUE(wait_until([&] { return receive.waits(); }));
+    const auto batch = open_batch();
+    consumer.stop();
+    ASSERT_TRUE(running.wait_ended());
+    EXPECT_EQ(running.error(), nullptr);
+    EXPECT_THAT(seen_.payloads(), IsEmpty());
+    EXPECT_EQ(consumer.stats().abandoned, 1U);
+    EXPECT_NE(batch, std::nullopt);
+    EXPECT_EQ(open_batch(), batch);
+    const auto abandoned = log.lines(LogEvent::batch_abandoned);
+    ASSERT_EQ(abandoned.size(), 1U);
+    EXPECT_EQ(to_string(abandoned[0].batch_id.value()), batch);
+    EXPECT_THAT(abandoned[0].message, HasSubstr("to this worker or after dead_interval to another"));
+  }
+  Consumer consumer{dsn(), impatient};
+  consumer.on("t", seen_.handler());
+  finish_batches(consumer);
+  EXPECT_THAT(seen_.payloads(), ElementsAre("1"));
+  EXPECT_EQ(open_batch(), std::nullopt);
+}
+
+// A worker whose log calls stop() or stop_now() when it has been given a batch and no handler has begun.
+class CoopGivenTest : public ConsumerCoopTest {
+ protected:
+  void SetUp() override {
+    ConsumerCoopTest::SetUp();
+    if (IsSkipped() || HasFatalFailure()) return;
+    subscribe("w1");
+  }
+  // Returns what the run has counted.
+  ConsumerStats stop_when_given(ConsumerOptions with, void (Consumer::*stop)()) {
+    std::optional<Consumer> consumer;
+    with.log = [&, sink = log.sink()](const LogRecord& record) {
+      sink(record);
+      if (record.event == LogEvent::batch_received) ((*consumer).*stop)();
+    };
+    consumer.emplace(dsn(), with);
+    consumer->on("t", seen_.handler());
+    consumer->start();
+    return consumer->stats();
+  }
+  std::optional<std::string> open_batch() { return sql().value(of_worker("sub_batch", "w1")); }
+
+  Seen seen_;
+};
+
+TEST_F(CoopGivenTest, AStopHandlesTheBatch) {
+  auto paged = worker("w1");
+  paged.max_messages = 2;
+  auto concurrent = worker("w1");
+  concurrent.concurrency = 3;
+  for (const auto& with : {worker("w1"), paged, concurrent}) {
+    publish_numbers(5);
+    publish("5");  // the next batch
+    const auto stats = stop_when_given(with, &Consumer::stop);
+    EXPECT_EQ(stats.messages, 5U);
+    EXPECT_EQ(stats.batches, 1U);
+    EXPECT_EQ(stats.abandoned, 0U);
+    EXPECT_EQ(open_batch(), std::nullopt);
+    const auto next = client().receive_coop(queue(), group_name(), "w2");
+    ASSERT_THAT(next, SizeIs(1));
+    EXPECT_TRUE(client().ack(next[0].batch_id));
+  }
+}
+
+TEST_F(CoopGivenTest, AStopWithoutTimeLeavesTheBatchForTheNextStart) {
+  publish_numbers(3);
+  auto impatient = worker("w1");
+  impatient.drain_timeout = 0ms;
+  for (const bool now : {false, true}) {
+    const auto stats = stop_when_given(now ? worker("w1") : impatient, now ? &Consumer::stop_now : &Consumer::stop);
+    EXPECT_EQ(stats.messages, 0U);
+    EXPECT_EQ(stats.abandoned, 1U);
+    EXPECT_NE(open_batch(), std::nullopt);
+  }
+  EXPECT_THAT(seen_.payloads(), IsEmpty());
+  Consumer consumer{dsn(), worker("w1")};
+  consumer.on("t", seen_.handler());
+  finish_batches(consumer);
+  EXPECT_THAT(seen_.payloads(), ElementsAreArray(numbers(3)));
+  EXPECT_EQ(open_batch(), std::nullopt);
+}
+
+TEST_F(CoopGivenTest, AStopTooLateToCancelTheReceiveHandlesTheBatch) {
+  publish_numbers(3);
   Sql other;
   std::optional<pqxx::work> holding{std::in_place, other.connection()};
-  holding->exec("select 1 from pgque.subscription join pgque.queue on queue_id = sub_queue where queue_name = " +
-                sql().quote(queue().name()) + " for update of subscription");
+  holding->exec("lock table pgque.retry_queue in access exclusive mode");  // a worker reads it after its first receive
+  auto unpaged = worker("w1");
+  unpaged.max_messages = std::nullopt;  // so the receive is committed before
+  Consumer consumer{watched_dsn(), unpaged};
+  consumer.on("t", seen_.handler());
   Running running{consumer};
+  ASSERT_TRUE(wait_until([&] { return session_waits_for_lock(); }));
+  EXPECT_NE(open_batch(), std::nullopt);
+  const auto stopped = sql().value("select clock_timestamp()").value();
+  consumer.stop();
+  // What waited is cancelled, and asked for again.
   EXPECT_TRUE(wait_until([&] {
-    return sql().number("select count(*)" + watched() +
-                        "and wait_event_type = 'Lock' and clock_timestamp() - query_start > interval '10.1 s'") == 1;
+    return running.ended() || sql().number("select count(*)" + watched() +
+                                           "and wait_event_type = 'Lock' "
+                                           "and query_start > timestamptz '" +
+                                           stopped + "'") == 1;
   }));
   holding.reset();
-  EXPECT_TRUE(wait_until([&] { return handled.load(); }));
-  EXPECT_LT(silence, 9s);  // otherwise it comes after 10 s
-  EXPECT_TRUE(wait_batches(consumer, 1));
+  ASSERT_TRUE(running.wait_ended());
+  EXPECT_EQ(running.error(), nullptr);
+  EXPECT_THAT(seen_.payloads(), ElementsAreArray(numbers(3)));
+  EXPECT_EQ(consumer.stats().batches, 1U);
+  EXPECT_EQ(consumer.stats().abandoned, 0U);
+  EXPECT_EQ(consumer.stats().last_error, "");
+  EXPECT_EQ(open_batch(), std::nullopt);
+}
+
+// The next start of a normal consumer gets the batch in any case.
+TEST_F(CoopGivenTest, AStopOfANormalConsumerLeavesTheBatch) {
+  publish_numbers(3);
+  for (const auto mode : {TransactionMode::per_batch, TransactionMode::split}) {
+    const auto stats = stop_when_given(options(mode), &Consumer::stop);
+    EXPECT_EQ(stats.messages, 0U);
+    EXPECT_EQ(stats.abandoned, 1U);
+  }
+  EXPECT_THAT(seen_.payloads(), IsEmpty());
+  EXPECT_THAT(client().receive(queue(), consumer_name()), SizeIs(3));
+}
+
+// At whatever moment the stop comes: before a receive, in it, or after it.
+TEST_F(CoopGivenTest, AStopAtAnyMomentLeavesNoBatchOpen) {
+  std::vector<EventId> sent;
+  for (int round = 0; round < 20; ++round) {
+    queue().empty_tick();
+    sent.push_back(publish("1"));
+    Consumer consumer{dsn(), worker("w1")};
+    consumer.on("t", seen_.handler());
+    Running running{consumer};
+    ASSERT_TRUE(wait_until([&] { return log.count(LogEvent::connected) == static_cast<std::size_t>(round) + 1; }));
+    const auto until = Clock::now() + round * 500us;
+    wait_until([&] { return Clock::now() >= until; });
+    running.stop_and_join();
+    ASSERT_EQ(open_batch(), std::nullopt) << round;
+    ASSERT_EQ(consumer.stats().abandoned, 0U) << round;
+  }
+  auto rest = worker("w2");
+  rest.until_drained = true;
+  Consumer consumer{dsn(), rest};
+  consumer.on("t", seen_.handler());
+  consumer.start();
+  EXPECT_THAT(seen_.ids(), UnorderedElementsAreArray(sent));
 }
 
 TEST_F(ConsumerCoopTest, AHeartbeatThatIsStoppedWhileItWaitsLogsNoLostConnection) {

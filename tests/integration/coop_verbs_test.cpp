@@ -1,6 +1,7 @@
 // The verbs of cooperative consumers: a group whose members share one consumer's messages.
 
 #include <chrono>
+#include <future>
 #include <limits>
 #include <stdexcept>
 
@@ -201,6 +202,50 @@ TEST_P(CoopVerbsTest, ASignOfLifePreventsTheTakeover) {
   receive_as("w1");  // asking for its batch again counts as a heartbeat, too
   EXPECT_THAT(receive_as("w2", taking_over(std::chrono::minutes{1})), IsEmpty());
   EXPECT_TRUE(ack(messages.at(0).batch_id));
+}
+
+// The server dates what a statement does to when its transaction began, however long it waited then.
+TEST_P(CoopVerbsTest, AMemberThatWaitedForTheGroupIsNotTakenOver) {
+  register_member("w1");
+  register_member("w2");
+  send_and_tick("1");
+  const auto second = send_and_tick("2");
+  Sql other;
+  pqxx::work holding{other.connection()};  // as a pgque-py worker does while its handlers run
+  holding.exec("select pgque.ack(batch_id) from pgque.receive_coop(" + sql().quote(queue().name()) + ", " +
+               sql().quote(group()) + ", 'other')");
+  const auto holder = holding.exec("select pg_backend_pid()")[0][0].as<std::string>();
+  auto given = std::async(std::launch::async, [&] { return receive_as("w1"); });
+  ASSERT_TRUE(wait_until([&] {
+    return sql().number("select count(*) from pg_stat_activity where " + holder +
+                        " = any(pg_blocking_pids(pid)) and clock_timestamp() - xact_start > interval '200 ms'") == 1;
+  }));
+  // For the server, this transaction asks now, so the time that passes from here on does not matter.
+  Sql sibling;
+  pqxx::work asking{sibling.connection()};
+  asking.exec("select 1");
+  holding.commit();
+  ASSERT_THAT(ids_of(given.get()), ElementsAre(second));
+  EXPECT_THAT(Transaction{asking}.receive_coop(queue(), group(), "w2", taking_over(milliseconds{200})), IsEmpty());
+}
+
+// A receive that gives nothing is the cheapest call there is, and there is no batch to protect.
+TEST_P(CoopVerbsTest, AMemberIsTouchedOnlyIfItIsGivenSomething) {
+  register_member("w1");
+  for (const bool given : {false, true}) {
+    if (given) send_and_tick();
+    Sql other;
+    pqxx::work work{other.connection()};
+    EXPECT_EQ(Transaction{work}.receive_coop(queue(), group(), "w1").size(), given ? 1U : 0U);
+    // What the server does by itself, it dates to the beginning of the transaction.
+    const auto touched = work.exec(
+        "select sub_active > now() from pgque.subscription join pgque.queue on queue_id = "
+        "sub_queue join pgque.consumer on co_id = sub_consumer where queue_name = " +
+        sql().quote(queue().name()) + " and co_name = " + sql().quote(group() + ".w1"));
+    ASSERT_EQ(touched.size(), 1U);
+    EXPECT_EQ(touched[0][0].as<bool>(), given);
+    work.commit();
+  }
 }
 
 TEST_P(CoopVerbsTest, ANormalConsumerBecomesAGroupOnlyWhenAskedTo) {

@@ -201,13 +201,30 @@ TEST_F(DoctorTest, FindsASilentWorker) {
   client.subscribe_subconsumer("orders", "group", "w1");
   WithTicker ticker{here()};
   client.send("orders", "1");
-  EXPECT_TRUE(wait_until([&] { return !client.receive_coop("orders", "group", "w1").empty(); }));
+  std::vector<Message> held;
+  EXPECT_TRUE(wait_until([&] { return !(held = client.receive_coop("orders", "group", "w1")).empty(); }));
   EXPECT_THAT(codes(), IsEmpty());
-  sql()("update pgque.subscription set sub_active = now() - interval '1 hour' where sub_batch is not null");
-  const auto findings = diagnose(here());
+  const auto age = [&](const std::string& silence) {
+    sql()("update pgque.subscription set sub_active = now() - interval '" + silence + "' where sub_batch is not null");
+  };
+  age("2 minutes");
+  auto findings = diagnose(here());
   ASSERT_THAT(codes(findings), ElementsAre("stale_subconsumer"));
+  EXPECT_EQ(findings[0].severity, Severity::warning);
+  age("1 hour");
+  findings = diagnose(here());
+  ASSERT_THAT(codes(findings), ElementsAre("stale_subconsumer"));
+  EXPECT_EQ(findings[0].severity, Severity::error);
+  EXPECT_EQ(findings[0].queue, "orders");
   EXPECT_EQ(findings[0].consumer, "group.w1");
+  EXPECT_THAT(findings[0].fact, HasSubstr("holds batch " + to_string(held.at(0).batch_id) +
+                                          " and has sent no heartbeat"
+                                          " for 1 h"));
+  EXPECT_THAT(findings[0].consequence, HasSubstr("nobody is given the messages of that batch"));
   EXPECT_THAT(findings[0].remedy, HasSubstr("pgque.unsubscribe_subconsumer('orders', 'group', 'w1', 1)"));
+  // As the remedy says, a worker with a dead_interval takes the batch over.
+  EXPECT_EQ(client.receive_coop("orders", "group", "w2", {std::nullopt, 1min}).size(), 1U);
+  EXPECT_THAT(codes(), IsEmpty());
 }
 
 TEST_F(DoctorTest, FindsAConsumerThatDoesNotRun) {

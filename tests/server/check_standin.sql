@@ -513,6 +513,15 @@ select * from chk.subs where queue_name = 'co';
 select pgque.touch_subconsumer('co', 'g', 'w1');
 select pgque.touch_subconsumer('co', 'g', 'w3');
 select queue_name, consumer_name, last_tick, current_batch, next_tick, pending_events from pgque.get_consumer_info('co');
+-- A heartbeat is dated to when it comes, everything else to the beginning of its transaction. So nothing is stolen within one.
+begin;
+select payload from pgque.receive_coop('co', 'g', 'w1');
+select payload from pgque.receive_coop('co', 'g', 'w2');
+select co_name, sub_active > now() as later from pgque.subscription join pgque.consumer on co_id = sub_consumer where co_name in ('g.w1', 'g.w2') order by 1;
+select payload from pgque.receive_coop('co', 'g', 'w3', 100, '0');
+select pgque.touch_subconsumer('co', 'g', 'w1');
+select co_name, sub_active > now() as later from pgque.subscription join pgque.consumer on co_id = sub_consumer where co_name in ('g.w1', 'g.w2') order by 1;
+rollback;
 -- A third member: not stolen within the interval, then stolen from the stalest.
 select batch_id, payload from pgque.receive_coop('co', 'g', 'w3', 100, '1 hour');
 select pgque.ack(batch_id) from pgque.receive_coop('co', 'g', 'w3');

@@ -726,7 +726,8 @@ create or replace function pgque.touch_subconsumer(i_queue text, i_consumer text
 language plpgsql as $$
 begin
   perform _check_coop_names(i_queue, i_consumer, i_subconsumer);
-  update subscription set sub_active = now() from queue, consumer
+  -- Also in a long transaction, the worker is alive now.
+  update subscription set sub_active = clock_timestamp() from queue, consumer
   where queue_id = sub_queue and co_id = sub_consumer and queue_name = i_queue and co_name = i_consumer || '.' || i_subconsumer
     and sub_role = 'coop_member';
   return found::integer;
@@ -757,7 +758,7 @@ begin
   if i_dead_interval is not null then
     select * into victim from subscription
     where sub_queue = main.sub_queue and sub_id = main.sub_id and sub_role = 'coop_member'
-      and sub_consumer <> member.sub_consumer and sub_batch is not null and sub_active <= now() - i_dead_interval
+      and sub_consumer <> member.sub_consumer and sub_batch is not null and sub_active < now() - i_dead_interval
     order by sub_active, sub_consumer limit 1 for update skip locked;
     if found then
       update subscription set sub_last_tick = null, sub_next_tick = null, sub_batch = null, sub_active = now()

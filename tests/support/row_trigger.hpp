@@ -43,4 +43,34 @@ class SlowStatements : public RowTrigger {
                    "perform pg_sleep(" + std::to_string(static_cast<double>(time.count()) / 1000) + ");"} {}
 };
 
+// Makes each of these rows wait until release(), or until this is destroyed.
+class HeldStatements {
+ public:
+  HeldStatements(const std::string& event, const std::string& table, const std::string& condition)
+      : trigger_{event, table, condition, "perform pg_advisory_xact_lock_shared(" + key_ + ");"} {}
+  HeldStatements(const HeldStatements&) = delete;
+  HeldStatements& operator=(const HeldStatements&) = delete;
+  ~HeldStatements() { release(); }
+
+  // Whether a statement waits.
+  bool waits() {
+    return sql_.number(
+               "select count(*) from pg_locks where locktype = 'advisory' and not granted and classid = 0 "
+               "and objid = " +
+               key_) != 0;
+  }
+  void release() { sql_("select pg_advisory_unlock_all()"); }
+
+ private:
+  std::string hold() {
+    auto key = sql_.value("select pg_backend_pid()").value();
+    sql_("select pg_advisory_lock(" + key + ")");
+    return key;
+  }
+
+  Sql sql_;
+  const std::string key_ = hold();
+  const RowTrigger trigger_;
+};
+
 }  // namespace pgque::test

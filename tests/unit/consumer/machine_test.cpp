@@ -46,7 +46,8 @@ const std::vector<StopLevel> levels{StopLevel::none, StopLevel::drain, StopLevel
 class Machine {
  public:
   // Leads it through outcomes without a stop.
-  explicit Machine(const std::vector<Outcome>& before = {}) {
+  explicit Machine(const std::vector<Outcome>& before = {}, bool cooperative = false)
+      : machine_{Backoff{{100ms, 1000ms}, 1}, false, cooperative} {
     for (const auto outcome : before) step(outcome);
   }
   Action step(Outcome outcome, StopLevel stop = StopLevel::none, bool held = false) {
@@ -57,7 +58,7 @@ class Machine {
   std::chrono::milliseconds pause() const { return pause_; }
 
  private:
-  ConsumerMachine machine_{Backoff{{100ms, 1000ms}, 1}};
+  ConsumerMachine machine_;
   std::chrono::milliseconds pause_{0};
 };
 
@@ -355,6 +356,37 @@ TEST(ConsumerMachine, DoesNotBeginANewBatchWhenStopping) {
     machine.step(outcome);
   }
   EXPECT_EQ(machine.step(Outcome::messages, StopLevel::drain), Action::stop);
+}
+
+TEST(ConsumerMachine, OfAWorkerDiffersOnlyInHandlingWhatItWasGivenBeforeAStop) {
+  for (const auto& before : {connected, handling}) {
+    for (const auto outcome : outcomes) {
+      for (const auto level : levels) {
+        for (const bool held : {false, true}) {
+          auto expected = Machine{before}.step(outcome, level, held);
+          if (outcome == Outcome::messages && level == StopLevel::drain) expected = Action::handle;
+          if (outcome == Outcome::more_windows && level == StopLevel::drain) expected = Action::receive;
+          EXPECT_EQ((Machine{before, true}.step(outcome, level, held)), expected) << to_string(outcome);
+        }
+      }
+    }
+  }
+}
+
+TEST(ConsumerMachine, OfAWorkerDrainsTheBatchThatItsLookAheadOpened) {
+  Machine machine{connected, true};
+  EXPECT_EQ(machine.step(Outcome::nothing), Action::look_ahead);
+  EXPECT_EQ(machine.step(Outcome::more_windows, StopLevel::drain), Action::receive);
+  EXPECT_EQ(machine.step(Outcome::messages, StopLevel::drain), Action::handle);
+  EXPECT_EQ(machine.step(Outcome::page_handled, StopLevel::drain), Action::next_page);
+  EXPECT_EQ(machine.step(Outcome::end_of_batch, StopLevel::drain), Action::finish);
+  EXPECT_EQ(machine.step(Outcome::finished, StopLevel::drain), Action::stop);
+}
+
+TEST(ConsumerMachine, OfAWorkerBeginsNoFurtherBatchDuringAStop) {
+  // The window that the look-ahead opened was empty.
+  EXPECT_EQ((Machine{connected, true}.step(Outcome::nothing, StopLevel::drain)), Action::stop);
+  EXPECT_EQ((Machine{handling, true}.step(Outcome::finished, StopLevel::drain)), Action::stop);
 }
 
 TEST(ConsumerMachine, DoesNotTakeAnAbandonedBatchForABegunOne) {

@@ -243,8 +243,39 @@ TEST(Diagnosis, FindsASilentWorker) {
   seen.consumers[0].silent = 1h;
   EXPECT_THAT(codes(seen), IsEmpty());  // it holds nothing
   seen.consumers[0].batch = 7;
+  const auto finding = only(seen);
+  EXPECT_EQ(finding.code, "stale_subconsumer");
+  EXPECT_EQ(finding.severity, Severity::error);
+  EXPECT_EQ(finding.queue, "orders");
+  EXPECT_EQ(finding.consumer, "g.w1");
+  EXPECT_EQ(finding.fact, "the worker 'g.w1' on queue 'orders' holds batch 7 and has sent no heartbeat for 1 h");
+  EXPECT_THAT(finding.consequence, HasSubstr("nobody is given the messages of that batch"));
+  EXPECT_THAT(finding.consequence, HasSubstr("will not be rotated when it is time, in 1 h"));
+  EXPECT_THAT(finding.remedy, HasSubstr("start a worker named 'w1', or one with a dead_interval"));
+  EXPECT_THAT(finding.remedy, HasSubstr("select pgque.unsubscribe_subconsumer('orders', 'g', 'w1', 1);"));
+}
+
+TEST(Diagnosis, WarnsOfAWorkerThatMissedSixHeartbeats) {
+  auto seen = healthy();
+  seen.consumers[0].role = ConsumerRole::subconsumer;
+  seen.consumers[0].group = "g";
+  seen.consumers[0].name = "g.w1";
+  seen.consumers[0].batch = 7;
+  seen.consumers[0].silent = 1min;
+  EXPECT_THAT(codes(seen), IsEmpty());
+  seen.consumers[0].silent = 61s;
   EXPECT_EQ(only(seen).code, "stale_subconsumer");
-  EXPECT_THAT(only(seen).remedy, HasSubstr("pgque.unsubscribe_subconsumer('orders', 'g', 'w1', 1)"));
+  EXPECT_EQ(only(seen).severity, Severity::warning);
+  seen.consumers[0].silent = 10min;
+  EXPECT_EQ(only(seen).severity, Severity::warning);
+  seen.consumers[0].silent = 10min + 1s;
+  EXPECT_EQ(only(seen).severity, Severity::error);
+  // Who asks to be told sooner is told sooner.
+  DiagnoseOptions impatient;
+  impatient.stuck_after = 30s;
+  seen.consumers[0].silent = 31s;
+  EXPECT_THAT(codes(seen), IsEmpty());
+  EXPECT_EQ(judge(seen, impatient).at(0).severity, Severity::error);
 }
 
 TEST(Diagnosis, FindsAConsumerThatDoesNotRun) {
