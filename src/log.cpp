@@ -63,6 +63,8 @@ std::string_view to_string(LogEvent event) noexcept {
       return "events_dropped";
     case LogEvent::batch_postponed:
       return "batch_postponed";
+    case LogEvent::crash_suspected:
+      return "crash_suspected";
   }
   return "unknown";
 }

@@ -44,6 +44,7 @@ enum class LogEvent {
   batch_in_doubt,  ///< the connection was lost while a buffered producer's batch was being committed
   events_dropped,  ///< a buffered producer gave up events that it could not send in time; they are not stored
   batch_postponed,  ///< a handler threw `NotNow`: the batch was left unacked, and the consumer pauses
+  crash_suspected,  ///< the process ended while this message was handled, says the consumer's `CrashGuard`
 };
 
 /// The name of the event, such as "stale_ack".

@@ -1,11 +1,15 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <string>
 
 #include <pgque/consumer_options.hpp>
 
 namespace pgque::detail {
+
+// How many handlers may run at once.
+inline constexpr std::int32_t most_concurrency = 1024;
 
 // Throws std::invalid_argument, naming the option, on values that are out of range or contradict each other. The
 // connection's options are checked by session_options().
