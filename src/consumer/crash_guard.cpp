@@ -246,7 +246,7 @@ CrashGuardFile::CrashGuardFile(const CrashGuard& options, const std::string& que
     : path_{options.file}, limit_{options.crashes} {
   static_assert(std::atomic<std::int64_t>::is_always_lock_free && sizeof(std::atomic<std::int64_t>) == 8);
   static_assert(std::atomic<std::uint64_t>::is_always_lock_free && sizeof(std::atomic<std::uint64_t>) == 8);
-  static_assert(sizeof(Layout) == 132U * 1024);
+  static_assert(sizeof(Layout) == std::size_t{132} * 1024);
 
   auto& others = guards();
   const std::lock_guard guard{others.mutex};

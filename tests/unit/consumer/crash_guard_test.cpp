@@ -38,9 +38,9 @@ using testing::IsEmpty;
 using testing::Pair;
 using Found = std::vector<std::pair<std::int64_t, int>>;
 
-constexpr std::size_t whole_size = 132U * 1024;
+constexpr std::size_t whole_size = std::size_t{132} * 1024;
 // Where things are in the file.
-constexpr std::size_t version_at = 8, run_at = 1056, slots_at = 4096, suspects_at = slots_at + 1024U * 64;
+constexpr std::size_t version_at = 8, run_at = 1056, slots_at = 4096, suspects_at = slots_at + std::size_t{1024} * 64;
 
 // A directory of its own, and crash guards in it.
 class CrashGuardTest : public testing::Test {

@@ -91,8 +91,8 @@ TEST(ConsumerOptions, AreTakenUpToTheirLimits) {
            [](auto& o) { o.statement_timeout = milliseconds{2147483647}; },
            [](auto& o) { o.idle_in_transaction_timeout = milliseconds{2147483647}; },
            [](auto& o) { o.crash_guard = CrashGuard{"orders.guard"}; },
-           [](auto& o) { o.crash_guard = CrashGuard{"orders.guard", 1}; },
-           [](auto& o) { o.crash_guard = CrashGuard{"orders.guard", 2147483647}; },
+           [](auto& o) { o.crash_guard.emplace().file = "orders.guard", o.crash_guard->crashes = 1; },
+           [](auto& o) { o.crash_guard.emplace().file = "orders.guard", o.crash_guard->crashes = 2147483647; },
        }) {
     auto options = valid();
     change(options);
@@ -152,8 +152,8 @@ TEST(ConsumerOptions, AreRefusedByNameBeyondTheirLimits) {
            {"idle_in_transaction_timeout", [](auto& o) { o.idle_in_transaction_timeout = milliseconds{2147483648}; }},
            {"crash_guard.file", [](auto& o) { o.crash_guard = CrashGuard{}; }},
            {"crash_guard.file", [](auto& o) { o.crash_guard = CrashGuard{std::string("a\0b", 3)}; }},
-           {"crash_guard.crashes", [](auto& o) { o.crash_guard = CrashGuard{"orders.guard", 0}; }},
-           {"crash_guard.crashes", [](auto& o) { o.crash_guard = CrashGuard{"orders.guard", -1}; }},
+           {"crash_guard.crashes", [](auto& o) { o.crash_guard.emplace().file = "x", o.crash_guard->crashes = 0; }},
+           {"crash_guard.crashes", [](auto& o) { o.crash_guard.emplace().file = "x", o.crash_guard->crashes = -1; }},
        }) {
     auto options = valid();
     change(options);
