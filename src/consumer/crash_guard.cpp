@@ -260,8 +260,8 @@ CrashGuardFile::CrashGuardFile(const CrashGuard& options, const std::string& que
     fail_guard(path_, std::string{"another consumer of this process has it; "} + one_each);
   }
   lock_file(path_, file);
-  if (::fstat(file, &status) != 0)
-    fail_guard(path_, errno, choose_another);  // another process may have made it meanwhile
+  // Another process may have made it meanwhile.
+  if (::fstat(file, &status) != 0) fail_guard(path_, errno, choose_another);
 
   const auto own = header_of(queue, consumer);
   const auto size = static_cast<std::size_t>(status.st_size);
