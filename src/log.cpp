@@ -65,6 +65,8 @@ std::string_view to_string(LogEvent event) noexcept {
       return "batch_postponed";
     case LogEvent::unbounded_batches:
       return "unbounded_batches";
+    case LogEvent::crash_suspected:
+      return "crash_suspected";
   }
   return "unknown";
 }

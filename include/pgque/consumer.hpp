@@ -50,7 +50,7 @@ PGQUE_EXPORT std::string_view to_string(ConsumerState state) noexcept;
 struct ConsumerStats {
   std::uint64_t batches = 0;                  ///< batches acknowledged
   std::uint64_t messages = 0;                 ///< messages whose handler returned, redeliveries included
-  std::uint64_t failures = 0;                 ///< messages whose handler threw
+  std::uint64_t failures = 0;                 ///< messages whose handler threw, or that the `CrashGuard` refused
   std::uint64_t unknown = 0;                  ///< messages without a handler
   std::uint64_t retries = 0;                  ///< messages put up for retry, in batches acknowledged
   std::uint64_t abandoned = 0;                ///< batches left for redelivery

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 
+#include <pgque/crash_guard.hpp>
 #include <pgque/dsn.hpp>
 #include <pgque/error.hpp>
 #include <pgque/log.hpp>
@@ -105,6 +106,9 @@ struct ConsumerOptions {
   /// Make `start()` return once nothing is left to receive, for jobs that run now and then, and for tests. Messages
   /// that were not ticked yet and retries that are not due do not count. Default false: wait for more.
   bool until_drained = false;
+  /// Nacks a message during which the process has ended several times, instead of handling it again. Default: none, so
+  /// that a message that crashes the process does so for ever.
+  std::optional<CrashGuard> crash_guard{};
 };
 
 }  // namespace pgque

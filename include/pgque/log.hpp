@@ -45,6 +45,7 @@ enum class LogEvent {
   events_dropped,  ///< a buffered producer gave up events that it could not send in time; they are not stored
   batch_postponed,    ///< a handler threw `NotNow`: the batch was left unacked, and the consumer pauses
   unbounded_batches,  ///< a consumer holds whole batches in memory by default, because it cannot read them in pages
+  crash_suspected,    ///< the process ended while this message was handled, says the consumer's `CrashGuard`
 };
 
 /// The name of the event, such as "stale_ack".

@@ -9,6 +9,7 @@
 #include <pgque/consumer.hpp>
 #include <pgque/consumer_options.hpp>
 #include <pgque/context.hpp>
+#include <pgque/crash_guard.hpp>
 #include <pgque/dsn.hpp>
 #include <pgque/error.hpp>
 #include <pgque/log.hpp>

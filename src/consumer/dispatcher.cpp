@@ -24,8 +24,13 @@ std::int32_t attempt_of(const Message& message) {
 }  // namespace
 
 Dispatcher::Dispatcher(const ConsumerOptions& options, Handlers& handlers, const Stopper& stopper,
-                       StatementGuard& guard, Logger& logger)
-    : options_{options}, handlers_{handlers}, stopper_{stopper}, guard_{guard}, logger_{logger} {
+                       StatementGuard& guard, CrashGuardFile* crash_guard, Logger& logger)
+    : options_{options},
+      handlers_{handlers},
+      stopper_{stopper},
+      guard_{guard},
+      crash_guard_{crash_guard},
+      logger_{logger} {
   if (options_.concurrency > 1) pool_ = std::make_unique<WorkerPool>(static_cast<std::size_t>(options_.concurrency));
 }
 
@@ -35,7 +40,7 @@ PageResult Dispatcher::handle(const std::vector<Message>& page, Batch& batch) {
   HandlerSavepoint savepoint{batch, guard_, constraints_};
   if (pool_) {
     std::vector<Outcome> outcomes(page.size());
-    handle_concurrently(page, savepoint, outcomes);
+    for (std::size_t begin = 0; begin < page.size();) begin = handle_concurrently(page, begin, savepoint, outcomes);
     for (auto& outcome : outcomes) add(result, std::move(outcome));
     return result;
   }
@@ -63,7 +68,7 @@ void Dispatcher::handle_in_order(const std::vector<Message>& page, Batch& batch,
       batch.require_connection();
       looked = now;
     }
-    add(result, handle_one(message, savepoint, 0));
+    add(result, handle_guarded(message, savepoint, 0));
     add_refused(result, savepoint);
   }
   if (result.postponed) return;
@@ -109,20 +114,26 @@ void Dispatcher::add(PageResult& result, Outcome outcome) {
   if (outcome.retry) result.retries.push_back(std::move(*outcome.retry));
 }
 
-void Dispatcher::handle_concurrently(const std::vector<Message>& page, HandlerSavepoint& savepoint,
-                                     std::vector<Outcome>& outcomes) {
-  if (!options_.key) {
-    pool_->run(page.size(), [&](std::size_t i, std::size_t thread) {
-      if (may_begin(Stopper::Clock::now())) outcomes[i] = handle_one(page[i], savepoint, thread);
+std::size_t Dispatcher::handle_concurrently(const std::vector<Message>& page, std::size_t begin,
+                                            HandlerSavepoint& savepoint, std::vector<Outcome>& outcomes) {
+  auto end = begin + 1;
+  if (!is_suspect(page[begin])) {
+    while (end < page.size() && !is_suspect(page[end])) ++end;
+  }
+  if (!options_.key || end - begin == 1) {
+    pool_->run(end - begin, [&](std::size_t index, std::size_t thread) {
+      const auto i = begin + index;
+      if (may_begin(Stopper::Clock::now())) outcomes[i] = handle_guarded(page[i], savepoint, thread);
     });
-    return;
+    return end;
   }
   // A lane holds the messages of one key, which must be handled one after another.
   std::vector<std::vector<std::size_t>> lanes;
   std::unordered_map<std::string, std::size_t> lane_of_key;
-  for (std::size_t i = 0; i < page.size(); ++i) {
+  for (std::size_t i = begin; i < end; ++i) {
     std::size_t lane = 0;
     try {
+      const CrashGuardFile::InFlight in_flight{crash_guard_, 0, page[i].msg_id};
       lane = lane_of_key.try_emplace(options_.key(page[i]), lanes.size()).first->second;
     } catch (const std::exception& error) {
       outcomes[i] = failure(page[i], std::string{"key function error: "} + error.what(), std::nullopt);
@@ -137,15 +148,34 @@ void Dispatcher::handle_concurrently(const std::vector<Message>& page, HandlerSa
   pool_->run(lanes.size(), [&](std::size_t lane, std::size_t thread) {
     for (const auto i : lanes[lane]) {
       if (!may_begin(Stopper::Clock::now())) return;
-      outcomes[i] = handle_one(page[i], savepoint, thread);
+      outcomes[i] = handle_guarded(page[i], savepoint, thread);
     }
   });
+  return end;
+}
+
+const Handler* Dispatcher::handler_for(const Message& message) const {
+  auto found = message.type ? handlers_.find(*message.type) : handlers_.end();
+  if (found == handlers_.end()) found = handlers_.find("*");
+  return found == handlers_.end() ? nullptr : &found->second;
+}
+
+Dispatcher::Outcome Dispatcher::handle_guarded(const Message& message, HandlerSavepoint& savepoint,
+                                               std::size_t thread) {
+  std::optional<CrashGuardFile::Turn> turn;
+  if (is_suspect(message) && handler_for(message) != nullptr) {
+    const auto refusal = crash_guard_->refusal(message.msg_id);
+    if (!refusal.empty()) return failure(message, refusal, std::nullopt);
+    turn.emplace([this] { return may_begin(Stopper::Clock::now()); });
+    if (!turn->has_come()) return {Verdict::interrupted};
+  }
+  const CrashGuardFile::InFlight in_flight{crash_guard_, thread, message.msg_id};
+  return handle_one(message, savepoint, thread);
 }
 
 Dispatcher::Outcome Dispatcher::handle_one(const Message& message, HandlerSavepoint& savepoint, std::size_t thread) {
-  auto found = message.type ? handlers_.find(*message.type) : handlers_.end();
-  if (found == handlers_.end()) found = handlers_.find("*");
-  if (found == handlers_.end()) return unknown_type(message);
+  const auto* const handler = handler_for(message);
+  if (handler == nullptr) return unknown_type(message);
 
   static_cast<void>(thread);
   const InsideHandler inside{stopper_};
@@ -155,7 +185,7 @@ Dispatcher::Outcome Dispatcher::handle_one(const Message& message, HandlerSavepo
     std::exception_ptr in_the_way;
     try {
       Context context{call};
-      found->second(message, context);
+      (*handler)(message, context);
       require_home();
       savepoint.keep(message);
       return {Verdict::handled};

@@ -16,6 +16,7 @@
 #include <pgque/context.hpp>
 
 #include "consumer/batch.hpp"
+#include "consumer/crash_guard.hpp"
 #include "consumer/handler_savepoint.hpp"
 #include "database/statement_guard.hpp"
 #include "support/logger.hpp"
@@ -45,9 +46,9 @@ struct PageResult {
 
 class Dispatcher {
  public:
-  // All arguments must outlive the dispatcher.
+  // All arguments must outlive the dispatcher. `crash_guard` may be null.
   Dispatcher(const ConsumerOptions& options, Handlers& handlers, const Stopper& stopper, StatementGuard& guard,
-             Logger& logger);
+             CrashGuardFile* crash_guard, Logger& logger);
 
   // Calls the handlers for one page, in order, or on several threads at once with order only within a key. Exceptions
   // of handlers become retries.
@@ -64,13 +65,21 @@ class Dispatcher {
   };
 
   static void add(PageResult& result, Outcome outcome);
+  const Handler* handler_for(const Message& message) const;
+  // As handle_one(), under the guard.
+  Outcome handle_guarded(const Message& message, HandlerSavepoint& savepoint, std::size_t thread);
   // `thread`: the number of the thread that calls the handler, below `concurrency`.
   Outcome handle_one(const Message& message, HandlerSavepoint& savepoint, std::size_t thread);
   void handle_in_order(const std::vector<Message>& page, Batch& batch, HandlerSavepoint& savepoint, PageResult& result);
-  void handle_concurrently(const std::vector<Message>& page, HandlerSavepoint& savepoint,
-                           std::vector<Outcome>& outcomes);
   // A handler that had returned has failed, because its writes could not be kept.
   void add_refused(PageResult& result, HandlerSavepoint& savepoint);
+  // Handles the messages from `begin` on that may be handled at once: a suspect alone, or all before the next suspect.
+  // Returns where they end.
+  std::size_t handle_concurrently(const std::vector<Message>& page, std::size_t begin, HandlerSavepoint& savepoint,
+                                  std::vector<Outcome>& outcomes);
+  bool is_suspect(const Message& message) const {
+    return crash_guard_ != nullptr && crash_guard_->suspects(message.msg_id);
+  }
   std::exception_ptr as_error(const std::exception& error, const Message& message) const;
   Outcome failure(const Message& message, std::string_view reason, std::optional<std::chrono::seconds> delay);
   Outcome unknown_type(const Message& message);
@@ -84,6 +93,7 @@ class Dispatcher {
   Handlers& handlers_;
   const Stopper& stopper_;
   StatementGuard& guard_;
+  CrashGuardFile* const crash_guard_;
   Logger& logger_;
   std::optional<HandlerSavepoint::Constraints> constraints_;  // as they were when they were asked for
   std::unique_ptr<WorkerPool> pool_;

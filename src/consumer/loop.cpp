@@ -21,6 +21,11 @@ std::string consumer_label(const ConsumerOptions& options) {
   return options.subconsumer.empty() ? options.name : options.name + '.' + options.subconsumer;
 }
 
+std::unique_ptr<CrashGuardFile> open_crash_guard(const ConsumerOptions& options) {
+  if (!options.crash_guard) return nullptr;
+  return std::make_unique<CrashGuardFile>(*options.crash_guard, options.queue, consumer_label(options));
+}
+
 // How long a statement may take when no time is left after a stop.
 constexpr std::chrono::milliseconds finish_grace{1000};
 
@@ -69,7 +74,8 @@ ConsumerLoop::Run::Run(ConsumerLoop& owner)
       pause_{owner.pause_},
       log_{owner.logger_},
       guard_{stopper_, options_.drain_timeout, finish_grace},
-      dispatcher_{options_, owner.handlers_, stopper_, guard_, log_} {
+      crash_guard_{open_crash_guard(options_)},
+      dispatcher_{options_, owner.handlers_, stopper_, guard_, crash_guard_.get(), log_} {
   if (!options_.subconsumer.empty()) {
     heartbeat_.emplace(owner.dsn_, options_, owner.session_options_, log_);
   }
@@ -88,6 +94,7 @@ void ConsumerLoop::Run::operator()() {
          "memory as a whole, however large it is; set max_messages to std::nullopt if that is intended, use per_batch, "
          "or connect directly");
   }
+  if (crash_guard_) report_suspects();
   struct Idle {
     Run& run;
     ~Idle() {
@@ -111,6 +118,16 @@ void ConsumerLoop::Run::operator()() {
     } catch (const Error& error) {
       outcome = after_error(error);
     }
+  }
+}
+
+void ConsumerLoop::Run::report_suspects() {
+  for (const auto& suspect : crash_guard_->found()) {
+    const auto text =
+        "the process ended while this message was handled, " + times_in_words(suspect.crashes) + " so far";
+    LogRecord record{LogLevel::warning, LogEvent::crash_suspected, text};
+    record.msg_id = suspect.msg_id;
+    log_.write(record);
   }
 }
 

@@ -13,6 +13,7 @@
 #include <pgque/consumer.hpp>
 
 #include "consumer/batch.hpp"
+#include "consumer/crash_guard.hpp"
 #include "consumer/dispatcher.hpp"
 #include "consumer/heartbeat.hpp"
 #include "consumer/machine.hpp"
@@ -75,6 +76,7 @@ class ConsumerLoop::Run {
  private:
   using OnStop = StatementGuard::OnStop;
 
+  void report_suspects();
   Outcome carry_out(const Step& step);
   Outcome connect();
   Outcome receive();
@@ -113,6 +115,7 @@ class ConsumerLoop::Run {
   Pause& pause_;
   Logger& log_;
   StatementGuard guard_;
+  const std::unique_ptr<CrashGuardFile> crash_guard_;  // may be null
   Dispatcher dispatcher_;
   std::optional<Heartbeat> heartbeat_;
   std::optional<Heartbeat::Scope> alive_;  // while there is a batch

@@ -54,7 +54,7 @@ void check(const ConsumerOptions& options) {
     check_no_dot("name", options.name);
   }
   check_at_least("concurrency", options.concurrency, 1);
-  if (options.concurrency > 1024) throw std::invalid_argument{"concurrency: must be at most 1024"};
+  if (options.concurrency > most_concurrency) throw std::invalid_argument{"concurrency: must be at most 1024"};
   if (options.key && options.concurrency == 1) {
     throw std::invalid_argument{"key: has no meaning with concurrency 1, which keeps all messages in order"};
   }
@@ -79,6 +79,12 @@ void check(const ConsumerOptions& options) {
   check_duration("statement_timeout", options.statement_timeout, milliseconds{0}, milliseconds{2147483647});
   check_duration("idle_in_transaction_timeout", options.idle_in_transaction_timeout, milliseconds{0},
                  milliseconds{2147483647});
+  if (options.crash_guard) {
+    const auto& file = options.crash_guard->file;
+    if (file.empty()) throw std::invalid_argument{"crash_guard.file: must not be empty"};
+    if (file.find('\0') != std::string::npos) throw std::invalid_argument{"crash_guard.file: must not have a NUL byte"};
+    check_at_least("crash_guard.crashes", options.crash_guard->crashes, 1);
+  }
 }
 
 TransactionMode transaction_mode(const ConsumerOptions& options) noexcept {

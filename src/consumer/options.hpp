@@ -9,6 +9,9 @@
 
 namespace pgque::detail {
 
+// How many handlers may run at once.
+inline constexpr std::int32_t most_concurrency = 1024;
+
 // Throws std::invalid_argument, naming the option, on values that are out of range or contradict each other. The
 // connection's options are checked by session_options().
 void check(const ConsumerOptions& options);

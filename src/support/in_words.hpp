@@ -33,4 +33,9 @@ inline std::string in_words(std::chrono::microseconds duration) {
   return "0 s";
 }
 
+// How often something happened.
+inline std::string times_in_words(std::int64_t times) {
+  return times == 1 ? "once" : std::to_string(times) + " times";
+}
+
 }  // namespace pgque::detail

@@ -1,7 +1,7 @@
 // The ledger: producers, consumers of every kind and a ticker on a private server, beside a queue that somebody keeps
 // locked, while sessions are terminated, consumers are stopped and started again, and the server is stopped, crashed
-// and restarted at random. Handlers fail, and now and then something that they need is down. In the end the books must
-// balance.
+// and restarted at random. Handlers fail, and now and then something that they need is down. One of the consumers is a
+// process that a certain message crashes; it has a crash_guard. In the end the books must balance.
 //
 // What is proved, for each kind of consumer:
 //  1. nothing is lost: every message that was stored has been handled, and nothing else has;
@@ -10,7 +10,10 @@
 //     deliveries in which its handler returned, at most one was in a batch whose ack is known to have been committed,
 //     and no batch that was received after that ack contains the message again. If there is none, then its last such
 //     delivery was in a batch whose ack got no answer, because the connection broke: the server had committed it, or
-//     the message would have come again, for in the end the server says that every batch is finished.
+//     the message would have come again, for in the end the server says that every batch is finished;
+//  4. the message that crashes the process does so three times and is then a dead letter, with that reason; nothing
+//  else
+//     is one, whatever was in flight beside it.
 //
 // What was stored is known as well as it can be: half of the producers are outboxes that record each message in a
 // table in the transaction that sends it. The others know of some sends only that their answer got lost; all kinds of
@@ -19,6 +22,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
@@ -30,21 +34,29 @@
 #include <random>
 #include <set>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <unistd.h>
 #include <pgque/pgque.hpp>
 #include <pqxx/pqxx>
 
 #include "database.hpp"
 #include "private_server.hpp"
+#include "process.hpp"
 #include "support.hpp"
 
 namespace pgque::test {
 namespace {
 
 const std::string queue = "ledger";
+// The message that crashes the process, and what its dead letter says.
+const std::string poison = "poison";
+const std::string poison_reason = "crash_guard: the process ended 3 times while this message was handled";
 
 struct Settings {
   int messages = 100'000;
@@ -101,6 +113,8 @@ class Book {
     Writer(Book& book, bool verbose) : book_{book}, verbose_{verbose} {}
     void log(const LogRecord& record);
     void deliver(const std::string& key, bool done);
+    // The consumer's process has ended, and with it the batch.
+    void process_ended();
 
    private:
     void end(Pass::End how);
@@ -196,6 +210,12 @@ void Book::Writer::deliver(const std::string& key, bool done) {
   pass_->deliveries.push_back({key, done});
   ++book_.deliveries_;
   if (done) book_.done_.insert(key);
+}
+
+void Book::Writer::process_ended() {
+  const std::lock_guard lock{book_.mutex_};
+  if (pass_) end(Pass::End::abandoned);
+  ended_ = nullptr;
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -307,20 +327,52 @@ void Producer::run() {
 // ---------------------------------------------------------------------------------------------------------------------
 // Consumers.
 
+std::string key_of(const Message& message) {
+  return message.payload->substr(1, message.payload->size() - 2);
+}
+
+// What handlers meet before they do their work.
+class Trouble {
+ public:
+  // Calls `deliver(key, false)` before it throws.
+  template <class Deliver>
+  void meet(const std::string& key, const Context& context, const Deliver& deliver) {
+    if (context.attempt() == 1 && fails_at_first(key)) {
+      deliver(key, false);
+      throw std::runtime_error{"fails at first"};
+    }
+    if (finds_something_down(key) && is_new(key)) {
+      deliver(key, false);
+      throw NotNow{10ms, "something is down"};
+    }
+  }
+
+ private:
+  bool is_new(const std::string& key) {
+    const std::lock_guard lock{mutex_};
+    return down_for_.insert(key).second;
+  }
+
+  std::mutex mutex_;
+  std::set<std::string> down_for_;  // the messages that have found something down
+};
+
+ConsumerOptions options_of_all() {
+  ConsumerOptions options;
+  options.queue = queue;
+  options.retry_after = 0s;
+  options.reconnect = {20ms, 500ms};
+  options.poll_interval = 2s;
+  return options;
+}
+
 class Participant {
  public:
   Participant(const PrivateServer& server, Book& book, ConsumerOptions options, bool verbose)
       : writer_{book, verbose}, consumer_{server.dsn(), completed(std::move(options))} {
     consumer_.on("*", [this, rows = is_per_batch_, kind = book.kind()](const Message& message, Context& context) {
-      const auto key = message.payload->substr(1, message.payload->size() - 2);
-      if (context.attempt() == 1 && fails_at_first(key)) {
-        writer_.deliver(key, false);
-        throw std::runtime_error{"fails at first"};
-      }
-      if (finds_something_down(key) && is_new(key)) {
-        writer_.deliver(key, false);
-        throw NotNow{10ms, "something is down"};
-      }
+      const auto key = key_of(message);
+      trouble_.meet(key, context, [this](const std::string& of, bool done) { writer_.deliver(of, done); });
       if (rows) {
         auto& transaction = context.transaction();
         transaction.exec("insert into ledger_done values (" + transaction.quote(kind) + ", " + transaction.quote(key) +
@@ -347,19 +399,11 @@ class Participant {
  private:
   ConsumerOptions completed(ConsumerOptions options) {
     is_per_batch_ = options.transaction == TransactionMode::per_batch;
-    options.queue = queue;
-    options.retry_after = 0s;
-    options.reconnect = {20ms, 500ms};
-    options.poll_interval = 2s;
     options.log = [this](const LogRecord& record) {
       if (record.event == LogEvent::connected) connected_ = true;
       writer_.log(record);
     };
     return options;
-  }
-  bool is_new(const std::string& key) {
-    const std::lock_guard lock{mutex_};
-    return down_for_.insert(key).second;
   }
   static std::string what(const std::exception_ptr& error) {
     try {
@@ -371,11 +415,137 @@ class Participant {
 
   bool is_per_batch_ = false;
   std::atomic<bool> connected_{false};
-  std::mutex mutex_;
-  std::set<std::string> down_for_;  // the messages that have found something down
+  Trouble trouble_;
   Book::Writer writer_;
   Consumer consumer_;
   std::optional<Running<Consumer>> running_;
+};
+
+// ---------------------------------------------------------------------------------------------------------------------
+// A consumer that is a process and crashes.
+
+// That process. Each of its lines is what a Book::Writer is to be told: "event NUMBER TEXT" or "done KEY", "begun KEY".
+int consume_and_crash(const std::string& dsn, const std::string& guard) {
+  std::mutex mutex;
+  const auto print = [&mutex](std::string line) {
+    const std::lock_guard lock{mutex};
+    std::replace(line.begin(), line.end(), '\n', ' ');
+    std::puts(line.c_str());
+    std::fflush(stdout);
+  };
+  auto options = options_of_all();
+  options.name = "crashing";
+  options.concurrency = 4;
+  options.crash_guard = CrashGuard{guard, 3};
+  options.log = [&](const LogRecord& record) {
+    print("event " + std::to_string(static_cast<int>(record.event)) + ' ' + std::string{record.message});
+  };
+  Trouble trouble;
+  Consumer consumer{dsn, options};
+  consumer.on("*", [&](const Message& message, Context& context) {
+    const auto deliver = [&](const std::string& key, bool done) { print((done ? "done " : "begun ") + key); };
+    const auto key = key_of(message);
+    if (key == poison) {
+      deliver(key, false);
+      ::prctl(PR_SET_DUMPABLE, 0);    // leaves no core file
+      std::signal(SIGSEGV, SIG_DFL);  // sanitizers handle it and exit instead
+      auto* const page = static_cast<volatile char*>(::mmap(nullptr, 1, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+      *page = 1;
+    }
+    trouble.meet(key, context, deliver);
+    deliver(key, true);
+  });
+  stop_on_signals(consumer);
+  try {
+    consumer.start();
+    return 0;
+  } catch (const ConnectionError&) {
+    return 1;  // the first connection may fail
+  }
+}
+
+// Starts it again whenever it has ended.
+class CrashingProcess {
+ public:
+  CrashingProcess(const PrivateServer& server, Book& book, bool verbose) : dsn_{server.dsn()}, writer_{book, verbose} {
+    const int file = ::mkstemp(guard_.data());
+    if (file < 0) throw std::system_error{errno, std::generic_category(), "mkstemp"};
+    ::close(file);
+    thread_ = std::thread{[this] { run(); }};
+  }
+  CrashingProcess(const CrashingProcess&) = delete;
+  CrashingProcess& operator=(const CrashingProcess&) = delete;
+  ~CrashingProcess() {
+    stop();
+    ::unlink(guard_.c_str());
+  }
+
+  void stop() {
+    {
+      const std::lock_guard lock{mutex_};
+      quit_ = true;
+      try {
+        if (process_) process_->signal(SIGTERM);
+      } catch (const std::system_error&) {
+        // It has just ended.
+      }
+    }
+    if (thread_.joinable()) thread_.join();
+  }
+
+  // After stop().
+  int crashes() const { return crashes_; }
+  const std::set<int>& other_ends() const { return other_ends_; }
+
+ private:
+  void run() {
+    for (;;) {
+      {
+        const std::lock_guard lock{mutex_};
+        if (quit_) return;
+        ProcessOptions options;
+        options.on_line = [this](const std::string& line) { read(line); };
+        process_.emplace(std::vector<std::string>{"/proc/self/exe", "--crashing-process", dsn_, guard_}, options);
+      }
+      const int status = process_->wait();
+      writer_.process_ended();
+      {
+        const std::lock_guard lock{mutex_};
+        process_.reset();
+        if (quit_) return;
+      }
+      if (status == 128 + SIGSEGV) {
+        ++crashes_;
+      } else if (status == 1) {
+        std::this_thread::sleep_for(20ms);  // there is no server
+      } else {
+        other_ends_.insert(status);
+      }
+    }
+  }
+  void read(const std::string& line) {
+    const auto space = line.find(' ');
+    const auto what = line.substr(0, space);
+    const auto rest = line.substr(space + 1);
+    if (what == "event") {
+      const auto text = rest.substr(rest.find(' ') + 1);
+      writer_.log({LogLevel::info, static_cast<LogEvent>(std::stoi(rest)), text});
+    } else if (what == "done" || what == "begun") {
+      writer_.deliver(rest, what == "done");
+    } else {
+      writer_.log({LogLevel::error, LogEvent::failed, line});  // for the audit to find
+    }
+  }
+
+  const std::string dsn_;
+  std::string guard_ = "/tmp/pgque_ledger_XXXXXX";
+  Book::Writer writer_;
+  std::mutex mutex_;
+  bool quit_ = false;
+  std::optional<Process> process_;
+  int crashes_ = 0;
+  std::set<int> other_ends_;
+  std::thread thread_;
 };
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -615,6 +785,30 @@ Column audit_book(const Book& book, const std::set<std::string>& stored, Audit& 
   return column;
 }
 
+void audit_crashes(const CrashingProcess& crashing, const Book& book, Sql& sql, Audit& audit) {
+  int deliveries = 0;
+  for (const auto& pass : book.passes()) {
+    for (const auto& delivery : pass.deliveries) deliveries += delivery.key == poison ? 1 : 0;
+  }
+  audit.expect(deliveries == 3, "crashing: its message was handled " + std::to_string(deliveries) + " times");
+  audit.expect(crashing.crashes() == 3, "crashing: " + std::to_string(crashing.crashes()) + " crashes");
+  for (const int status : crashing.other_ends()) {
+    audit.expect(false, "crashing: it ended with status " + std::to_string(status));
+  }
+  const auto dead =
+      sql("select co_name, ev_data, dl_reason from pgque.dead_letter join pgque.consumer on co_id = "
+          "dl_consumer_id");
+  audit.expect(dead.size() == 1, std::to_string(dead.size()) + " dead letters");
+  for (const auto& row : dead) {
+    const bool expected = row[0].as<std::string>() == "crashing" && row[1].as<std::string>() == '"' + poison + '"' &&
+                          row[2].as<std::string>() == poison_reason;
+    audit.expect(expected,
+                 std::string{"a dead letter of "} + row[0].c_str() + ", " + row[1].c_str() + ": " + row[2].c_str());
+  }
+  std::printf("\n  the process has crashed %d times; dead letters: %d\n", crashing.crashes(),
+              static_cast<int>(dead.size()));
+}
+
 int keep_books(const Settings& settings) {
   std::printf("ledger: %d messages, %ld s, --seed %u\n", settings.messages,
               static_cast<long>(settings.duration.count()), settings.seed);
@@ -625,9 +819,9 @@ int keep_books(const Settings& settings) {
     sql("create table ledger_sent (key text primary key)");
     sql("create table ledger_done (kind text not null, key text not null)");
     sql("select pgque.create_queue('" + queue + "')");
-    sql("select pgque.set_queue_config('" + queue + "', 'max_retries', '1000')");
+    sql("select pgque.set_queue_config('" + queue + "', 'max_retries', '3')");
     LockedQueue::create(sql);
-    for (const auto* consumer : {"per_batch", "per_batch_paged", "split", "split_paged", "concurrent"}) {
+    for (const auto* consumer : {"per_batch", "per_batch_paged", "split", "split_paged", "concurrent", "crashing"}) {
       sql(std::string{"select pgque.subscribe('"} + queue + "', '" + consumer + "')");
     }
     for (const auto* worker : {"a", "b", "c"}) {
@@ -643,7 +837,7 @@ int keep_books(const Settings& settings) {
     participants.emplace_back(server, books.back(), std::move(options), settings.verbose);
     return books.back();
   };
-  ConsumerOptions options;
+  auto options = options_of_all();
   options.transaction = TransactionMode::per_batch;
   add("per_batch", options);
   options.max_messages = 20;
@@ -656,13 +850,15 @@ int keep_books(const Settings& settings) {
   add("split", options);
   options.concurrency = 4;
   add("concurrent", options);
-  options = {};
+  options = options_of_all();
   options.drain_timeout = 0s;
   options.dead_interval = 1s;  // less than some are stopped for
   for (const auto* worker : {"a", "b", "c"}) {
     options.subconsumer = worker;
     add("cooperative", options);
   }
+  Client{server.dsn()}.send(queue, '"' + poison + '"');
+  CrashingProcess crashing{server, books.emplace_back("crashing"), settings.verbose};
 
   TickerOptions ticker_options;
   ticker_options.tick_period = 20ms;
@@ -713,6 +909,7 @@ int keep_books(const Settings& settings) {
     participant.stop();
     reconnects += participant.stats().reconnects;
   }
+  crashing.stop();
   audit.expect(!ticking.ended(), "the ticker gave up");
   audit.expect(wait_until([&] { return ticker.stats().maintenance_errors + ticker.stats().rotation_errors != 0; }),
                "the locked queue was in nobody's way");
@@ -722,6 +919,7 @@ int keep_books(const Settings& settings) {
   std::set<std::string> stored;
   for (const auto& row : sql("select key from ledger_sent")) stored.insert(row[0].c_str());
   const auto outboxed = stored.size();
+  stored.insert(poison);
   std::size_t definite = 0, unknown = 0, unknown_stored = 0;
   int send_failures = 0;
   for (const auto& producer : producers) {
@@ -754,8 +952,10 @@ int keep_books(const Settings& settings) {
   std::printf("  %-16s %8s %6s %10s %10s | batches: %7s %9s %9s %8s %5s %5s | rows\n", "consumer", "handled", "lost",
               "deliveries", "duplicates", "acked", "abandoned", "postponed", "no reply", "taken", "stale");
   for (const auto& book : books) {
-    const auto column = audit_book(book, stored, audit);
-    audit.expect(book.done() == stored, book.kind() + " handled what was not stored, or others did not");
+    auto expected = stored;
+    if (book.kind() == "crashing") expected.erase(poison);
+    const auto column = audit_book(book, expected, audit);
+    audit.expect(book.done() == expected, book.kind() + " handled what was not stored, or others did not");
     std::string rows = "-";
     if (book.kind().compare(0, 9, "per_batch") == 0) {
       const auto kind = " from ledger_done where kind = '" + book.kind() + "'";
@@ -770,6 +970,7 @@ int keep_books(const Settings& settings) {
                 book.done().size(), column.lost_messages, column.deliveries, column.duplicates, column.acked,
                 column.abandoned, column.postponed, column.unknown, column.lost, column.stale, rows.c_str());
   }
+  audit_crashes(crashing, books.back(), sql, audit);
   audit.expect(damage.kills > 0, "nothing was terminated");
   audit.expect(damage.restarts > 0, "no consumer was restarted");
   audit.expect(damage.fast + damage.immediate > 0, "the server was not restarted");
@@ -784,6 +985,9 @@ int keep_books(const Settings& settings) {
 int main(int argc, char** argv) {
   pgque::test::Settings settings;
   try {
+    if (argc == 4 && argv[1] == std::string{"--crashing-process"}) {
+      return pgque::test::consume_and_crash(argv[2], argv[3]);
+    }
     for (int i = 1; i < argc; ++i) {
       const std::string option = argv[i];
       if (option == "--help" || option == "-h") {

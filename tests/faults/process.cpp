@@ -36,7 +36,7 @@ std::string server_user() {
   return ::getpwnam("postgres") ? "postgres" : "nobody";
 }
 
-Process::Process(const std::vector<std::string>& command, const ProcessOptions& options) {
+Process::Process(const std::vector<std::string>& command, const ProcessOptions& options) : on_line_{options.on_line} {
   // Everything that allocates is done before fork().
   std::vector<std::string> environment;
   for (char** variable = environ; *variable; ++variable) environment.emplace_back(*variable);
@@ -122,9 +122,14 @@ void Process::read() {
     if (size <= 0) break;
     pending.append(buffer, static_cast<std::size_t>(size));
     for (auto end = pending.find('\n'); end != std::string::npos; end = pending.find('\n')) {
-      const std::lock_guard lock{mutex_};
-      lines_.push_back(pending.substr(0, end));
+      const auto line = pending.substr(0, end);
       pending.erase(0, end + 1);
+      if (on_line_) {
+        on_line_(line);
+        continue;
+      }
+      const std::lock_guard lock{mutex_};
+      lines_.push_back(line);
     }
   }
 }

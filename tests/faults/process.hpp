@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <functional>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -20,6 +21,8 @@ struct ProcessOptions {
   // PostgreSQL refuses to run as root: run as the user `postgres`, or `nobody`, if this process is root's.
   bool as_server_user = false;
   std::vector<std::pair<std::string, std::string>> environment{};
+  // If set, it is given each line, on a thread of its own until wait() returns, and nothing is kept.
+  std::function<void(const std::string&)> on_line{};
 };
 
 // A running program. Its standard output and error are read line by line, its standard input can be written to.
@@ -47,6 +50,7 @@ class Process {
  private:
   void read();
 
+  const std::function<void(const std::string&)> on_line_;
   pid_t pid_ = -1;
   int input_ = -1;
   int output_ = -1;

@@ -3,30 +3,10 @@
 #include <csignal>
 
 #include "fault_fixture.hpp"
+#include "worker_process.hpp"
 
 namespace pgque::test {
 namespace {
-
-class Worker : public Process {
- public:
-  Worker(const std::string& queue, const std::string& consumer, const std::string& mode,
-         const std::vector<std::string>& settings = {})
-      : Process{command(queue, consumer, mode, settings)} {}
-  void go_on() { write_line("go on"); }
-  // Ends it as a service manager does.
-  int terminate() {
-    signal(SIGTERM);
-    return wait();
-  }
-
- private:
-  static std::vector<std::string> command(const std::string& queue, const std::string& consumer,
-                                          const std::string& mode, const std::vector<std::string>& settings) {
-    std::vector<std::string> command{PGQUE_FAULT_WORKER, dsn(), queue, consumer, mode};
-    command.insert(command.end(), settings.begin(), settings.end());
-    return command;
-  }
-};
 
 class Processes : public FaultModes {
  protected:

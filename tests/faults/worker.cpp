@@ -1,18 +1,28 @@
 // A consumer in a separate process, for tests that kill, stop and duplicate processes.
 //
-//   pgque_fault_worker DSN QUEUE CONSUMER per_batch|split|WORKER [hang_at=PAYLOAD] [dead=MS] [poll=MS]
+//   pgque_fault_worker DSN QUEUE CONSUMER per_batch|split|WORKER [hang_at=PAYLOAD] [dead=MS] [poll=MS] [concurrency=N]
+//                      [guard=FILE] [crash_at=PAYLOAD] [crash_by=segv|abort|exit|kill] [beside=N]
+//                      [key_crashes_at=PAYLOAD]
 //
 // WORKER makes it that worker of a cooperative consumer. It prints a line for each delivery, "begin PAYLOAD" and "end
-// PAYLOAD", and for each event of the library. A handler that meets hang_at=PAYLOAD waits until a line can be read.
-// SIGTERM ends it.
+// PAYLOAD", and for each event of the library. A handler that meets hang_at=PAYLOAD waits until a line can be read. One
+// that meets crash_at=PAYLOAD ends the process, by a segmentation fault if nothing else is said; with beside=N once N
+// other handlers are running, which never return. The function of the key does that at key_crashes_at=PAYLOAD. SIGTERM
+// ends the process.
 
+#include <atomic>
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <iostream>
 #include <map>
 #include <mutex>
 #include <string>
+#include <thread>
 
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <unistd.h>
 #include <pgque/pgque.hpp>
 #include <pqxx/pqxx>
 
@@ -23,6 +33,18 @@ std::mutex output_mutex;
 void print(const std::string& line) {
   const std::lock_guard lock{output_mutex};
   std::cout << line << std::endl;
+}
+
+// Sanitizers handle the signals and exit instead, so their handlers are taken away first.
+[[noreturn]] void crash(const std::string& how) {
+  ::prctl(PR_SET_DUMPABLE, 0);  // leaves no core file
+  if (how == "exit") ::_exit(3);
+  if (how == "kill") ::raise(SIGKILL);
+  std::signal(SIGABRT, SIG_DFL);
+  std::signal(SIGSEGV, SIG_DFL);
+  if (how == "abort") std::abort();
+  auto* const page = static_cast<volatile char*>(::mmap(nullptr, 1, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+  for (;;) *page = 1;
 }
 
 pgque::ConsumerOptions options_of(char** argv, std::map<std::string, std::string> settings) {
@@ -37,6 +59,14 @@ pgque::ConsumerOptions options_of(char** argv, std::map<std::string, std::string
   }
   if (settings.count("dead")) options.dead_interval = std::chrono::milliseconds{std::stoi(settings["dead"])};
   if (settings.count("poll")) options.poll_interval = std::chrono::milliseconds{std::stoi(settings["poll"])};
+  if (settings.count("concurrency")) options.concurrency = std::stoi(settings["concurrency"]);
+  if (settings.count("guard")) options.crash_guard = pgque::CrashGuard{settings["guard"]};
+  if (settings.count("key_crashes_at")) {
+    options.key = [at = settings["key_crashes_at"]](const pgque::Message& message) {
+      if (message.payload == at) crash("segv");
+      return std::string{};
+    };
+  }
   options.reconnect = {std::chrono::milliseconds{50}, std::chrono::milliseconds{200}};
   options.log = [](const pgque::LogRecord& record) {
     print(std::string{pgque::to_string(record.event)} + ' ' +
@@ -61,11 +91,22 @@ int main(int argc, char** argv) {
     }
     const std::string queue = argv[2];
     const bool per_batch = std::string{argv[4]} == "per_batch";
+    const int beside = settings.count("beside") ? std::stoi(settings["beside"]) : 0;
+    const auto hang_at = settings["hang_at"];
+    const auto crash_at = settings["crash_at"];
+    const auto crash_by = settings["crash_by"];
+    std::atomic<int> running{0};
     pgque::Consumer consumer{argv[1], options_of(argv, settings)};
     consumer.on("*", [&](const pgque::Message& message, pgque::Context& context) {
       const auto payload = message.payload.value();
       print("begin " + payload);
-      if (payload == settings["hang_at"]) {
+      ++running;
+      if (payload == crash_at) {
+        while (running <= beside) std::this_thread::sleep_for(std::chrono::milliseconds{1});
+        crash(crash_by);
+      }
+      while (beside != 0) ::pause();
+      if (payload == hang_at) {
         std::string line;
         std::getline(std::cin, line);
       }
@@ -74,6 +115,7 @@ int main(int argc, char** argv) {
         transaction.exec("insert into public.faults_done values (" + transaction.quote(queue) + ", " +
                          transaction.quote(payload) + ")");
       }
+      --running;
       print("end " + payload);
     });
     pgque::stop_on_signals(consumer);

@@ -47,6 +47,7 @@ TEST(Log, NamesItsEvents) {
       {LogEvent::events_dropped, "events_dropped"},
       {LogEvent::batch_postponed, "batch_postponed"},
       {LogEvent::unbounded_batches, "unbounded_batches"},
+      {LogEvent::crash_suspected, "crash_suspected"},
   };
   for (const auto& [event, name] : names) EXPECT_EQ(to_string(event), name);
   EXPECT_EQ(to_string(static_cast<LogEvent>(names.size())), "unknown");  // the list is complete

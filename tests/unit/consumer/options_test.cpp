@@ -56,6 +56,8 @@ TEST(ConsumerOptions, HaveTheDefaultsTheyDocument) {
   EXPECT_FALSE(options.key);
   EXPECT_FALSE(options.on_error);
   EXPECT_FALSE(options.log);
+  EXPECT_FALSE(options.crash_guard);
+  EXPECT_EQ(CrashGuard{}.crashes, 3);
 }
 
 TEST(ConsumerOptions, AreCheckedByTheConstructorWithoutAServer) {
@@ -88,6 +90,9 @@ TEST(ConsumerOptions, AreTakenUpToTheirLimits) {
            [](auto& o) { o.connect_timeout = 0s; },
            [](auto& o) { o.statement_timeout = milliseconds{2147483647}; },
            [](auto& o) { o.idle_in_transaction_timeout = milliseconds{2147483647}; },
+           [](auto& o) { o.crash_guard = CrashGuard{"orders.guard"}; },
+           [](auto& o) { o.crash_guard.emplace().file = "orders.guard", o.crash_guard->crashes = 1; },
+           [](auto& o) { o.crash_guard.emplace().file = "orders.guard", o.crash_guard->crashes = 2147483647; },
        }) {
     auto options = valid();
     change(options);
@@ -145,6 +150,10 @@ TEST(ConsumerOptions, AreRefusedByNameBeyondTheirLimits) {
            {"statement_timeout", [](auto& o) { o.statement_timeout = milliseconds{2147483648}; }},
            {"idle_in_transaction_timeout", [](auto& o) { o.idle_in_transaction_timeout = -1ms; }},
            {"idle_in_transaction_timeout", [](auto& o) { o.idle_in_transaction_timeout = milliseconds{2147483648}; }},
+           {"crash_guard.file", [](auto& o) { o.crash_guard = CrashGuard{}; }},
+           {"crash_guard.file", [](auto& o) { o.crash_guard = CrashGuard{std::string("a\0b", 3)}; }},
+           {"crash_guard.crashes", [](auto& o) { o.crash_guard.emplace().file = "x", o.crash_guard->crashes = 0; }},
+           {"crash_guard.crashes", [](auto& o) { o.crash_guard.emplace().file = "x", o.crash_guard->crashes = -1; }},
        }) {
     auto options = valid();
     change(options);

@@ -9,6 +9,7 @@ namespace {
 
 using namespace std::chrono_literals;
 using detail::in_words;
+using detail::times_in_words;
 
 TEST(Duration, IsPutInWords) {
   EXPECT_EQ(in_words(0s), "0 ms");
@@ -20,6 +21,11 @@ TEST(Duration, IsPutInWords) {
   EXPECT_EQ(in_words(61s), "1 min 1 s");
   EXPECT_EQ(in_words(3600s + 59s), "1 h");
   EXPECT_EQ(in_words(26h + 5min), "1 d 2 h");
+}
+
+TEST(Times, ArePutInWords) {
+  EXPECT_EQ(times_in_words(1), "once");
+  EXPECT_EQ(times_in_words(3), "3 times");
 }
 
 }  // namespace
