@@ -63,6 +63,10 @@ std::string_view to_string(LogEvent event) noexcept {
       return "events_dropped";
     case LogEvent::batch_postponed:
       return "batch_postponed";
+    case LogEvent::handler_stuck:
+      return "handler_stuck";
+    case LogEvent::slow_batch:
+      return "slow_batch";
   }
   return "unknown";
 }

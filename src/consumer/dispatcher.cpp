@@ -23,9 +23,15 @@ std::int32_t attempt_of(const Message& message) {
 
 }  // namespace
 
-Dispatcher::Dispatcher(const ConsumerOptions& options, Handlers& handlers, const Stopper& stopper,
-                       StatementGuard& guard, Logger& logger)
-    : options_{options}, handlers_{handlers}, stopper_{stopper}, guard_{guard}, logger_{logger} {
+Dispatcher::Dispatcher(const ConsumerOptions& options, Handlers& handlers, const Stopper& stopper, const Claim& claim,
+                       StatementGuard& guard, Watchdog* watchdog, Logger& logger)
+    : options_{options},
+      handlers_{handlers},
+      stopper_{stopper},
+      claim_{claim},
+      guard_{guard},
+      watchdog_{watchdog},
+      logger_{logger} {
   if (options_.concurrency > 1) pool_ = std::make_unique<WorkerPool>(static_cast<std::size_t>(options_.concurrency));
 }
 
@@ -121,15 +127,18 @@ Dispatcher::Outcome Dispatcher::handle_one(const Message& message, Batch& batch,
   if (found == handlers_.end()) found = handlers_.find("*");
   if (found == handlers_.end()) return unknown_type(message);
 
-  static_cast<void>(thread);
+  auto* const slot = watchdog_ ? watchdog_->slot(thread) : nullptr;
   const InsideHandler inside{stopper_};
   for (int reruns = 0;; ++reruns) {
-    HandlerCall call{message, attempt_of(message), stopper_, {batch, guard_}};
+    HandlerCall call{message, attempt_of(message), stopper_, claim_, {batch, guard_}};
     std::optional<Outcome> failed;
     std::exception_ptr in_the_way;
     try {
       Context context{call};
-      found->second(message, context);
+      {
+        const HandlerSlot::Scope running{slot, message, call.attempt};
+        found->second(message, context);
+      }
       require_home();
       call.savepoint.keep();
       return {Verdict::handled};
@@ -216,7 +225,7 @@ void Dispatcher::require_home() const {
 }
 
 bool Dispatcher::may_begin(Stopper::Clock::time_point now) const noexcept {
-  return !postponed_ && stopper_.may_begin_handler(options_.drain_timeout, now);
+  return !postponed_ && !claim_.lost() && stopper_.may_begin_handler(options_.drain_timeout, now);
 }
 
 LogRecord Dispatcher::record(LogLevel level, LogEvent event, std::string_view text, const Message& message) {

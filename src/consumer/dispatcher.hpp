@@ -16,6 +16,8 @@
 #include <pgque/context.hpp>
 
 #include "consumer/batch.hpp"
+#include "consumer/claim.hpp"
+#include "consumer/watchdog.hpp"
 #include "database/statement_guard.hpp"
 #include "support/logger.hpp"
 #include "support/stopper.hpp"
@@ -33,7 +35,7 @@ struct Postponement {
 };
 
 struct PageResult {
-  bool interrupted = false;  // stop() left messages unhandled
+  bool interrupted = false;  // messages are left unhandled, after stop() or because the batch is lost
   std::uint64_t handled = 0;
   std::uint64_t failed = 0;
   std::uint64_t unknown = 0;
@@ -44,9 +46,9 @@ struct PageResult {
 
 class Dispatcher {
  public:
-  // All arguments must outlive the dispatcher.
-  Dispatcher(const ConsumerOptions& options, Handlers& handlers, const Stopper& stopper, StatementGuard& guard,
-             Logger& logger);
+  // All arguments must outlive the dispatcher. The watchdog may be null.
+  Dispatcher(const ConsumerOptions& options, Handlers& handlers, const Stopper& stopper, const Claim& claim,
+             StatementGuard& guard, Watchdog* watchdog, Logger& logger);
 
   // Calls the handlers for one page, in order, or on several threads at once with order only within a key. Exceptions
   // of handlers become retries.
@@ -76,7 +78,9 @@ class Dispatcher {
   const ConsumerOptions& options_;
   Handlers& handlers_;
   const Stopper& stopper_;
+  const Claim& claim_;
   StatementGuard& guard_;
+  Watchdog* watchdog_;
   Logger& logger_;
   std::unique_ptr<WorkerPool> pool_;
   std::atomic<bool> postponed_{false};  // on this page

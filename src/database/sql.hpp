@@ -67,12 +67,13 @@ inline constexpr Statement nacked{
     "on main.sub_queue = s.sub_queue and main.sub_id = s.sub_id and main.sub_role <> 'coop_member' "
     "join pgque.dead_letter d on d.dl_queue_id = s.sub_queue and d.dl_consumer_id = main.sub_consumer "
     "where s.sub_batch = $1::int8 and d.ev_id >= $2::int8"};
-// Whether the batch is open and belongs to the consumer or, as `consumer.worker`, to the worker.
-inline constexpr Statement batch_is_open{
-    "pgque_batch_is_open", Role::none,
-    "select count(*) from pgque.subscription join pgque.queue on queue_id = sub_queue "
-    "join pgque.consumer on co_id = sub_consumer "
-    "where sub_batch = $1::int8 and queue_name = $2::text and co_name = $3::text"};
+// Whether the batch $1 of the queue $2 is open and belongs to the consumer or, as `consumer.worker`, to the worker.
+#define PGQUE_BATCH_IS_OPEN(batch, queue, consumer)                                   \
+  "select count(*) from pgque.subscription join pgque.queue on queue_id = sub_queue " \
+  "join pgque.consumer on co_id = sub_consumer "                                      \
+  "where sub_batch = " batch " and queue_name = " queue " and co_name = " consumer
+inline constexpr Statement batch_is_open{"pgque_batch_is_open", Role::none,
+                                         PGQUE_BATCH_IS_OPEN("$1::int8", "$2::text", "$3::text")};
 
 inline constexpr Statement subscribe_subconsumer{
     "pgque_subscribe_subconsumer", Role::reader,
@@ -89,6 +90,11 @@ inline constexpr Statement next_batch_coop{
     "select pgque.next_batch($1::text, $2::text, $3::text, $4::int8 * interval '1 microsecond')"};
 inline constexpr Statement touch_subconsumer{"pgque_touch_subconsumer", Role::reader,
                                              "select pgque.touch_subconsumer($1::text, $2::text, $3::text)"};
+// The same, and in one round trip with it whether the batch is still the worker's.
+inline constexpr Statement touch_and_find_batch{
+    "pgque_touch_subconsumer_and_find_batch", Role::reader,
+    "select pgque.touch_subconsumer($1::text, $2::text, $3::text), (" PGQUE_BATCH_IS_OPEN(
+        "$4::int8", "$1::text", "$2::text || '.' || $3::text") ")"};
 
 inline constexpr Statement force_next_tick{"pgque_force_next_tick", Role::admin,
                                            "select pgque.force_next_tick($1::text)"};

@@ -46,6 +46,8 @@ TEST(Log, NamesItsEvents) {
       {LogEvent::batch_in_doubt, "batch_in_doubt"},
       {LogEvent::events_dropped, "events_dropped"},
       {LogEvent::batch_postponed, "batch_postponed"},
+      {LogEvent::handler_stuck, "handler_stuck"},
+      {LogEvent::slow_batch, "slow_batch"},
   };
   for (const auto& [event, name] : names) EXPECT_EQ(to_string(event), name);
   EXPECT_EQ(to_string(static_cast<LogEvent>(names.size())), "unknown");  // the list is complete
