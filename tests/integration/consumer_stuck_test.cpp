@@ -4,6 +4,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -15,7 +16,6 @@ namespace pgque::test {
 namespace {
 
 using testing::AllOf;
-using testing::Each;
 using testing::ElementsAre;
 using testing::ElementsAreArray;
 using testing::HasSubstr;
@@ -24,8 +24,17 @@ using testing::SizeIs;
 class ConsumerStuckTest : public ConsumerTest {
  protected:
   void subscribe(const std::string& worker_name) { client().subscribe_subconsumer(queue(), group_name(), worker_name); }
+  // Takes over what the worker holds, at once unless a heartbeat has come just now, and finishes it, so that the worker
+  // cannot take it back.
   std::vector<Message> steal() {
-    return Client{dsn(), client_options()}.receive_coop(queue(), group_name(), "thief", {std::nullopt, 1ms});
+    Client thief{dsn(), client_options()};
+    std::vector<Message> stolen;
+    EXPECT_TRUE(wait_until([&] {
+      stolen = thief.receive_coop(queue(), group_name(), "thief", {std::nullopt, 1ms});
+      return !stolen.empty();
+    }));
+    EXPECT_TRUE(thief.ack(stolen.at(0).batch_id));
+    return stolen;
   }
   // A worker whose heartbeats are 100 ms apart.
   ConsumerOptions lively() {
@@ -229,8 +238,7 @@ class LostBatchTest : public ConsumerStuckTest {
     });
     Running running{consumer};
     ASSERT_TRUE(wait_until([&] { return taken && consumer.stats().takeovers == 1; }));
-    ASSERT_THAT(stolen, SizeIs(count));
-    EXPECT_TRUE(client().ack(stolen[0].batch_id)) << "it belongs to the thief";
+    EXPECT_THAT(stolen, SizeIs(count));
 
     // The loser goes on with other batches, at once.
     const auto next = publish("\"next\"");
@@ -273,11 +281,11 @@ TEST_F(LostBatchTest, IsNoticedByAHeartbeatBetweenPages) {
 TEST_F(LostBatchTest, IsNotPostponed) {
   subscribe("w1");
   publish("1");
-  std::vector<Message> stolen;
+  bool stolen = false;
   Consumer consumer{dsn(), lively()};
   consumer.on("t", [&](const Message&, Context& context) {
-    if (!stolen.empty()) return;
-    stolen = steal();
+    if (std::exchange(stolen, true)) return;
+    steal();
     EXPECT_TRUE(wait_until([&] { return context.stop_requested(); }));
     throw NotNow{1h};
   });
@@ -287,18 +295,16 @@ TEST_F(LostBatchTest, IsNotPostponed) {
   EXPECT_TRUE(wait_batches(consumer, 1));
   EXPECT_EQ(consumer.stats().postponed, 0U);
   EXPECT_EQ(log.count(LogEvent::batch_lost), 1U);
-  EXPECT_TRUE(client().ack(stolen.at(0).batch_id));
 }
 
 TEST_F(LostBatchTest, IsNotAbandonedByAStop) {
   subscribe("w1");
   publish_numbers(2);
-  std::vector<Message> stolen;
   Seen seen;
   Consumer consumer{dsn(), lively()};
   consumer.on("t", [&](const Message& message, Context& context) {
     seen(message);
-    stolen = steal();
+    steal();
     EXPECT_TRUE(wait_until([&] { return context.stop_requested(); }));
     EXPECT_EQ(log.count(LogEvent::batch_lost), 1U);
     consumer.stop_now();
@@ -309,7 +315,6 @@ TEST_F(LostBatchTest, IsNotAbandonedByAStop) {
   EXPECT_EQ(consumer.stats().abandoned, 0U);
   EXPECT_EQ(log.count(LogEvent::batch_lost), 1U);
   EXPECT_EQ(log.count(LogEvent::batch_abandoned), 0U);
-  EXPECT_TRUE(client().ack(stolen.at(0).batch_id));
 }
 
 class SlowBatchTest : public ConsumerStuckTest {};

@@ -517,7 +517,13 @@ TEST_F(ForkInTheSinkTest, ForABatchThatIsLostLeavesAChildThatEnds) {
   cooperative.log = sink_that_forks_at(LogEvent::batch_lost);
   Consumer consumer{dsn(), cooperative};
   consumer.on("t", [&](const Message&) {
-    Client{dsn(), client_options()}.receive_coop(queue(), group_name(), "thief", {std::nullopt, 1ms});
+    Client thief{dsn(), client_options()};
+    std::vector<Message> stolen;
+    EXPECT_TRUE(wait_until([&] {  // a heartbeat that has come just now puts it off
+      stolen = thief.receive_coop(queue(), group_name(), "thief", {std::nullopt, 1ms});
+      return !stolen.empty();
+    }));
+    EXPECT_TRUE(thief.ack(stolen.at(0).batch_id));
     expect_an_end();
   });
   const Running running{consumer};
