@@ -51,6 +51,7 @@ class PgqueCollector : public prometheus::Collectable {
             counter("pgque_consumer_abandoned_total", "Batches left for redelivery.", consumed.abandoned),
             counter("pgque_consumer_stale_acks_total", "Acks of finished batches.", consumed.stale_acks),
             counter("pgque_consumer_takeovers_total", "Batches lost to another worker.", consumed.takeovers),
+            counter("pgque_consumer_stuck_total", "Handlers beyond handler_timeout.", consumed.stuck),
             counter("pgque_consumer_reconnects_total", "Connections made after the first.", consumed.reconnects),
             counter("pgque_ticker_ticks_total", "Ticks created.", ticked.ticks),
             counter("pgque_ticker_retries_total", "Messages brought back.", ticked.retries),

@@ -14,7 +14,7 @@ BatchId Context::batch() const noexcept {
   return call_.message.batch_id;
 }
 bool Context::stop_requested() const noexcept {
-  return call_.stopper.requested();
+  return call_.stopper.requested() || call_.claim.lost();
 }
 
 }  // namespace pgque

@@ -67,6 +67,10 @@ std::string_view to_string(LogEvent event) noexcept {
       return "unbounded_batches";
     case LogEvent::crash_suspected:
       return "crash_suspected";
+    case LogEvent::handler_stuck:
+      return "handler_stuck";
+    case LogEvent::slow_batch:
+      return "slow_batch";
   }
   return "unknown";
 }

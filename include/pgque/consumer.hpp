@@ -57,6 +57,7 @@ struct ConsumerStats {
   std::uint64_t postponed = 0;                ///< batches left for redelivery because a handler threw `NotNow`
   std::uint64_t stale_acks = 0;               ///< batches that were already finished when they were acknowledged
   std::uint64_t takeovers = 0;                ///< batches lost to another worker
+  std::uint64_t stuck = 0;                    ///< handlers that ran for longer than `handler_timeout`
   std::uint64_t reconnects = 0;               ///< connections made after the first
   ConsumerState state = ConsumerState::idle;  ///< what it is doing now
   std::string last_error{};                   ///< what() of the latest error; empty if there was none

@@ -66,7 +66,8 @@ struct ConsumerOptions {
   std::string subconsumer{};
   /// Take over the batch of another worker of the group if that worker has sent no heartbeat for this long. Needs
   /// `subconsumer`. Default: never; 1 ms to 30 days. While its handlers run, a worker sends a heartbeat every third of
-  /// its `dead_interval`, but at least every 10 s; so give all workers of a group the same value.
+  /// its `dead_interval`, but at least every 10 s; so give all workers of a group the same value. With each heartbeat
+  /// it finds out whether the batch is still its own.
   std::optional<std::chrono::milliseconds> dead_interval{};
   /// How handlers relate to transactions. Default: `per_batch`; always `split` with `subconsumer` or `concurrency`
   /// above 1, where asking for `per_batch` is an error.
@@ -80,6 +81,10 @@ struct ConsumerOptions {
   /// How long `stop()` lets the current batch go on; after that, the messages whose handlers have not begun are left
   /// for redelivery. Default 25 s; 0 leaves them at once; at most 30 days. A running handler is never interrupted.
   std::chrono::milliseconds drain_timeout{25'000};
+  /// A handler that runs for longer than this is logged once (`LogEvent::handler_stuck`) and counted
+  /// (`ConsumerStats::stuck`). It is not interrupted. Until it returns, a worker of a group sends no heartbeats, so
+  /// that a worker with a `dead_interval` may take the batch over. Default: none; 1 ms to 30 days.
+  std::optional<std::chrono::milliseconds> handler_timeout{};
   /// Pauses after errors. Default: 100 ms, growing to 30 s.
   ReconnectOptions reconnect{};
   /// Asked about each error that a retry cannot fix: no such queue or consumer, missing grants, no PgQue. Default:
@@ -103,6 +108,10 @@ struct ConsumerOptions {
   /// whatever limit the server has itself. The whole batch is then handled again. Default 15 min; 0: for ever; at most
   /// 2147483647 ms.
   std::chrono::milliseconds idle_in_transaction_timeout{std::chrono::minutes{15}};
+  /// In `per_batch` mode: a batch whose transaction has been open for this long is logged once
+  /// (`LogEvent::slow_batch`), because an open transaction slows down all queues of the database. Default 10 s; 0 never
+  /// does; at most 30 days.
+  std::chrono::milliseconds slow_batch_after{10'000};
   /// Make `start()` return once nothing is left to receive, for jobs that run now and then, and for tests. Messages
   /// that were not ticked yet and retries that are not due do not count. Default false: wait for more.
   bool until_drained = false;

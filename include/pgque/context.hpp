@@ -41,7 +41,8 @@ class PGQUE_EXPORT Context {
   std::int32_t attempt() const noexcept;
   /// The batch the message came in.
   BatchId batch() const noexcept;
-  /// True once `stop()` or `stop_now()` was called: a long handler may want to end early, by throwing.
+  /// True once `stop()` or `stop_now()` was called, or once another worker has taken the batch over: a long handler may
+  /// want to end early, by throwing. A worker learns of a takeover with its next heartbeat.
   bool stop_requested() const noexcept;
 
   /// @cond

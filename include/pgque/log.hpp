@@ -31,7 +31,7 @@ enum class LogEvent {
   batch_received,      ///< a batch with messages was opened
   batch_acked,         ///< the batch was finished
   batch_abandoned,     ///< the batch was left unacked and will be delivered again
-  batch_lost,          ///< another subconsumer took the batch over; it was not acked here
+  batch_lost,          ///< another subconsumer took the batch over; it is not acked here
   stale_ack,       ///< the ack, or a nack before it, found the batch finished: its messages may have been handled twice
   handler_failed,  ///< a handler threw; the message is nacked
   unknown_type,    ///< no handler for the message's type and no "*" handler
@@ -46,6 +46,8 @@ enum class LogEvent {
   batch_postponed,    ///< a handler threw `NotNow`: the batch was left unacked, and the consumer pauses
   unbounded_batches,  ///< a consumer holds whole batches in memory by default, because it cannot read them in pages
   crash_suspected,    ///< the process ended while this message was handled, says the consumer's `CrashGuard`
+  handler_stuck,      ///< a handler has been running for longer than `handler_timeout`
+  slow_batch,         ///< in `per_batch` mode, a batch has kept its transaction open for `slow_batch_after`
 };
 
 /// The name of the event, such as "stale_ack".

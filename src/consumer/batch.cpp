@@ -133,9 +133,7 @@ std::optional<BatchId> Batch::more_windows() {
 }
 
 bool Batch::is_still_open() {
-  const auto consumer = coop_ ? options_.name + '.' + options_.subconsumer : options_.name;
-  return verbs::ask(executor(), sql::batch_is_open, {static_cast<std::int64_t>(id()), options_.queue, consumer},
-                    call("find the batch")) != 0;
+  return verbs::batch_is_open(executor(), receiver(), id(), call("find the batch"));
 }
 
 std::optional<Finish> Batch::nack(const std::vector<Retry>& retries, const InTime& in_time) {

@@ -23,13 +23,15 @@ std::int32_t attempt_of(const Message& message) {
 
 }  // namespace
 
-Dispatcher::Dispatcher(const ConsumerOptions& options, Handlers& handlers, const Stopper& stopper,
-                       StatementGuard& guard, CrashGuardFile* crash_guard, Logger& logger)
+Dispatcher::Dispatcher(const ConsumerOptions& options, Handlers& handlers, const Stopper& stopper, const Claim& claim,
+                       StatementGuard& guard, CrashGuardFile* crash_guard, Watchdog* watchdog, Logger& logger)
     : options_{options},
       handlers_{handlers},
       stopper_{stopper},
+      claim_{claim},
       guard_{guard},
       crash_guard_{crash_guard},
+      watchdog_{watchdog},
       logger_{logger} {
   if (options_.concurrency > 1) pool_ = std::make_unique<WorkerPool>(static_cast<std::size_t>(options_.concurrency));
 }
@@ -177,15 +179,18 @@ Dispatcher::Outcome Dispatcher::handle_one(const Message& message, HandlerSavepo
   const auto* const handler = handler_for(message);
   if (handler == nullptr) return unknown_type(message);
 
-  static_cast<void>(thread);
+  auto* const slot = watchdog_ ? watchdog_->slot(thread) : nullptr;
   const InsideHandler inside{stopper_};
   for (int reruns = 0;; ++reruns) {
-    HandlerCall call{message, attempt_of(message), stopper_, savepoint};
+    HandlerCall call{message, attempt_of(message), stopper_, claim_, savepoint};
     std::optional<Outcome> failed;
     std::exception_ptr in_the_way;
     try {
       Context context{call};
-      (*handler)(message, context);
+      {
+        const HandlerSlot::Scope running{slot, message, call.attempt};
+        (*handler)(message, context);
+      }
       require_home();
       savepoint.keep(message);
       return {Verdict::handled};
@@ -272,7 +277,7 @@ void Dispatcher::require_home() const {
 }
 
 bool Dispatcher::may_begin(Stopper::Clock::time_point now) const noexcept {
-  return !postponed_ && stopper_.may_begin_handler(options_.drain_timeout, now);
+  return !postponed_ && !claim_.lost() && stopper_.may_begin_handler(options_.drain_timeout, now);
 }
 
 LogRecord Dispatcher::record(LogLevel level, LogEvent event, std::string_view text, const Message& message) {

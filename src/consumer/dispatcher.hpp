@@ -16,8 +16,10 @@
 #include <pgque/context.hpp>
 
 #include "consumer/batch.hpp"
+#include "consumer/claim.hpp"
 #include "consumer/crash_guard.hpp"
 #include "consumer/handler_savepoint.hpp"
+#include "consumer/watchdog.hpp"
 #include "database/statement_guard.hpp"
 #include "support/logger.hpp"
 #include "support/stopper.hpp"
@@ -35,7 +37,7 @@ struct Postponement {
 };
 
 struct PageResult {
-  bool interrupted = false;  // stop() left messages unhandled
+  bool interrupted = false;  // messages are left unhandled, after stop() or because the batch is lost
   std::uint64_t handled = 0;
   std::uint64_t failed = 0;
   std::uint64_t unknown = 0;
@@ -46,9 +48,9 @@ struct PageResult {
 
 class Dispatcher {
  public:
-  // All arguments must outlive the dispatcher. `crash_guard` may be null.
-  Dispatcher(const ConsumerOptions& options, Handlers& handlers, const Stopper& stopper, StatementGuard& guard,
-             CrashGuardFile* crash_guard, Logger& logger);
+  // All arguments must outlive the dispatcher. The crash guard and the watchdog may be null.
+  Dispatcher(const ConsumerOptions& options, Handlers& handlers, const Stopper& stopper, const Claim& claim,
+             StatementGuard& guard, CrashGuardFile* crash_guard, Watchdog* watchdog, Logger& logger);
 
   // Calls the handlers for one page, in order, or on several threads at once with order only within a key. Exceptions
   // of handlers become retries.
@@ -92,8 +94,10 @@ class Dispatcher {
   const ConsumerOptions& options_;
   Handlers& handlers_;
   const Stopper& stopper_;
+  const Claim& claim_;
   StatementGuard& guard_;
   CrashGuardFile* const crash_guard_;
+  Watchdog* const watchdog_;
   Logger& logger_;
   std::optional<HandlerSavepoint::Constraints> constraints_;  // as they were when they were asked for
   std::unique_ptr<WorkerPool> pool_;

@@ -6,6 +6,7 @@
 
 #include <pgque/message.hpp>
 
+#include "consumer/claim.hpp"
 #include "consumer/handler_savepoint.hpp"
 #include "support/stopper.hpp"
 
@@ -15,6 +16,7 @@ struct HandlerCall {
   const Message& message;
   const std::int32_t attempt;
   const Stopper& stopper;
+  const Claim& claim;
   HandlerSavepoint& savepoint;
 };
 

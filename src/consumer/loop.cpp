@@ -75,9 +75,12 @@ ConsumerLoop::Run::Run(ConsumerLoop& owner)
       log_{owner.logger_},
       guard_{stopper_, options_.drain_timeout, finish_grace},
       crash_guard_{open_crash_guard(options_)},
-      dispatcher_{options_, owner.handlers_, stopper_, guard_, crash_guard_.get(), log_} {
+      watchdog_{make_watchdog()},
+      dispatcher_{options_, owner.handlers_, stopper_, claim_, guard_, crash_guard_.get(), watchdog_.get(), log_} {
   if (!options_.subconsumer.empty()) {
-    heartbeat_.emplace(owner.dsn_, options_, owner.session_options_, log_);
+    Heartbeat::Hooks hooks{[this] { return watchdog_ && watchdog_->handler_is_stuck(); },
+                           [this](BatchId batch) { report_lost(batch); }};
+    heartbeat_.emplace(owner.dsn_, options_, owner.session_options_, claim_, std::move(hooks), log_);
   }
 }
 
@@ -271,6 +274,7 @@ Outcome ConsumerLoop::Run::receive() {
   }
   has_batch_ = true;
   large_batches_ = batch_->has_more_pages();
+  claim_.begin(batch_->id());
   notified_polls_.reset();
   log_.write(batch_record(LogLevel::debug, LogEvent::batch_received, "batch received"));
   return page_.empty() ? Outcome::end_of_batch : Outcome::messages;
@@ -295,7 +299,9 @@ Outcome ConsumerLoop::Run::look_ahead() {
 
 Outcome ConsumerLoop::Run::handle() {
   set_state(ConsumerState::handling);
-  if (heartbeat_ && !alive_) alive_.emplace(*heartbeat_, asked_at_);  // until the batch is gone
+  // Both until the batch is gone.
+  if (heartbeat_ && !alive_) alive_.emplace(*heartbeat_, batch_->id(), asked_at_);
+  if (watchdog_ && !watched_) watched_.emplace(*watchdog_, batch_->id(), asked_at_);
   auto page = dispatcher_.handle(page_, *batch_);
   owner_.count([&](ConsumerStats& stats) {
     stats.messages += page.handled;
@@ -304,6 +310,7 @@ Outcome ConsumerLoop::Run::handle() {
   });
   retries_.insert(retries_.end(), std::make_move_iterator(page.retries.begin()),
                   std::make_move_iterator(page.retries.end()));
+  if (claim_.lost()) return leave_lost_batch();
   if (page.error) std::rethrow_exception(page.error);
   if (page.postponed) return postpone(*page.postponed);
   return page.interrupted ? Outcome::page_interrupted : Outcome::page_handled;
@@ -342,6 +349,7 @@ Batch::InTime ConsumerLoop::Run::in_time() const {
 }
 
 Outcome ConsumerLoop::Run::finish() {
+  if (!claim_.end()) return leave_lost_batch();
   finishing_ = !batch_->transaction();
   const auto finish = [&] {
     const StatementGuard::Scope scope{guard_, session_, OnStop::drain};
@@ -395,12 +403,8 @@ Outcome ConsumerLoop::Run::settle(const Finish& finish) {
       break;
     }
     case Finish::Kind::lost:
-      owner_.count([](ConsumerStats& stats) { ++stats.takeovers; });
-      log_.write(batch_record(LogLevel::warning, LogEvent::batch_lost,
-                              "another worker took the batch over and handles its messages again"));
-      drop_batch();
-      again_ = false;
-      return Outcome::lost;
+      report_lost(batch_->id());
+      return leave_lost_batch();
     case Finish::Kind::nack_failed:
       return refused(*finish.error);
     case Finish::Kind::interrupted:
@@ -412,6 +416,13 @@ Outcome ConsumerLoop::Run::settle(const Finish& finish) {
   drop_batch();
   again_ = false;
   return Outcome::finished;
+}
+
+// After report_lost(). The other worker finishes the batch.
+Outcome ConsumerLoop::Run::leave_lost_batch() {
+  drop_batch();
+  again_ = false;
+  return Outcome::lost;
 }
 
 Outcome ConsumerLoop::Run::refused(const Error& error) {
@@ -449,6 +460,7 @@ Outcome ConsumerLoop::Run::wait() {
 }
 
 Outcome ConsumerLoop::Run::postpone(const Postponement& postponement) {
+  if (!claim_.end()) return leave_lost_batch();
   // First of all, because the log and the counters may make the program call resume().
   postponed_until_ = Stopper::Clock::now() + postponement.delay;
   resumes_before_ = pause_.resumes();
@@ -523,6 +535,7 @@ bool ConsumerLoop::Run::leave_worn_out_session() {
 }
 
 void ConsumerLoop::Run::abandon(const std::string& why) {
+  if (has_batch_ && !claim_.end()) return drop_batch();
   owner_.count([](ConsumerStats& stats) { ++stats.abandoned; });
   const std::string what = in_doubt_ ? "it is not known whether the batch is acknowledged or will be delivered again: "
                            : cooperative()
@@ -535,6 +548,7 @@ void ConsumerLoop::Run::abandon(const std::string& why) {
 
 void ConsumerLoop::Run::drop_batch() {
   alive_.reset();
+  watched_.reset();
   {
     const StatementGuard::Scope scope{guard_, session_, OnStop::drain};  // the destructor may roll back
     batch_.reset();
@@ -542,6 +556,48 @@ void ConsumerLoop::Run::drop_batch() {
   page_.clear();
   opened_.reset();
   has_batch_ = finishing_ = in_doubt_ = false;
+}
+
+std::unique_ptr<Watchdog> ConsumerLoop::Run::make_watchdog() {
+  Watchdog::Limits limits{options_.handler_timeout, std::nullopt};
+  if (transaction_mode(options_) == TransactionMode::per_batch && options_.slow_batch_after.count() != 0) {
+    limits.transaction = options_.slow_batch_after;
+  }
+  if (!limits.handler && !limits.transaction) return nullptr;
+  return std::make_unique<Watchdog>(static_cast<std::size_t>(options_.concurrency), limits,
+                                    Watchdog::Reports{[this](const RunningHandler& handler) { report_stuck(handler); },
+                                                      [this](BatchId batch) { report_slow(batch); }});
+}
+
+void ConsumerLoop::Run::report_stuck(const RunningHandler& handler) {
+  auto text = "the handler has been running for longer than handler_timeout, " + in_words(*options_.handler_timeout);
+  if (!options_.subconsumer.empty()) {
+    text += "; until it returns, no heartbeats are sent, so another worker may take the batch over";
+  }
+  LogRecord record{LogLevel::warning, LogEvent::handler_stuck, text};
+  record.batch_id = handler.batch;
+  record.msg_id = handler.message;
+  record.attempt = handler.attempt;
+  log_.write(record);
+  // In a child process that the log sink made, the lock of the counters may be held for ever.
+  if (stopper_.home().is_this()) owner_.count([](ConsumerStats& stats) { ++stats.stuck; });
+}
+
+void ConsumerLoop::Run::report_slow(BatchId batch) {
+  const auto text = "the batch has kept its transaction open for " + in_words(options_.slow_batch_after) +
+                    ": until it ends, PgQue's own tables are not pruned, no queue's tables can be rotated, and vacuum "
+                    "is held back; use TransactionMode::split, or tick more often to make batches smaller";
+  LogRecord record{LogLevel::warning, LogEvent::slow_batch, text};
+  record.batch_id = batch;
+  log_.write(record);
+}
+
+void ConsumerLoop::Run::report_lost(BatchId batch) {
+  LogRecord record{LogLevel::warning, LogEvent::batch_lost,
+                   "another worker took the batch over and handles its messages again"};
+  record.batch_id = batch;
+  log_.write(record);
+  if (stopper_.home().is_this()) owner_.count([](ConsumerStats& stats) { ++stats.takeovers; });
 }
 
 void ConsumerLoop::Run::set_state(ConsumerState state) {

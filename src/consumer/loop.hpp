@@ -13,10 +13,12 @@
 #include <pgque/consumer.hpp>
 
 #include "consumer/batch.hpp"
+#include "consumer/claim.hpp"
 #include "consumer/crash_guard.hpp"
 #include "consumer/dispatcher.hpp"
 #include "consumer/heartbeat.hpp"
 #include "consumer/machine.hpp"
+#include "consumer/watchdog.hpp"
 #include "database/session.hpp"
 #include "database/statement_guard.hpp"
 #include "support/logger.hpp"
@@ -86,6 +88,7 @@ class ConsumerLoop::Run {
   Outcome finish();
   Outcome confirm();
   Outcome settle(const Finish& finish);
+  Outcome leave_lost_batch();
   Outcome refused(const Error& error);
   Outcome wait();
   Outcome hold();
@@ -108,6 +111,11 @@ class ConsumerLoop::Run {
   OnStop on_stop() const noexcept { return finishing_ ? OnStop::drain : OnStop::cancel; }
   void set_state(ConsumerState state);
   LogRecord batch_record(LogLevel level, LogEvent event, std::string_view text) const;
+  std::unique_ptr<Watchdog> make_watchdog();
+  // These may be called on other threads.
+  void report_stuck(const RunningHandler& handler);
+  void report_slow(BatchId batch);
+  void report_lost(BatchId batch);
 
   ConsumerLoop& owner_;
   const ConsumerOptions& options_;
@@ -116,9 +124,12 @@ class ConsumerLoop::Run {
   Logger& log_;
   StatementGuard guard_;
   const std::unique_ptr<CrashGuardFile> crash_guard_;  // may be null
+  Claim claim_;
+  const std::unique_ptr<Watchdog> watchdog_;  // if there is something to watch
   Dispatcher dispatcher_;
   std::optional<Heartbeat> heartbeat_;
-  std::optional<Heartbeat::Scope> alive_;  // while there is a batch
+  std::optional<Heartbeat::Scope> alive_;   // while there is a batch
+  std::optional<Watchdog::Scope> watched_;  // while there is a batch
 
   std::shared_ptr<Session> session_;
   std::shared_ptr<Session> listen_session_;  // the consumer's session, a separate one, or none

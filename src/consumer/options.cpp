@@ -74,6 +74,10 @@ void check(const ConsumerOptions& options) {
         "max_messages: in split mode pages are read from a session's cursor, which a pooler does not keep"};
   }
   check_duration("drain_timeout", options.drain_timeout, milliseconds{0}, longest_wait);
+  if (options.handler_timeout) {
+    check_duration("handler_timeout", *options.handler_timeout, milliseconds{1}, longest_wait);
+  }
+  check_duration("slow_batch_after", options.slow_batch_after, milliseconds{0}, longest_wait);
   check(options.reconnect);
   // The server keeps these two in an int4 of milliseconds.
   check_duration("statement_timeout", options.statement_timeout, milliseconds{0}, milliseconds{2147483647});

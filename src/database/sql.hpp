@@ -89,12 +89,13 @@ inline constexpr Statement nacked{
     "on main.sub_queue = s.sub_queue and main.sub_id = s.sub_id and main.sub_role <> 'coop_member' "
     "join pgque.dead_letter d on d.dl_queue_id = s.sub_queue and d.dl_consumer_id = main.sub_consumer "
     "where s.sub_batch = $1::int8 and d.ev_id >= $2::int8"};
-// Whether the batch is open and belongs to the consumer or, as `consumer.worker`, to the worker.
-inline constexpr Statement batch_is_open{
-    "pgque_batch_is_open", Role::none,
-    "select count(*) from pgque.subscription join pgque.queue on queue_id = sub_queue "
-    "join pgque.consumer on co_id = sub_consumer "
-    "where sub_batch = $1::int8 and queue_name = $2::text and co_name = $3::text"};
+// Whether the batch $1 of the queue $2 is open and belongs to the consumer or, as `consumer.worker`, to the worker.
+#define PGQUE_BATCH_IS_OPEN(batch, queue, consumer)                                   \
+  "select count(*) from pgque.subscription join pgque.queue on queue_id = sub_queue " \
+  "join pgque.consumer on co_id = sub_consumer "                                      \
+  "where sub_batch = " batch " and queue_name = " queue " and co_name = " consumer
+inline constexpr Statement batch_is_open{"pgque_batch_is_open", Role::none,
+                                         PGQUE_BATCH_IS_OPEN("$1::int8", "$2::text", "$3::text")};
 
 inline constexpr Statement subscribe_subconsumer{
     "pgque_subscribe_subconsumer", Role::reader,
@@ -104,6 +105,10 @@ inline constexpr Statement unsubscribe_subconsumer{
     "select pgque.unsubscribe_subconsumer($1::text, $2::text, $3::text, $4::int4)"};
 #define PGQUE_TOUCH "pgque.touch_subconsumer($1::text, $2::text, $3::text)"
 inline constexpr Statement touch_subconsumer{"pgque_touch_subconsumer", Role::reader, "select " PGQUE_TOUCH};
+// The same, and in one round trip with it whether the batch is still the worker's.
+inline constexpr Statement touch_and_find_batch{
+    "pgque_touch_subconsumer_and_find_batch", Role::reader,
+    "select " PGQUE_TOUCH ", (" PGQUE_BATCH_IS_OPEN("$4::int8", "$1::text", "$2::text || '.' || $3::text") ")"};
 // PgQue dates the sign of life of a worker that is given a batch to the beginning of the transaction, which may have
 // waited long for the group's row: for as long as the handlers of a pgque-py worker run. Another worker would take the
 // batch over at once. So the worker is touched after the receive, with the first message, if there is one.

@@ -134,9 +134,29 @@ void nack(Executor& executor, BatchId batch, EventId message, std::chrono::secon
   }
 }
 
+bool batch_is_open(Executor& executor, const Receiver& receiver, BatchId batch, const Call& call) {
+  std::string consumer{receiver.consumer};
+  if (!receiver.subconsumer.empty()) consumer.append(".").append(receiver.subconsumer);
+  return ask(executor, sql::batch_is_open, {static_cast<std::int64_t>(batch), receiver.queue, consumer}, call) != 0;
+}
+
 bool touch(Executor& executor, const Receiver& receiver) {
   return ask(executor, sql::touch_subconsumer, {receiver.queue, receiver.consumer, receiver.subconsumer},
              {"touch_subconsumer", receiver.queue, receiver.consumer}) != 0;
+}
+
+Touched touch_with_batch(Executor& executor, const Receiver& receiver, BatchId batch) {
+  Touched touched;
+  const auto result =
+      executor.run(sql::touch_and_find_batch,
+                   {receiver.queue, receiver.consumer, receiver.subconsumer, static_cast<std::int64_t>(batch)},
+                   {"touch_subconsumer", receiver.queue, receiver.consumer, batch});
+  for_each_row(result, [&](auto field) {
+    RowReader row{field};
+    touched.registered = row.boolean();
+    touched.has_batch = row.boolean();
+  });
+  return touched;
 }
 
 std::set<std::pair<EventId, std::int32_t>> nacked(Executor& executor, BatchId batch, EventId first, const Call& call) {

@@ -56,8 +56,16 @@ bool ack(Executor& executor, BatchId batch, const Call& call);
 // The reason may have characters that the database's encoding does not have; those become question marks.
 void nack(Executor& executor, BatchId batch, EventId message, std::chrono::seconds delay,
           const std::optional<std::string>& reason);
+// Whether the batch is open and the receiver's.
+bool batch_is_open(Executor& executor, const Receiver& receiver, BatchId batch, const Call& call);
 // The worker's heartbeat. False if it is not registered.
 bool touch(Executor& executor, const Receiver& receiver);
+// The heartbeat of a worker that has a batch.
+struct Touched {
+  bool registered = false;
+  bool has_batch = false;  // it is still the worker's
+};
+Touched touch_with_batch(Executor& executor, const Receiver& receiver, BatchId batch);
 // Of the messages of an open batch from this one on, those that were nacked in it before, each with how often it had
 // been retried by then.
 std::set<std::pair<EventId, std::int32_t>> nacked(Executor& executor, BatchId batch, EventId first, const Call& call);

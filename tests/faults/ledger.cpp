@@ -1,7 +1,8 @@
 // The ledger: producers, consumers of every kind and a ticker on a private server, beside a queue that somebody keeps
 // locked, while sessions are terminated, consumers are stopped and started again, and the server is stopped, crashed
-// and restarted at random. Handlers fail, and now and then something that they need is down. One of the consumers is a
-// process that a certain message crashes; it has a crash_guard. In the end the books must balance.
+// and restarted at random. Handlers fail, now and then something that they need is down, and some hang until another
+// worker has taken their batch over. One of the consumers is a process that a certain message crashes; it has a
+// crash_guard. In the end the books must balance.
 //
 // What is proved, for each kind of consumer:
 //  1. nothing is lost: every message that was stored has been handled, and nothing else has;
@@ -123,6 +124,7 @@ class Book {
     const bool verbose_;
     Pass* pass_ = nullptr;  // under the book's lock
     Pass* ended_ = nullptr;
+    Pass* lost_ = nullptr;  // its handlers may still be running
   };
 
   std::size_t delivery_count() const {
@@ -155,6 +157,7 @@ void Book::Writer::log(const LogRecord& record) {
   }
   switch (record.event) {
     case LogEvent::batch_received:
+      lost_ = nullptr;
       pass_ = &book_.passes_.emplace_back();
       pass_->received_at = ++clock_;
       break;
@@ -168,12 +171,14 @@ void Book::Writer::log(const LogRecord& record) {
       end(Pass::End::postponed);
       break;
     case LogEvent::batch_lost:
+      lost_ = pass_;
       end(Pass::End::lost);
       break;
     case LogEvent::stale_ack:
       end(Pass::End::stale);
       break;
     case LogEvent::connection_lost:
+      if (text.compare(0, 11, "heartbeat: ") == 0) break;
       // Comes after the batch was given up.
       if (ended_ && ended_->end == Pass::End::abandoned && text.compare(0, 4, "ack ") == 0 &&
           text.find("may or may not") != std::string::npos) {
@@ -203,11 +208,12 @@ void Book::Writer::end(Pass::End how) {
 
 void Book::Writer::deliver(const std::string& key, bool done) {
   const std::lock_guard lock{book_.mutex_};
-  if (!pass_) {
+  auto* const pass = pass_ ? pass_ : lost_;
+  if (!pass) {
     ++book_.surprises_["a delivery outside of a batch"];
     return;
   }
-  pass_->deliveries.push_back({key, done});
+  pass->deliveries.push_back({key, done});
   ++book_.deliveries_;
   if (done) book_.done_.insert(key);
 }
@@ -366,13 +372,33 @@ ConsumerOptions options_of_all() {
   return options;
 }
 
+// Handlers that hang, one at a time, so that there are other workers to take the batch over.
+class Hang {
+ public:
+  // Returns when the batch is another worker's, or when this one is stopped. A message hangs once.
+  void in_handler_of(const std::string& key, const Context& context) {
+    // Until a batch was taken over, more of them hang, because a stop may have ended the others.
+    if (std::hash<std::string>{}(key) % (taken_over_ ? 1000 : 20) != 2 || busy_.exchange(true)) return;
+    if (hung_.insert(key).second) wait_until([&] { return context.stop_requested(); });
+    busy_ = false;
+  }
+  void taken_over() { taken_over_ = true; }
+
+ private:
+  std::atomic<bool> taken_over_{false};
+  std::atomic<bool> busy_{false};
+  std::set<std::string> hung_;  // of whoever is busy
+};
+
 class Participant {
  public:
-  Participant(const PrivateServer& server, Book& book, ConsumerOptions options, bool verbose)
-      : writer_{book, verbose}, consumer_{server.dsn(), completed(std::move(options))} {
+  // Handlers hang if there is a `hang`.
+  Participant(const PrivateServer& server, Book& book, ConsumerOptions options, Hang* hang, bool verbose)
+      : hang_{hang}, writer_{book, verbose}, consumer_{server.dsn(), completed(std::move(options))} {
     consumer_.on("*", [this, rows = is_per_batch_, kind = book.kind()](const Message& message, Context& context) {
       const auto key = key_of(message);
       trouble_.meet(key, context, [this](const std::string& of, bool done) { writer_.deliver(of, done); });
+      if (hang_) hang_->in_handler_of(key, context);
       if (rows) {
         auto& transaction = context.transaction();
         transaction.exec("insert into ledger_done values (" + transaction.quote(kind) + ", " + transaction.quote(key) +
@@ -401,6 +427,7 @@ class Participant {
     is_per_batch_ = options.transaction == TransactionMode::per_batch;
     options.log = [this](const LogRecord& record) {
       if (record.event == LogEvent::connected) connected_ = true;
+      if (record.event == LogEvent::batch_lost && hang_) hang_->taken_over();
       writer_.log(record);
     };
     return options;
@@ -413,6 +440,7 @@ class Participant {
     }
   }
 
+  Hang* const hang_;
   bool is_per_batch_ = false;
   std::atomic<bool> connected_{false};
   Trouble trouble_;
@@ -778,6 +806,7 @@ Column audit_book(const Book& book, const std::set<std::string>& stored, Audit& 
     }
   }
   audit.expect(column.postponed > 0, book.kind() + ": nothing was ever down");
+  if (book.kind() == "hanging") audit.expect(column.lost > 0, "no batch of a hung handler was taken over");
   audit.expect(column.stale == 0, book.kind() + ": stale acks, though no other consumer has its name");
   for (const auto& [text, times] : book.surprises()) {
     audit.expect(false, book.kind() + ": " + std::to_string(times) + " times " + text);
@@ -825,16 +854,20 @@ int keep_books(const Settings& settings) {
       sql(std::string{"select pgque.subscribe('"} + queue + "', '" + consumer + "')");
     }
     for (const auto* worker : {"a", "b", "c"}) {
-      sql(std::string{"select pgque.subscribe_subconsumer('"} + queue + "', 'cooperative', '" + worker + "')");
+      for (const auto* group : {"cooperative", "hanging"}) {
+        sql(std::string{"select pgque.subscribe_subconsumer('"} + queue + "', '" + group + "', '" + worker + "')");
+      }
     }
   }
 
   std::list<Book> books;
   std::list<Participant> participants;
+  Hang hang;
   const auto add = [&](const std::string& kind, ConsumerOptions options) -> Book& {
     if (books.empty() || books.back().kind() != kind) books.emplace_back(kind);
     options.name = kind;
-    participants.emplace_back(server, books.back(), std::move(options), settings.verbose);
+    auto* const hangs = options.handler_timeout ? &hang : nullptr;
+    participants.emplace_back(server, books.back(), std::move(options), hangs, settings.verbose);
     return books.back();
   };
   auto options = options_of_all();
@@ -856,6 +889,11 @@ int keep_books(const Settings& settings) {
   for (const auto* worker : {"a", "b", "c"}) {
     options.subconsumer = worker;
     add("cooperative", options);
+  }
+  options.handler_timeout = 100ms;
+  for (const auto* worker : {"a", "b", "c"}) {
+    options.subconsumer = worker;
+    add("hanging", options);
   }
   Client{server.dsn()}.send(queue, '"' + poison + '"');
   CrashingProcess crashing{server, books.emplace_back("crashing"), settings.verbose};
@@ -904,12 +942,15 @@ int keep_books(const Settings& settings) {
   audit.expect(wait_finished(sql, progress), "the consumers do not come to an end");
   const auto done_after = std::chrono::duration<double>(Clock::now() - begin).count();
   std::uint64_t reconnects = 0;
+  std::uint64_t stuck = 0;
   for (auto& participant : participants) {
     audit.expect(!participant.ended(), "a consumer gave up: " + (participant.ended() ? participant.error() : ""));
     participant.stop();
     reconnects += participant.stats().reconnects;
+    stuck += participant.stats().stuck;
   }
   crashing.stop();
+  audit.expect(stuck > 0, "no handler hung");
   audit.expect(!ticking.ended(), "the ticker gave up");
   audit.expect(wait_until([&] { return ticker.stats().maintenance_errors + ticker.stats().rotation_errors != 0; }),
                "the locked queue was in nobody's way");
@@ -947,8 +988,9 @@ int keep_books(const Settings& settings) {
               unknown, unknown_stored);
   std::printf("  damage: %d sessions terminated, %d consumers restarted, server stopped %d times fast, %d immediate\n",
               damage.kills, damage.restarts, damage.fast, damage.immediate);
-  std::printf("  %llu reconnects of consumers; all sent after %.1f s, all handled after %.1f s\n\n",
-              static_cast<unsigned long long>(reconnects), sent_after, done_after);
+  std::printf("  %llu reconnects of consumers, %llu handlers hung; all sent after %.1f s, all handled after %.1f s\n\n",
+              static_cast<unsigned long long>(reconnects), static_cast<unsigned long long>(stuck), sent_after,
+              done_after);
   std::printf("  %-16s %8s %6s %10s %10s | batches: %7s %9s %9s %8s %5s %5s | rows\n", "consumer", "handled", "lost",
               "deliveries", "duplicates", "acked", "abandoned", "postponed", "no reply", "taken", "stale");
   for (const auto& book : books) {

@@ -192,6 +192,7 @@ TEST_F(ConsumerCoopTest, HeartbeatsKeepTheBatchOfALongHandler) {
   });
   finish_batches(consumer);
   EXPECT_EQ(consumer.stats().takeovers, 0U);
+  EXPECT_EQ(consumer.stats().stuck, 0U);
   EXPECT_EQ(consumer.stats().batches, 1U);
 }
 

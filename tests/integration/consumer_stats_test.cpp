@@ -16,7 +16,7 @@ TEST_F(ConsumerStatsTest, AreZeroAtFirst) {
   const Consumer consumer{dsn(), options()};
   const auto stats = consumer.stats();
   EXPECT_EQ(stats.batches + stats.messages + stats.failures + stats.unknown + stats.retries + stats.abandoned +
-                stats.stale_acks + stats.takeovers + stats.reconnects,
+                stats.stale_acks + stats.takeovers + stats.stuck + stats.reconnects,
             0U);
   EXPECT_EQ(stats.state, ConsumerState::idle);
   EXPECT_EQ(stats.last_error, "");

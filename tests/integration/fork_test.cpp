@@ -508,5 +508,39 @@ TEST_F(ForkInTheSinkTest, ForAHeartbeatLeavesAChildThatEnds) {
   finish_batches(consumer);
 }
 
+TEST_F(ForkInTheSinkTest, ForABatchThatIsLostLeavesAChildThatEnds) {
+  if (thread_sanitizer) GTEST_SKIP() << "ThreadSanitizer has a thread of its own in the child";
+  client().subscribe_subconsumer(queue(), group_name(), "w1");
+  publish("1");
+  auto cooperative = worker("w1");
+  cooperative.dead_interval = 300ms;  // so its heartbeats are 100 ms apart
+  cooperative.log = sink_that_forks_at(LogEvent::batch_lost);
+  Consumer consumer{dsn(), cooperative};
+  consumer.on("t", [&](const Message&) {
+    Client thief{dsn(), client_options()};
+    std::vector<Message> stolen;
+    EXPECT_TRUE(wait_until([&] {  // a heartbeat that has come just now puts it off
+      stolen = thief.receive_coop(queue(), group_name(), "thief", {std::nullopt, 1ms});
+      return !stolen.empty();
+    }));
+    EXPECT_TRUE(thief.ack(stolen.at(0).batch_id));
+    expect_an_end();
+  });
+  const Running running{consumer};
+  EXPECT_TRUE(wait_until([&] { return consumer.stats().takeovers == 1; }, 90s));
+}
+
+TEST_F(ForkInTheSinkTest, ForAStuckHandlerLeavesAChildThatEnds) {
+  if (thread_sanitizer) GTEST_SKIP() << "ThreadSanitizer has a thread of its own in the child";
+  publish("1");
+  auto watched = options();
+  watched.handler_timeout = 20ms;
+  watched.log = sink_that_forks_at(LogEvent::handler_stuck);
+  Consumer consumer{dsn(), watched};
+  consumer.on("t", [&](const Message&) { expect_an_end(); });
+  finish_batches(consumer);
+  EXPECT_EQ(consumer.stats().stuck, 1U);
+}
+
 }  // namespace
 }  // namespace pgque::test

@@ -48,6 +48,8 @@ TEST(Log, NamesItsEvents) {
       {LogEvent::batch_postponed, "batch_postponed"},
       {LogEvent::unbounded_batches, "unbounded_batches"},
       {LogEvent::crash_suspected, "crash_suspected"},
+      {LogEvent::handler_stuck, "handler_stuck"},
+      {LogEvent::slow_batch, "slow_batch"},
   };
   for (const auto& [event, name] : names) EXPECT_EQ(to_string(event), name);
   EXPECT_EQ(to_string(static_cast<LogEvent>(names.size())), "unknown");  // the list is complete

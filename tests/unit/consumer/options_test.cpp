@@ -48,6 +48,8 @@ TEST(ConsumerOptions, HaveTheDefaultsTheyDocument) {
   EXPECT_EQ(options.transaction, std::nullopt);
   EXPECT_EQ(options.concurrency, 1);
   EXPECT_EQ(options.drain_timeout, 25s);
+  EXPECT_EQ(options.handler_timeout, std::nullopt);
+  EXPECT_EQ(options.slow_batch_after, 10s);
   EXPECT_EQ(options.connect_timeout, 10s);
   EXPECT_EQ(options.statement_timeout, 0ms);
   EXPECT_EQ(options.max_messages, 10'000);
@@ -87,6 +89,10 @@ TEST(ConsumerOptions, AreTakenUpToTheirLimits) {
            [](auto& o) { o.transaction = TransactionMode::split; },
            [](auto& o) { o.drain_timeout = 0ms; },
            [](auto& o) { o.drain_timeout = month; },
+           [](auto& o) { o.handler_timeout = 1ms; },
+           [](auto& o) { o.handler_timeout = month; },
+           [](auto& o) { o.slow_batch_after = 0ms; },
+           [](auto& o) { o.slow_batch_after = month; },
            [](auto& o) { o.connect_timeout = 0s; },
            [](auto& o) { o.statement_timeout = milliseconds{2147483647}; },
            [](auto& o) { o.idle_in_transaction_timeout = milliseconds{2147483647}; },
@@ -141,6 +147,10 @@ TEST(ConsumerOptions, AreRefusedByNameBeyondTheirLimits) {
            {"transaction", [](auto& o) { o.concurrency = 2, o.transaction = TransactionMode::per_batch; }},
            {"drain_timeout", [](auto& o) { o.drain_timeout = -1ms; }},
            {"drain_timeout", [](auto& o) { o.drain_timeout = month + 1ms; }},
+           {"handler_timeout", [](auto& o) { o.handler_timeout = 0ms; }},
+           {"handler_timeout", [](auto& o) { o.handler_timeout = month + 1ms; }},
+           {"slow_batch_after", [](auto& o) { o.slow_batch_after = -1ms; }},
+           {"slow_batch_after", [](auto& o) { o.slow_batch_after = month + 1ms; }},
            {"reconnect.initial", [](auto& o) { o.reconnect.initial = 0ms; }},
            {"reconnect.maximum", [](auto& o) { o.reconnect.maximum = 99ms; }},
            {"reconnect.maximum", [](auto& o) { o.reconnect.maximum = month + 1ms; }},
