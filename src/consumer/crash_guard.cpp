@@ -211,8 +211,10 @@ void require_own_guard(const std::string& path, std::string_view content, bool r
 // Until the header is there, in one call, the file has nothing but zeros.
 void make_guard(const std::string& path, int descriptor, off_t old_size, std::size_t size, const Header& own) {
   const auto give_up = [&](int error) {
-    static_cast<void>(::ftruncate(descriptor, old_size));
-    fail_guard(path, error, "it needs " + std::to_string(size / 1024) + " KiB; make room, or choose another path");
+    const bool undone = ::ftruncate(descriptor, old_size) == 0;
+    fail_guard(path, error,
+               "it needs " + std::to_string(size / 1024) + " KiB; make room" + (undone ? "" : ", delete the file") +
+                   ", or choose another path");
   };
   // Otherwise a full disk would be a SIGBUS when a message is handled.
   int error = 0;
