@@ -71,7 +71,7 @@ std::string Batch::settings_for_handlers() {
 
 std::string Batch::settings_for_library() {
   settings_are_handlers_ = false;
-  return sql::reset_role + librarys_limit() + sql::reset_settings;
+  return sql::reset_settings + (sql::reset_role + librarys_limit());
 }
 
 std::string Batch::librarys_limit() const {

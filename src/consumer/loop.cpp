@@ -508,7 +508,7 @@ Outcome ConsumerLoop::Run::after_error(const Error& error) {
   error_ = std::current_exception();
   dispatcher_.forget_constraints();
   if (!finish_again) {
-    if (has_batch_ || opened_) abandon("an error came before it was finished");
+    if (has_batch_) abandon("an error came before it was finished");
     drop_batch();
   }
 
@@ -543,6 +543,7 @@ void ConsumerLoop::Run::abandon(const std::string& why) {
                                  "or after dead_interval to another: "
                                : "the batch is not acknowledged and will be delivered again: ";
   log_.write(batch_record(LogLevel::warning, LogEvent::batch_abandoned, what + why));
+  opened_.reset();
   drop_batch();
 }
 
@@ -554,7 +555,6 @@ void ConsumerLoop::Run::drop_batch() {
     batch_.reset();
   }
   page_.clear();
-  opened_.reset();
   has_batch_ = finishing_ = in_doubt_ = false;
 }
 

@@ -148,7 +148,7 @@ class ConsumerLoop::Run {
   bool again_ = true;           // the next batch may have been open before
   bool finishing_ = false;      // in split mode all messages are handled, so finishing can be repeated
   bool in_doubt_ = false;       // a commit that finishes the batch may have taken place
-  // By a look-ahead, for this worker alone, and not received yet.
+  // By a look-ahead, for this worker alone, and not received yet; also after an error.
   std::optional<BatchId> opened_;
   std::optional<Stopper::Clock::time_point> postponed_until_;
   std::uint64_t resumes_before_ = 0;  // when it was postponed

@@ -165,6 +165,7 @@ void Book::Writer::log(const LogRecord& record) {
       end(Pass::End::acked);
       break;
     case LogEvent::batch_abandoned:
+      if (!pass_) break;  // a look-ahead opened it, and the worker was stopped before it could receive it
       end(Pass::End::abandoned);
       break;
     case LogEvent::batch_postponed:
