@@ -395,7 +395,7 @@ inline std::string make_immediate(const std::string& constraints) {
 // change what they mean.
 inline constexpr const char* reset_role = "reset role; ";
 inline constexpr const char* reset_settings =
-    "reset session authorization; set local lock_timeout to default; set local search_path to default; set local "
-    "client_encoding to default; ";
+    "reset session authorization; set local lock_timeout to default; set local search_path to default; "
+    "set local client_encoding = 'UTF8'; ";
 
 }  // namespace pgque::detail::sql
