@@ -8,6 +8,9 @@ namespace pgque {
 Transaction::Transaction(pqxx::transaction_base& transaction)
     : Operations{std::make_unique<detail::CallerExecutor>(transaction)} {}
 
+Transaction::Transaction(pqxx::dbtransaction& transaction)
+    : Transaction{static_cast<pqxx::transaction_base&>(transaction)} {}
+
 Transaction::Transaction(std::shared_ptr<detail::Session> session)
     : Operations{std::make_unique<detail::TransactionExecutor>(std::move(session))} {}
 

@@ -31,9 +31,9 @@ enum class LogEvent {
   batch_received,      ///< a batch with messages was opened
   batch_acked,         ///< the batch was finished
   batch_abandoned,     ///< the batch was left unacked and will be delivered again
-  batch_lost,          ///< another subconsumer took the batch over; it is not acked here
+  batch_lost,          ///< the worker no longer has the batch: another one took it over, or it was unregistered; no ack
   stale_ack,       ///< the ack, or a nack before it, found the batch finished: its messages may have been handled twice
-  handler_failed,  ///< a handler threw; the message is nacked
+  handler_failed,  ///< a handler threw; the message is nacked, unless its batch is lost or left
   unknown_type,    ///< no handler for the message's type and no "*" handler
   nack_failed,     ///< nacking failed, so the batch is not acked
   failed,          ///< any other error; the loop pauses and tries again, or stops

@@ -11,8 +11,9 @@
 // libpqxx is not part of this library's interface, except that a Transaction can work in the caller's. A forward
 // declaration is enough for that, so this header does not include libpqxx.
 namespace pqxx {
+class dbtransaction;
 class transaction_base;
-}
+}  // namespace pqxx
 
 namespace pgque {
 
@@ -48,6 +49,8 @@ class PGQUE_EXPORT Transaction : public Operations {
   /// this object.
   /// @throws std::invalid_argument if the connection's client_encoding is not UTF8
   explicit Transaction(pqxx::transaction_base& transaction);
+  /// The same, for what `Context::transaction()` returns, where libpqxx's headers are not included.
+  explicit Transaction(pqxx::dbtransaction& transaction);
 
   /// A moved-from transaction can be assigned to and destroyed; every other use throws `std::logic_error`.
   Transaction(Transaction&&) noexcept;

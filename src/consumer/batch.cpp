@@ -41,6 +41,7 @@ std::vector<Message> Batch::open(bool again, bool large) {
     all = std::move(first.whole_batch);
     batch_ = first.batch;
   }
+  given_ = !per_batch_ && (batch_ || (all && !all->empty()));
   if (all) {
     leave_out_nacked(*all);
     return std::move(*all);
@@ -69,9 +70,8 @@ std::string Batch::settings_for_handlers() {
   return sql::reset_role + (options_.statement_timeout.count() == 0 ? sql::limit_as_server_does : librarys_limit());
 }
 
-std::string Batch::settings_for_library() {
-  settings_are_handlers_ = false;
-  return sql::reset_settings + (sql::reset_role + librarys_limit());
+std::string Batch::settings_for_library() const {
+  return sql::reset_role + librarys_limit() + sql::reset_settings;
 }
 
 std::string Batch::librarys_limit() const {
@@ -82,6 +82,7 @@ std::string Batch::librarys_limit() const {
 void Batch::begin_own_statements() {
   if (!transaction_ || !settings_are_handlers_) return;
   transaction_->run_plain(settings_for_library(), call("configure the transaction"));
+  own_settings_apply();
 }
 
 Executor& Batch::executor() {

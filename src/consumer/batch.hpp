@@ -58,6 +58,8 @@ class Batch {
   // Opens the batch and returns its first page. With `again`, the batch may have been open before: messages that are
   // nacked already are left out, because they come again anyway. With `large`, it is expected to have several pages.
   std::vector<Message> open(bool again, bool large);
+  // Whether open() was given the batch by a statement that is committed, even if it failed after that.
+  bool is_given() const noexcept { return given_; }
   // Whether there may be further pages.
   bool has_more_pages() const noexcept { return paged_ && !last_page_; }
   // Whether there is a batch to finish. Perhaps all of its messages were left out.
@@ -85,8 +87,10 @@ class Batch {
   // SQL for the transaction that is open: the next statements are a handler's. The role is the session's, whatever an
   // earlier handler did, and the limit for the time of a statement is the server's.
   std::string settings_for_handlers();
-  // The same for the library's own statements, which also have none of the settings that could harm them.
-  std::string settings_for_library();
+  // The same for the library's own statements, which also have none of the settings that could harm them. When it has
+  // been run, own_settings_apply() is to be called.
+  std::string settings_for_library() const;
+  void own_settings_apply() noexcept { settings_are_handlers_ = false; }
 
  private:
   void begin();
@@ -116,6 +120,7 @@ class Batch {
   bool settings_are_handlers_ = false;
   AutocommitExecutor autocommit_;
   std::unique_ptr<TransactionExecutor> transaction_;
+  bool given_ = false;
   bool paged_ = false;
   bool last_page_ = false;
   bool cursor_open_ = false;  // beyond the transaction

@@ -377,13 +377,14 @@ CrashGuardFile::InFlight::~InFlight() {
   if (!file_->suspects_.empty()) file_->survived(msg_id_);
 }
 
-CrashGuardFile::Turn::Turn(const std::function<bool()>& go_on) {
+CrashGuardFile::Turn::Turn(const std::function<bool()>& go_on, std::chrono::milliseconds patience) {
   // How soon it notices that it should not go on.
   constexpr std::chrono::milliseconds look_again{50};
   auto& all = guards();
+  const auto until = std::chrono::steady_clock::now() + patience;
   std::unique_lock lock{all.mutex};
   while (all.suspect_in_flight) {
-    if (!go_on()) return;
+    if (!go_on() || std::chrono::steady_clock::now() >= until) return;
     all.turn_over.wait_for(lock, look_again);
   }
   has_come_ = all.suspect_in_flight = true;

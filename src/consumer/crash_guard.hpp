@@ -2,6 +2,7 @@
 
 // The file of a crash guard: which messages are being handled, and which were when the process ended.
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -60,8 +61,9 @@ class CrashGuardFile {
   // suspected each time when another consumer's message crashes the process.
   class Turn {
    public:
-    // Waits for it as long as `go_on` says so.
-    explicit Turn(const std::function<bool()>& go_on);
+    // Waits for it as long as `go_on` says so, and no longer than `patience`: the handler whose turn it is may hang, or
+    // wait for something that this consumer has locked.
+    explicit Turn(const std::function<bool()>& go_on, std::chrono::milliseconds patience = std::chrono::seconds{10});
     Turn(const Turn&) = delete;
     Turn& operator=(const Turn&) = delete;
     ~Turn();

@@ -89,6 +89,7 @@ void Dispatcher::add_refused(PageResult& result, HandlerSavepoint& savepoint) {
       std::rethrow_exception(as_error(error, *refused->message));
     }
     --result.handled;
+    const CrashGuardFile::InFlight in_flight{crash_guard_, 0, refused->message->msg_id};
     add(result, failure(*refused->message, std::string{"handler error: "} + error.what(), std::nullopt));
   }
 }
@@ -165,11 +166,12 @@ const Handler* Dispatcher::handler_for(const Message& message) const {
 Dispatcher::Outcome Dispatcher::handle_guarded(const Message& message, HandlerSavepoint& savepoint,
                                                std::size_t thread) {
   std::optional<CrashGuardFile::Turn> turn;
-  if (is_suspect(message) && handler_for(message) != nullptr) {
+  if (is_suspect(message)) {
     const auto refusal = crash_guard_->refusal(message.msg_id);
-    if (!refusal.empty()) return failure(message, refusal, std::nullopt);
+    // Not after retry_delay(), because that may be what crashes.
+    if (!refusal.empty()) return failure(message, refusal, options_.retry_after);
     turn.emplace([this] { return may_begin(Stopper::Clock::now()); });
-    if (!turn->has_come()) return {Verdict::interrupted};
+    if (!may_begin(Stopper::Clock::now())) return {Verdict::interrupted};
   }
   const CrashGuardFile::InFlight in_flight{crash_guard_, thread, message.msg_id};
   return handle_one(message, savepoint, thread);
@@ -199,9 +201,11 @@ Dispatcher::Outcome Dispatcher::handle_one(const Message& message, HandlerSavepo
       postponed_ = true;
       failed = {Verdict::postponed, {}, Postponement{not_now.delay(), sanitized(not_now.what(), longest_reason)}};
     } catch (const RetryAfter& retry) {
+      savepoint.require_sound();
       failed = failure(message, retry.what(), retry.delay());
     } catch (const std::exception& error) {
       require_home();
+      savepoint.require_sound();
       const bool may_rerun = reruns < most_reruns && may_begin(Stopper::Clock::now());
       switch (after_handler_failure(sqlstate_of(error), savepoint.is_set(), may_rerun)) {
         case HandlerFailure::nack:
@@ -217,6 +221,7 @@ Dispatcher::Outcome Dispatcher::handle_one(const Message& message, HandlerSavepo
           in_the_way = as_error(error, message);
       }
     } catch (...) {
+      savepoint.require_sound();
       failed = failure(message, "handler error: an exception that is not a std::exception", std::nullopt);
     }
     savepoint.discard();

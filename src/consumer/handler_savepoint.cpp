@@ -10,6 +10,21 @@
 
 namespace pgque::detail {
 
+template <class Do>
+void HandlerSavepoint::soundly(const Do& action) {
+  require_sound();
+  try {
+    action();
+  } catch (const Error&) {
+    broken_ = std::current_exception();
+    throw;
+  }
+}
+
+void HandlerSavepoint::require_sound() const {
+  if (broken_) std::rethrow_exception(broken_);
+}
+
 pqxx::dbtransaction& HandlerSavepoint::transaction() {
   batch_.session()->home().require("Context::transaction()");
   require_sound();
@@ -25,15 +40,18 @@ pqxx::dbtransaction& HandlerSavepoint::transaction() {
 
 void HandlerSavepoint::set() {
   const auto waiting = waiting_for_server();
-  const auto savepoint = batch_.settings_for_handlers() + sql::set_handler;
-  const bool in_one = kept_ && constraints_ && constraints_->immediate.empty();
-  if (!in_one || !settle(savepoint)) {
-    if (kept_) settle({});
-    if (all_deferred_ && constraints_) make_immediate();
-    if (constraints_) {
-      run_or_throw(savepoint);
-    } else {
-      ask_for_constraints(savepoint + "; ");
+  if (!constraints_) {
+    ask_for_constraints(batch_.settings_for_handlers() + sql::set_handler + "; ");
+  } else if (!kept_ || !settle(begin_handler())) {
+    // Not by the batch's transaction itself, because libpqxx 6 would end it after an error.
+    InnerTransaction attempt{*batch_.transaction()};
+    try {
+      attempt.exec(begin_handler());
+    } catch (const std::exception&) {
+      const auto error = std::current_exception();
+      if (!list_is_stale()) fail(error);
+      ask_for_constraints({});
+      run(begin_handler());
     }
   }
   inner_.emplace(*batch_.transaction());
@@ -43,9 +61,27 @@ void HandlerSavepoint::set() {
 void HandlerSavepoint::ask_for_constraints(const std::string& first) {
   try {
     const auto result = batch_.transaction()->exec(first + sql::deferrable_constraints);
-    constraints_ = Constraints{result[0][0].as<std::int64_t>() != 0, result[0][1].as<std::string>({}), 0U};
-  } catch (const std::exception& error) {
-    fail(error);
+    constraints_ = Constraints{result[0][0].as<std::int64_t>() != 0, result[0][1].as<std::string>({})};
+  } catch (const std::exception&) {
+    fail(std::current_exception());
+  }
+}
+
+// Gives the constraints, the role and the settings back what they are at the beginning of a handler, before anything
+// that the handler may undo.
+std::string HandlerSavepoint::begin_handler() {
+  return batch_.settings_for_handlers() + sql::make_immediate(constraints_->immediate) + sql::set_handler;
+}
+
+// After an error of begin_handler(): whether a constraint of the list is not there any more. Then only that failed.
+bool HandlerSavepoint::list_is_stale() {
+  if (constraints_->immediate.empty() || !batch_.session()->is_open()) return false;
+  InnerTransaction attempt{*batch_.transaction()};
+  try {
+    attempt.exec(sql::undo_attempt);
+    return true;
+  } catch (const std::exception&) {
+    return false;
   }
 }
 
@@ -59,33 +95,40 @@ void HandlerSavepoint::keep(const Message& message) {
 }
 
 void HandlerSavepoint::settle() {
-  require_sound();
-  if (!kept_) return;
-  const auto waiting = waiting_for_server();
-  soundly([&] { settle(batch_.settings_for_library()); });
+  soundly([&] {
+    if (!kept_) return;
+    const auto waiting = waiting_for_server();
+    if (settle(batch_.settings_for_library())) batch_.own_settings_apply();
+  });
 }
 
 // `then` is SQL that follows if the writes can be kept; false if they cannot.
 bool HandlerSavepoint::settle(const std::string& then) {
   const auto* const message = std::exchange(kept_, nullptr);
+  const bool clean_up = constraints_->exist && constraints_->checks + 1 >= sql::handlers_per_cleanup;
+  const auto* const keep = !constraints_->exist ? sql::keep_handler
+                           : clean_up           ? sql::check_twice_and_keep_handler
+                                                : sql::check_and_keep_handler;
+  std::exception_ptr error;
   try {
-    // Not by the batch's transaction itself, because libpqxx 6 would end it after an error.
-    inner_->exec(statements_to_keep() + then);
-    inner_.reset();
-    all_deferred_ = constraints_->exist;
-    return true;
-  } catch (const std::exception& error) {
+    inner_->exec(keep + then);
+  } catch (const std::exception&) {
+    error = std::current_exception();
     if (!batch_.session()->is_open()) fail(error);
-    refused_ = Refused{message, std::current_exception()};
+    if (list_is_stale()) {
+      ask_for_constraints({});
+      run(begin_handler());
+      error = nullptr;
+    }
   }
-  undo();
+  if (!error) {
+    constraints_->checks = clean_up ? 0 : constraints_->checks + 1;
+    inner_.reset();
+    return true;
+  }
+  undo(error);
+  refused_ = Refused{message, error};
   return false;
-}
-
-const char* HandlerSavepoint::statements_to_keep() {
-  if (!constraints_->exist) return sql::keep_handler;
-  if (++constraints_->checks % sql::handlers_between_cleanups != 0) return sql::check_and_keep_handler;
-  return sql::check_twice_and_keep_handler;
 }
 
 std::optional<HandlerSavepoint::Refused> HandlerSavepoint::take_refused() {
@@ -93,58 +136,47 @@ std::optional<HandlerSavepoint::Refused> HandlerSavepoint::take_refused() {
 }
 
 void HandlerSavepoint::discard() {
-  require_sound();
-  if (!is_set()) return;
-  const auto waiting = waiting_for_server();
-  undo();
+  soundly([&] {
+    if (!is_set()) return;
+    const auto waiting = waiting_for_server();
+    undo(nullptr);
+  });
 }
 
-void HandlerSavepoint::undo() {
+// `why`: the error for which it is undone, if there is one. If it cannot be undone, because the savepoint was released
+// before, that is what the batch is left for. Another attempt may succeed, whatever the handler's error is.
+void HandlerSavepoint::undo(const std::exception_ptr& why) {
   inner_.reset();
-  run_or_throw(sql::undo_handler);
-}
-
-// In a savepoint, because a constraint may have been dropped since its name was asked for.
-void HandlerSavepoint::make_immediate() {
-  all_deferred_ = false;
-  if (constraints_->immediate.empty()) return;
-  InnerTransaction attempt{*batch_.transaction()};
   try {
-    attempt.exec(std::string{sql::set_attempt} + "; " + sql::make_immediate(constraints_->immediate) +
-                 sql::keep_attempt);
-    return;
-  } catch (const std::exception& error) {
-    if (!batch_.session()->is_open()) fail(error);
+    batch_.transaction()->exec(sql::undo_handler);
+  } catch (const std::exception&) {
+    if (!why || !batch_.session()->is_open()) fail(std::current_exception());
+    Error::Facts facts;
+    facts.operation = "check of deferred constraints";
+    facts.retryable = true;
+    try {
+      std::rethrow_exception(why);
+    } catch (const std::exception& error) {
+      facts.advice = primary_message(error.what());
+    }
+    throw Error{std::move(facts)};
   }
-  run_or_throw(sql::undo_attempt);
-  ask_for_constraints({});
-  if (!constraints_->immediate.empty()) run_or_throw(sql::make_immediate(constraints_->immediate));
 }
 
-void HandlerSavepoint::run_or_throw(const std::string& sql) {
+void HandlerSavepoint::run(const std::string& sql) {
   try {
     batch_.transaction()->exec(sql);
-  } catch (const std::exception& error) {
-    fail(error);
+  } catch (const std::exception&) {
+    fail(std::current_exception());
   }
 }
 
-void HandlerSavepoint::fail(const std::exception& error) const {
+void HandlerSavepoint::fail(const std::exception_ptr& error) const {
   const Call call{"the handler's savepoint", {}, {}, batch_.id()};
-  throw_mapped(error, {call, Role::none, batch_.session()->is_open()});
-}
-
-void HandlerSavepoint::require_sound() const {
-  if (broken_) std::rethrow_exception(broken_);
-}
-
-template <class Do>
-void HandlerSavepoint::soundly(const Do& action) {
   try {
-    action();
-  } catch (const Error&) {
-    broken_ = std::current_exception();
-    throw;
+    std::rethrow_exception(error);
+  } catch (const std::exception& cause) {
+    throw_mapped(cause, {call, Role::none, batch_.session()->is_open()});
   }
 }
 

@@ -22,7 +22,7 @@ class HandlerSavepoint {
   struct Constraints {
     bool exist;
     std::string immediate;  // those that are INITIALLY IMMEDIATE, as a list
-    unsigned checks = 0;    // so far
+    int checks = 0;         // since PostgreSQL has forgotten the earlier ones
   };
 
   // All of them must outlive it. The constraints are asked for when they are first needed.
@@ -44,6 +44,8 @@ class HandlerSavepoint {
 
   // Makes the writes that are to be kept part of the batch's transaction.
   void settle();
+  // Throws what made the batch's transaction unusable, if anything did.
+  void require_sound() const;
   // The writes that could not be kept, once. They are undone.
   struct Refused {
     const Message* message;
@@ -56,14 +58,13 @@ class HandlerSavepoint {
   StatementGuard::Scope waiting_for_server() { return {guard_, batch_.session(), StatementGuard::OnStop::drain}; }
 
   void set();
-  const char* statements_to_keep();
-  bool settle(const std::string& then);
-  void undo();
-  void make_immediate();
   void ask_for_constraints(const std::string& first);
-  void run_or_throw(const std::string& sql);
-  [[noreturn]] void fail(const std::exception& error) const;
-  void require_sound() const;
+  std::string begin_handler();
+  bool settle(const std::string& then);
+  bool list_is_stale();
+  void undo(const std::exception_ptr& why);
+  void run(const std::string& sql);
+  [[noreturn]] void fail(const std::exception_ptr& error) const;
   template <class Do>
   void soundly(const Do& action);
 
@@ -73,7 +74,6 @@ class HandlerSavepoint {
   std::optional<InnerTransaction> inner_;  // while there is a savepoint
   const Message* kept_ = nullptr;          // whose writes are to be settled
   std::optional<Refused> refused_;
-  bool all_deferred_ = true;  // also the constraints that are INITIALLY IMMEDIATE; perhaps by an earlier page
   std::exception_ptr broken_;
 };
 

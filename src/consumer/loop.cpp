@@ -263,13 +263,14 @@ Outcome ConsumerLoop::Run::receive() {
   try {
     open(opened_ ? OnStop::drain : OnStop::cancel);
   } catch (const Error& error) {
+    if (cooperative() && batch_->is_given()) opened_ = batch_->id();
     if (!cancelled_too_late(error)) throw;
     batch_.emplace(session_, options_);
     open(OnStop::drain);
   }
   opened_.reset();
   if (!batch_->is_open()) {
-    again_ = false;
+    again_ = large_batches_ = false;
     return Outcome::nothing;
   }
   has_batch_ = true;
@@ -282,8 +283,7 @@ Outcome ConsumerLoop::Run::receive() {
 
 // Whether a stop cancelled not the receive of a worker, which was given the batch, but a statement after it.
 bool ConsumerLoop::Run::cancelled_too_late(const Error& error) {
-  return cooperative() && batch_->is_open() && !batch_->transaction() && is_our_cancel(error, stopper_) &&
-         stop_level() == StopLevel::drain;
+  return cooperative() && batch_->is_given() && is_our_cancel(error, stopper_) && stop_level() == StopLevel::drain;
 }
 
 Outcome ConsumerLoop::Run::look_ahead() {

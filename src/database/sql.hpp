@@ -38,14 +38,15 @@ inline constexpr Statement unsubscribe{"pgque_unsubscribe", Role::reader,
 inline constexpr Statement receive{"pgque_receive", Role::reader,
                                    "select " PGQUE_MESSAGE_COLUMNS " from pgque.receive($1::text, $2::text, $3::int4)"};
 // How many events the next batch is expected to have: as many as were numbered between its two ticks. That leaves out
-// retries, and what was sent before the first tick and committed after it; and force_next_tick() skips numbers. For a
-// cooperative consumer, the largest of the batches that the next receive may be given.
-#define PGQUE_EXPECTED                                                                                          \
+// retries, and what was sent before the first tick and committed after it; and force_next_tick() skips numbers. Of a
+// cooperative consumer, `members` are the workers whose batches the receive may give; the largest batch counts.
+#define PGQUE_EXPECTED(members)                                                                                 \
   "expected as materialized (select coalesce(max(later.tick_event_seq - earlier.tick_event_seq), 0) as events " \
   "from pgque.queue q join pgque.subscription c on c.sub_queue = q.queue_id "                                   \
   "join pgque.consumer on co_id = c.sub_consumer "                                                              \
   "join pgque.subscription s on s.sub_queue = c.sub_queue and s.sub_id = c.sub_id "                             \
-  "and (s.sub_batch is not null or s.sub_role <> 'coop_member') "                                               \
+  "and (s.sub_role <> 'coop_member' or " members                                                                \
+  ") "                                                                                                          \
   "join pgque.tick earlier on earlier.tick_queue = s.sub_queue and earlier.tick_id = s.sub_last_tick "          \
   "cross join lateral (select tick_event_seq from pgque.tick where tick_queue = s.sub_queue "                   \
   "and tick_id >= coalesce(s.sub_next_tick, s.sub_last_tick + 1) order by tick_id limit 1) later "              \
@@ -56,9 +57,11 @@ inline constexpr Statement receive{"pgque_receive", Role::reader,
   "select null, null, null, null, null, null, null, null, null, null from expected where events > "
 inline constexpr Statement receive_first{
     "pgque_receive_first", Role::reader,
-    "with " PGQUE_EXPECTED " (select " PGQUE_MESSAGE_COLUMNS
-    " from pgque.receive($1::text, $2::text, null::int4) "
-    "where (select events from expected) <= $3::int8 limit $3::int8 + 1) union all " PGQUE_NO_MESSAGE "$3::int8"};
+    "with " PGQUE_EXPECTED(
+        "false") " (select " PGQUE_MESSAGE_COLUMNS
+                 " from pgque.receive($1::text, $2::text, null::int4) "
+                 "where (select events from expected) <= $3::int8 limit $3::int8 + 1) union all " PGQUE_NO_MESSAGE
+                 "$3::int8"};
 inline constexpr Statement next_batch{"pgque_next_batch", Role::reader, "select pgque.next_batch($1::text, $2::text)"};
 inline constexpr Statement ack{"pgque_ack", Role::reader, "select pgque.ack($1::int8)"};
 inline constexpr Statement nack{"pgque_nack", Role::reader,
@@ -120,10 +123,14 @@ inline constexpr Statement receive_coop{
     "with ordinality where " PGQUE_TOUCH_FIRST};
 inline constexpr Statement receive_coop_first{
     "pgque_receive_coop_first", Role::reader,
-    "with " PGQUE_EXPECTED " (select " PGQUE_MESSAGE_COLUMNS
-    " from pgque.receive_coop($1::text, $2::text, $3::text, null::int4, $4::int8 * interval '1 microsecond') "
-    "with ordinality where (select events from expected) <= $5::int8 and " PGQUE_TOUCH_FIRST
-    " limit $5::int8 + 1) union all " PGQUE_NO_MESSAGE "$5::int8"};
+    "with " PGQUE_EXPECTED("s.sub_batch is not null and ($4::int8 is not null or s.sub_consumer = "
+                           "(select co_id from pgque.consumer where co_name = $2::text || '.' || "
+                           "$3::text))") " (select " PGQUE_MESSAGE_COLUMNS
+                                         " from pgque.receive_coop($1::text, $2::text, $3::text, "
+                                         "null::int4, $4::int8 * interval '1 microsecond') "
+                                         "with ordinality where (select events from expected) <= "
+                                         "$5::int8 and " PGQUE_TOUCH_FIRST
+                                         " limit $5::int8 + 1) union all " PGQUE_NO_MESSAGE "$5::int8"};
 inline constexpr Statement next_batch_coop{
     "pgque_next_batch_coop", Role::reader,
     "select case when " PGQUE_TOUCH
@@ -373,7 +380,7 @@ inline constexpr const char* check_and_keep_handler =
 // looks through all of it at each check; it forgets that when it checks something outside of all savepoints. So this
 // handler's constraints are checked twice: within its savepoint, which a violation can be rolled back to, and after its
 // release.
-inline constexpr unsigned handlers_between_cleanups = 64;
+inline constexpr int handlers_per_cleanup = 64;
 inline constexpr const char* check_twice_and_keep_handler =
     "savepoint pgque_check; set constraints all immediate; rollback to savepoint pgque_check; "
     "release savepoint pgque_handler; set constraints all immediate; set constraints all deferred; ";
@@ -387,15 +394,17 @@ inline constexpr const char* deferrable_constraints =
     "pg_catalog.has_schema_privilege(n.oid, 'usage') as immediate "
     "from pg_catalog.pg_constraint c join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.connamespace "
     "where c.condeferrable and not pg_catalog.pg_is_other_temp_schema(n.oid) group by n.oid, 1) as names";
+// In a savepoint, because one of them may have been dropped meanwhile.
 inline std::string make_immediate(const std::string& constraints) {
-  return "set constraints " + constraints + " immediate; ";
+  if (constraints.empty()) return {};
+  return std::string{set_attempt} + "; set constraints " + constraints + " immediate; " + keep_attempt + "; ";
 }
 // What a handler has set for its transaction outlives its savepoint. The role could let the next handler, and the
 // library's statements, do too much or too little. The other settings could make the library's statements fail, or
 // change what they mean.
-inline constexpr const char* reset_role = "reset role; ";
+inline constexpr const char* reset_role = "reset session authorization; reset role; ";
 inline constexpr const char* reset_settings =
-    "reset session authorization; set local lock_timeout to default; set local search_path to default; "
+    "set local lock_timeout to default; set local search_path to default; "
     "set local client_encoding = 'UTF8'; ";
 
 }  // namespace pgque::detail::sql

@@ -21,6 +21,7 @@ constexpr seconds first_tick_slack{5};
 constexpr seconds retry_slack{60};
 // A worker of this library sends a heartbeat at least every 10 s while its handlers run. One of pgque-py shows no open
 // batch, because it has received it in a transaction that is not committed.
+constexpr seconds two_heartbeats{20};
 constexpr seconds worker_silence{60};
 
 std::string literal(std::string_view text) {
@@ -327,7 +328,7 @@ class Judge {
 
   // A batch that a worker was given belongs to its name, until another worker takes it over.
   Finding* look_at_worker(const SubscriptionState& worker, const QueueState& queue) {
-    const bool stuck = worker.silent > options_.stuck_after;
+    const bool stuck = worker.silent > std::max(options_.stuck_after, two_heartbeats);
     if (!worker.batch || (!stuck && worker.silent <= worker_silence)) return nullptr;
     const auto name = literal(worker.name.substr(std::min(worker.name.size(), worker.group.size() + 1)));
     return &add(

@@ -450,6 +450,47 @@ TEST_F(CoopGivenTest, AStopTooLateToCancelTheReceiveHandlesTheBatch) {
   EXPECT_EQ(open_batch(), std::nullopt);
 }
 
+// A late commit does not count in what the batch is expected to have, so it is received before it is read in pages.
+TEST_F(CoopGivenTest, AStopBetweenTheReceiveAndThePagesHandlesTheBatch) {
+  queue().config("ticker_max_count", "1");
+  Sql late;
+  late("begin");
+  late("select pgque.send_batch(" + sql().quote(queue().name()) + ", 't', array['1', '2', '3'])");
+  client().send(queue(), "0", "t");
+  ASSERT_TRUE(client().ticker(queue()));
+  late("commit");
+  client().send(queue(), "4", "t");
+  ASSERT_TRUE(client().ticker(queue()));
+  const auto first = client().receive_coop(queue(), group_name(), "w1");
+  ASSERT_THAT(first, SizeIs(1));
+  ASSERT_TRUE(client().ack(first[0].batch_id));
+  const auto counter = "public." + unique_name("pgque_test_updates");  // PgQue has a search path of its own
+  sql()("create sequence " + counter);
+  {
+    // The receive touches the worker when it is given the batch; the second update is by the cursor's receive.
+    HeldStatements held{"update", "pgque.subscription",
+                        "old.sub_batch is not null and new.sub_batch = old.sub_batch and new.sub_queue = " +
+                            queue_id() + " and nextval('" + counter + "') > 1"};
+    auto paged = worker("w1");
+    paged.max_messages = 2;
+    Consumer consumer{dsn(), paged};
+    consumer.on("t", seen_.handler());
+    Running running{consumer};
+    ASSERT_TRUE(wait_until([&] { return held.waits(); }));
+    EXPECT_NE(open_batch(), std::nullopt);
+    consumer.stop();
+    const auto updates = "select last_value from " + counter;
+    EXPECT_TRUE(wait_until([&] { return running.ended() || (sql().number(updates) > 2 && held.waits()); }));
+    held.release();
+    ASSERT_TRUE(running.wait_ended());
+    EXPECT_THAT(seen_.payloads(), ElementsAre("1", "2", "3", "4"));
+    EXPECT_EQ(open_batch(), std::nullopt);
+    EXPECT_EQ(consumer.stats().abandoned, 0U);
+    EXPECT_EQ(consumer.stats().batches, 1U);
+  }
+  sql()("drop sequence " + counter);
+}
+
 // The next start of a normal consumer gets the batch in any case.
 TEST_F(CoopGivenTest, AStopOfANormalConsumerLeavesTheBatch) {
   publish_numbers(3);

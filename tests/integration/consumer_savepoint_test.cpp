@@ -148,6 +148,32 @@ TEST_F(ConsumerSavepointTest, ConstraintsThatAreInitiallyImmediateStaySoForEvery
   EXPECT_EQ(consumer.stats().messages, 4U);
 }
 
+TEST_F(ConsumerSavepointTest, ARoleOfAHandlerDoesNotHideInitiallyImmediateConstraints) {
+  const auto schema = unique_name("pgque_test_schema");
+  const auto owner = role_of(dsn());
+  const auto other_role = role_of(dsn_of_role_with({}));
+  sql()("create schema " + schema);
+  sql()("create table " + schema + ".t (id int unique deferrable initially immediate)");
+  publish_numbers(4);
+  std::vector<std::string> refused;
+  Consumer consumer{dsn(), options()};
+  consumer.on("t", [&](const Message& message, Context& context) {
+    auto& transaction = context.transaction();
+    const auto insert = "insert into " + schema + ".t values (1)";
+    if (message.payload == "0") {
+      transaction.exec(insert);
+      transaction.exec("set local role " + other_role);
+      return;
+    }
+    pqxx::subtransaction attempt{transaction};
+    EXPECT_THROW(attempt.exec(insert), pqxx::unique_violation);
+    refused.push_back(*message.payload);
+  });
+  finish_batches(consumer);
+  sql()("drop schema " + schema + " cascade");
+  EXPECT_THAT(refused, ElementsAre("1", "2", "3"));
+}
+
 TEST_F(ConsumerSavepointTest, AConstraintThatIsDroppedMeanwhileIsInNobodysWay) {
   sql()("create table " + other_ + " (id int unique deferrable initially immediate)");
   publish_numbers(3);
@@ -200,6 +226,7 @@ TEST_F(ConsumerSavepointTest, WhatAHandlerMakesOfConstraintsEndsWithIt) {
 }
 
 TEST_F(ConsumerSavepointTest, AHandlerCostsOneRoundTripBesideItsStatements) {
+  sql()("create table " + other_ + " (id int unique deferrable initially immediate)");
   publish_numbers(4);
   std::vector<std::string> before;
   std::vector<std::string> after;
@@ -262,6 +289,124 @@ TEST_F(ConsumerSavepointTest, ARoleThatAHandlerSetsEndsWithIt) {
   EXPECT_EQ(queue().dead_letters(), 1);
   EXPECT_EQ(log.count(LogEvent::failed), 0U);
   EXPECT_EQ(consumer.stats().abandoned, 0U);
+}
+
+// When the last writes of a page are refused, what follows their check is not run.
+TEST_F(ConsumerSavepointTest, SettingsOfAHandlerDoNotReachTheLibraryAfterAViolationEither) {
+  std::vector<Payload> payloads;
+  for (int i = 0; i < 4; ++i) payloads.emplace_back(text("\xC3\xA9"));
+  client().send_batch(queue(), "t", payloads);
+  queue().tick();
+  auto paged = options();
+  paged.max_messages = 2;
+  Seen seen;
+  Consumer consumer{dsn(), paged};
+  consumer.on("t", [&](const Message& message, Context& context) {
+    seen(message);
+    auto& transaction = context.transaction();
+    if (seen.size() % 2 == 1) transaction.exec("set local client_encoding = 'LATIN1'");
+    if (seen.size() % 2 == 0) transaction.exec(child("7"));
+  });
+  finish_batches(consumer);
+  EXPECT_THAT(seen.payloads(), AllOf(SizeIs(4), Each("\xC3\xA9")));
+  EXPECT_EQ(queue().dead_letters(), 2);
+}
+
+TEST_F(ConsumerSavepointTest, ARolesLimitDoesNotEndTheNacksAfterAViolation) {
+  const auto limited = dsn_of_role_with({"pgque_reader"});
+  const auto role = role_of(limited);
+  sql()("grant all on " + table_ + ", " + parents_ + " to " + role);
+  sql()("alter role " + role + " set statement_timeout = '2s'");
+  publish_numbers(2);
+  std::string limit;  // at the nack
+  sql()("create function " + counter_ +
+        "() returns trigger language plpgsql as $$ begin "
+        "new.dl_reason := current_setting('statement_timeout') || ' ' || new.dl_reason; return new; end $$");
+  const auto on_dead_letters = "trigger " + counter_ + " on pgque.dead_letter";
+  sql()("create trigger " + counter_ + " before insert on pgque.dead_letter for each row execute function " + counter_ +
+        "()");
+  Consumer consumer{limited, options()};
+  consumer.on("t", [&](const Message& message, Context& context) {
+    context.transaction().exec(child(*message.payload));
+    if (message.payload == "0") context.transaction().exec(parent("0"));
+  });
+  finish_batches(consumer);
+  sql()("drop " + on_dead_letters);
+  const auto reasons = queue().dead_letter_reasons();
+  ASSERT_THAT(reasons, SizeIs(1));
+  EXPECT_THAT(*reasons[0], StartsWith("0 handler error: "));
+}
+
+TEST_F(ConsumerSavepointTest, AConflictInADeferredCheckLeavesTheBatchAndUsesUpNoRetry) {
+  sql()("create sequence " + counter_);
+  sql()("create function " + counter_ + "() returns trigger language plpgsql as $$ begin if nextval('" + counter_ +
+        "') = 1 then raise exception using errcode = '40P01', message = 'a deadlock'; end if; return null; end $$");
+  sql()("create constraint trigger conflict after insert on " + parents_ +
+        " deferrable initially deferred for each row execute function " + counter_ + "()");
+  publish_numbers(2);
+  auto quick = options();
+  quick.reconnect = {1ms, 10ms};
+  Consumer consumer{dsn(), quick};
+  consumer.on("t",
+              [&](const Message& message, Context& context) { context.transaction().exec(parent(*message.payload)); });
+  finish_batches(consumer);
+  EXPECT_EQ(ids_of(parents_), "0 1");
+  EXPECT_EQ(consumer.stats().abandoned, 1U);
+  EXPECT_EQ(consumer.stats().failures, 0U);
+  EXPECT_EQ(queue().dead_letters(), 0);
+  EXPECT_EQ(log.count(LogEvent::handler_failed), 0U);
+}
+
+// One handler in 64 is checked a second time, after its savepoint is gone.
+TEST_F(ConsumerSavepointTest, AnErrorOfTheSecondCheckIsReportedAsItIsAndTheBatchComesAgain) {
+  sql()("create sequence " + counter_);
+  sql()("create function " + counter_ + "() returns trigger language plpgsql as $$ begin if nextval('" + counter_ +
+        "') = 65 then raise exception 'the real reason'; end if; return null; end $$");
+  sql()("create constraint trigger twice after insert on " + parents_ +
+        " deferrable initially deferred for each row execute function " + counter_ + "()");
+  publish_numbers(70);
+  auto quick = options();
+  quick.reconnect = {1ms, 10ms};
+  Consumer consumer{dsn(), quick};
+  consumer.on("t",
+              [&](const Message& message, Context& context) { context.transaction().exec(parent(*message.payload)); });
+  finish_batches(consumer);
+  EXPECT_EQ(sql().number("select count(*) from " + parents_), 70);
+  EXPECT_EQ(consumer.stats().abandoned, 1U);
+  EXPECT_EQ(consumer.stats().failures, 0U);
+  EXPECT_EQ(log.count(LogEvent::handler_failed), 0U);
+  const auto lines = log.lines(LogEvent::failed);
+  ASSERT_THAT(lines, SizeIs(1));
+  EXPECT_THAT(lines[0].message, HasSubstr("the real reason"));
+}
+
+TEST_F(ConsumerSavepointTest, ASessionKilledBeforeTheNextHandlersSavepointLosesNothing) {
+  publish_numbers(3);
+  Consumer consumer{watched_dsn(), options()};
+  consumer.on("t", [&](const Message& message, Context& context) {
+    if (message.payload == "1" && consumer.stats().abandoned == 0) {
+      Sql{}("select pg_terminate_backend(pid)" + watched());
+    }
+    context.transaction().exec(parent(*message.payload));
+  });
+  finish_batches(consumer);
+  EXPECT_EQ(ids_of(parents_), "0 1 2");
+  EXPECT_EQ(consumer.stats().abandoned, 1U);
+  EXPECT_EQ(log.count(LogEvent::handler_failed), 0U);
+}
+
+TEST_F(ConsumerSavepointTest, NotNowTakesBackWhatIsNotCheckedYet) {
+  publish_numbers(2);
+  Consumer consumer{dsn(), options()};
+  consumer.on("t", [&](const Message& message, Context& context) {
+    if (message.payload == "1" && consumer.stats().postponed == 0) throw NotNow{1ms, "not yet"};
+    context.transaction().exec(child(*message.payload));
+    context.transaction().exec(parent(*message.payload));
+  });
+  finish_batches(consumer);
+  EXPECT_EQ(ids_of(table_), "0 1");
+  EXPECT_EQ(consumer.stats().postponed, 1U);
+  EXPECT_EQ(queue().dead_letters(), 0);
 }
 
 TEST_F(ConsumerSavepointTest, SettingsOfAHandlerDoNotReachTheLibrarysStatements) {

@@ -406,6 +406,13 @@ TEST_F(CrashGuardTest, AChildMayHaveOneOfItsOwn) {
             0);
 }
 
+TEST(CrashGuardTurn, IsNotWaitedForLongerThanItsPatience) {
+  const CrashGuardFile::Turn turn{[] { return true; }};
+  ASSERT_TRUE(turn.has_come());
+  const CrashGuardFile::Turn other{[] { return true; }, 10ms};
+  EXPECT_FALSE(other.has_come());
+}
+
 TEST(CrashGuardTurn, ComesWhenThatOfAnotherIsOver) {
   auto turn = std::make_unique<CrashGuardFile::Turn>([] { return true; });
   ASSERT_TRUE(turn->has_come());
