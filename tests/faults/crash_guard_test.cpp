@@ -166,6 +166,37 @@ TEST_F(CrashGuardFaults, NacksNoInnocentThatWasInFlightBesideTheCrashingMessage)
   EXPECT_EQ(queue().retries(), 1);
 }
 
+// What crashes is not the handler itself.
+TEST_F(CrashGuardFaults, NacksAMessageWhoseRetryDelayCrashedTheProcess) {
+  publish_numbers(3);
+  const auto settings = with_guard({"delay_crashes_at=1"});
+  for (int crashes = 0; crashes < 3; ++crashes) {
+    Worker worker{queue(), consumer_name(), "split", settings};
+    ASSERT_EQ(worker.wait(), segmentation_fault);
+  }
+  Worker worker{queue(), consumer_name(), "split", settings};
+  ASSERT_TRUE(worker.wait_line("batch_acked"));
+  EXPECT_EQ(worker.terminate(), 0);
+  EXPECT_EQ(worker.count("begin 1"), 0);
+  EXPECT_EQ(worker.count("end"), 2);
+  EXPECT_EQ(queue().retries(), 1);
+}
+
+TEST_F(CrashGuardFaults, NacksAMessageOfAnUnknownTypeThatCrashedTheProcess) {
+  client().send(queue(), "1", "t");
+  publish("2", "unknown");
+  const auto settings = with_guard({"type=t", "crash_of_unknown=1"});
+  for (int crashes = 0; crashes < 3; ++crashes) {
+    Worker worker{queue(), consumer_name(), "split", settings};
+    ASSERT_EQ(worker.wait(), segmentation_fault);
+  }
+  Worker worker{queue(), consumer_name(), "split", settings};
+  ASSERT_TRUE(worker.wait_line("batch_acked"));
+  EXPECT_EQ(worker.terminate(), 0);
+  EXPECT_EQ(worker.count("handler_failed"), 1);
+  EXPECT_EQ(queue().retries(), 1);
+}
+
 TEST_F(CrashGuardFaults, HandlesSuspectsAloneAndKeepsTheOrderOfKeys) {
   const auto ids = publish_numbers(count);
   crash_with_four_in_flight();

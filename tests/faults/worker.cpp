@@ -2,13 +2,14 @@
 //
 //   pgque_fault_worker DSN QUEUE CONSUMER per_batch|split|WORKER [hang_at=PAYLOAD] [dead=MS] [poll=MS] [concurrency=N]
 //                      [guard=FILE] [crash_at=PAYLOAD] [crash_by=segv|abort|exit|kill] [beside=N]
-//                      [key_crashes_at=PAYLOAD]
+//                      [key_crashes_at=PAYLOAD] [delay_crashes_at=PAYLOAD] [type=TYPE] [crash_of_unknown=1]
 //
 // WORKER makes it that worker of a cooperative consumer. It prints a line for each delivery, "begin PAYLOAD" and "end
 // PAYLOAD", and for each event of the library. A handler that meets hang_at=PAYLOAD waits until a line can be read. One
 // that meets crash_at=PAYLOAD ends the process, by a segmentation fault if nothing else is said; with beside=N once N
-// other handlers are running, which never return. The function of the key does that at key_crashes_at=PAYLOAD. SIGTERM
-// ends the process.
+// other handlers are running, which never return. The function of the key does that at key_crashes_at=PAYLOAD, and
+// retry_delay at delay_crashes_at=PAYLOAD, where the handler throws. With type=TYPE there is a handler for that type
+// only, and with crash_of_unknown=1 the log sink crashes at a message of another one. SIGTERM ends the process.
 
 #include <atomic>
 #include <chrono>
@@ -17,6 +18,7 @@
 #include <iostream>
 #include <map>
 #include <mutex>
+#include <stdexcept>
 #include <string>
 #include <thread>
 
@@ -67,8 +69,15 @@ pgque::ConsumerOptions options_of(char** argv, std::map<std::string, std::string
       return std::string{};
     };
   }
+  if (settings.count("delay_crashes_at")) {
+    options.retry_delay = [at = settings["delay_crashes_at"]](const pgque::Message& message, std::int32_t) {
+      if (message.payload == at) crash("segv");
+      return std::chrono::seconds{60};
+    };
+  }
   options.reconnect = {std::chrono::milliseconds{50}, std::chrono::milliseconds{200}};
-  options.log = [](const pgque::LogRecord& record) {
+  options.log = [sink_crashes = settings.count("crash_of_unknown") != 0](const pgque::LogRecord& record) {
+    if (sink_crashes && record.event == pgque::LogEvent::unknown_type) crash("segv");
     print(std::string{pgque::to_string(record.event)} + ' ' +
           (record.batch_id ? pgque::to_string(*record.batch_id) : "-") + ' ' + std::string{record.message});
   };
@@ -95,12 +104,15 @@ int main(int argc, char** argv) {
     const auto hang_at = settings["hang_at"];
     const auto crash_at = settings["crash_at"];
     const auto crash_by = settings["crash_by"];
+    const auto throw_at = settings["delay_crashes_at"];
+    const auto type = settings.count("type") ? settings["type"] : "*";
     std::atomic<int> running{0};
     pgque::Consumer consumer{argv[1], options_of(argv, settings)};
-    consumer.on("*", [&](const pgque::Message& message, pgque::Context& context) {
+    consumer.on(type, [&](const pgque::Message& message, pgque::Context& context) {
       const auto payload = message.payload.value();
       print("begin " + payload);
       ++running;
+      if (payload == throw_at) throw std::runtime_error{"no"};
       if (payload == crash_at) {
         while (running <= beside) std::this_thread::sleep_for(std::chrono::milliseconds{1});
         crash(crash_by);

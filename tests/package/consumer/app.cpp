@@ -39,6 +39,9 @@ bool consumes_nowhere() {
   pgque::Consumer consumer{nowhere, options};
   consumer.on("order.created",
               [](const pgque::Message& message) { std::cout << message.payload.value_or("") << '\n'; });
+  consumer.on("order.paid", [](const pgque::Message&, pgque::Context& context) {
+    pgque::Transaction{context.transaction()}.send("audit", "{}");
+  });
   consumer.on("*", [](const pgque::Message&, pgque::Context&) { throw pgque::RetryAfter{std::chrono::seconds{1}}; });
   return throws<pgque::ConnectionError>("consumer", [&] { consumer.start(); });
 }

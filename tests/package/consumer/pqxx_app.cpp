@@ -18,6 +18,13 @@ void place_order(pqxx::connection& connection) {
   pgque::native(client);
 }
 
+// The same.
+[[maybe_unused]] void write_carefully(pgque::Context& context) {
+  pqxx::subtransaction attempt{context.transaction()};
+  attempt.exec("insert into orders values (46)");
+  attempt.commit();
+}
+
 }  // namespace
 
 int main() {
