@@ -189,12 +189,11 @@ std::vector<Workload> consume_workloads() {
   transactional.insert = true;
   variant("dispatch 2000, each inserting a row", {2000, 1, 7}, transactional, "0.85");
   transactional.savepoints = false;
-  variant("dispatch 2000, each inserting a row; raw without savepoints", {2000, 1, 7}, transactional);
+  variant("2000 inserts, raw: no savepoints", {2000, 1, 7}, transactional);
   transactional.savepoints = true;
   transactional.deferred = true;
   for (const std::int64_t size : {1000, 4000}) {
-    variant("dispatch " + std::to_string(size) + ", each inserting a row with a deferred check", {size, 1, 5},
-            transactional);
+    variant(std::to_string(size) + " inserts, deferred checks", {size, 1, 5}, transactional);
   }
   Variant one_percent;
   one_percent.fail_every = 100;
