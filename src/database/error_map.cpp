@@ -206,11 +206,12 @@ bool is_permanent(const Error& error) {
   if (dynamic_cast<const QueueNotFound*>(&error) || dynamic_cast<const ConsumerNotFound*>(&error)) return true;
   const std::string_view state{error.sqlstate()};
   if (state == "28P01") return !error.retryable();
-  // The first of PgQue's tables that a statement names. The tables of a queue that is dropped vanish under a statement.
+  // One of PgQue's own tables. Those of the events of a queue vanish under a statement when the queue is dropped.
   // P0001 covers all other errors of PgQue, such as that the consumer is a cooperative one. But if two processes
   // receive as the same consumer, PgQue may for a moment report a corruption that does not exist.
   return state == "42501" || state == "3F000" || state == "42883" || state == "42704" ||
-         (state == "42P01" && contains(error.server_message(), "pgque.queue")) ||
+         (state == "42P01" && contains(error.server_message(), "pgque.") &&
+          !contains(error.server_message(), "pgque.event_")) ||
          (state == "P0001" && !dynamic_cast<const BatchNotFound*>(&error) &&
           !contains(error.server_message(), "PgQ corruption"));
 }

@@ -521,6 +521,8 @@ TEST(Permanent, IsWhatNoRepetitionMends) {
       {"3F000", "schema \"pgque\" does not exist", true},
       {"42883", "function pgque.receive(text) does not exist", true},
       {"42P01", "relation \"pgque.queue\" does not exist", true},
+      {"42P01", "relation \"pgque.subscription\" does not exist", true},
+      {"42P01", "relation \"orders\" does not exist", false},
       {"42P01", "relation \"pgque.event_7\" does not exist", false},  // a queue was dropped under the statement
       {"42704", "type \"pgque.message\" does not exist", true},
       {"25006", "cannot execute nextval() in a read-only transaction", false},
