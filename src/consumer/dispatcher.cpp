@@ -70,6 +70,11 @@ void Dispatcher::handle_in_order(const std::vector<Message>& page, Batch& batch,
       batch.require_connection();
       looked = now;
     }
+    if (is_suspect(message)) {
+      // So that handle_guarded() settles its writes alone.
+      savepoint.settle();
+      add_refused(result, savepoint);
+    }
     add(result, handle_guarded(message, savepoint, 0));
     add_refused(result, savepoint);
   }
@@ -81,16 +86,21 @@ void Dispatcher::handle_in_order(const std::vector<Message>& page, Batch& batch,
 void Dispatcher::add_refused(PageResult& result, HandlerSavepoint& savepoint) {
   const auto refused = savepoint.take_refused();
   if (!refused) return;
+  const CrashGuardFile::InFlight in_flight{crash_guard_, 0, refused->message->msg_id};
+  auto outcome = after_refusal(*refused);
+  --result.handled;
+  add(result, std::move(outcome));
+}
+
+Dispatcher::Outcome Dispatcher::after_refusal(const HandlerSavepoint::Refused& refused) {
   try {
-    std::rethrow_exception(refused->error);
+    std::rethrow_exception(refused.error);
   } catch (const std::exception& error) {
     // The next handler may have run already, so this one is not called again.
     if (after_handler_failure(sqlstate_of(error), true, false) == HandlerFailure::leave_batch) {
-      std::rethrow_exception(as_error(error, *refused->message));
+      std::rethrow_exception(as_error(error, *refused.message));
     }
-    --result.handled;
-    const CrashGuardFile::InFlight in_flight{crash_guard_, 0, refused->message->msg_id};
-    add(result, failure(*refused->message, std::string{"handler error: "} + error.what(), std::nullopt));
+    return failure(*refused.message, std::string{"handler error: "} + error.what(), std::nullopt);
   }
 }
 
@@ -165,16 +175,22 @@ const Handler* Dispatcher::handler_for(const Message& message) const {
 
 Dispatcher::Outcome Dispatcher::handle_guarded(const Message& message, HandlerSavepoint& savepoint,
                                                std::size_t thread) {
-  std::optional<CrashGuardFile::Turn> turn;
-  if (is_suspect(message)) {
-    const auto refusal = crash_guard_->refusal(message.msg_id);
-    // Not after retry_delay(), because that may be what crashes.
-    if (!refusal.empty()) return failure(message, refusal, options_.retry_after);
-    turn.emplace([this] { return may_begin(Stopper::Clock::now()); });
-    if (!may_begin(Stopper::Clock::now())) return {Verdict::interrupted};
+  if (!is_suspect(message)) {
+    const CrashGuardFile::InFlight in_flight{crash_guard_, thread, message.msg_id};
+    return handle_one(message, savepoint, thread);
   }
-  const CrashGuardFile::InFlight in_flight{crash_guard_, thread, message.msg_id};
-  return handle_one(message, savepoint, thread);
+  const auto refusal = crash_guard_->refusal(message.msg_id);
+  // Not after retry_delay(), because that may be what crashes.
+  if (!refusal.empty()) return failure(message, refusal, options_.retry_after);
+  const CrashGuardFile::Turn turn{[this] { return may_begin(Stopper::Clock::now()); }};
+  if (!may_begin(Stopper::Clock::now())) return {Verdict::interrupted};
+  // Beside another suspect it is not counted, because it would seem to be alone in each of the other one's crashes.
+  const CrashGuardFile::InFlight in_flight{turn.has_come() ? crash_guard_ : nullptr, thread, message.msg_id};
+  auto outcome = handle_one(message, savepoint, thread);
+  // While it is in flight, so that a crash after a late failure counts, too.
+  if (outcome.verdict == Verdict::handled) savepoint.settle();
+  const auto refused = savepoint.take_refused();
+  return refused ? after_refusal(*refused) : std::move(outcome);
 }
 
 Dispatcher::Outcome Dispatcher::handle_one(const Message& message, HandlerSavepoint& savepoint, std::size_t thread) {

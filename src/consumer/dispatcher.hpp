@@ -75,6 +75,7 @@ class Dispatcher {
   void handle_in_order(const std::vector<Message>& page, Batch& batch, HandlerSavepoint& savepoint, PageResult& result);
   // A handler that had returned has failed, because its writes could not be kept.
   void add_refused(PageResult& result, HandlerSavepoint& savepoint);
+  Outcome after_refusal(const HandlerSavepoint::Refused& refused);
   // Handles the messages from `begin` on that may be handled at once: a suspect alone, or all before the next suspect.
   // Returns where they end.
   std::size_t handle_concurrently(const std::vector<Message>& page, std::size_t begin, HandlerSavepoint& savepoint,

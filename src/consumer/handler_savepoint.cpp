@@ -49,7 +49,7 @@ void HandlerSavepoint::set() {
       attempt.exec(begin_handler());
     } catch (const std::exception&) {
       const auto error = std::current_exception();
-      if (!list_is_stale()) fail(error);
+      if (!list_is_stale(error)) fail(error);
       ask_for_constraints({});
       run(begin_handler());
     }
@@ -61,7 +61,8 @@ void HandlerSavepoint::set() {
 void HandlerSavepoint::ask_for_constraints(const std::string& first) {
   try {
     const auto result = batch_.transaction()->exec(first + sql::deferrable_constraints);
-    constraints_ = Constraints{result[0][0].as<std::int64_t>() != 0, result[0][1].as<std::string>({})};
+    const int checks = constraints_ ? constraints_->checks : 0;
+    constraints_ = Constraints{result[0][0].as<std::int64_t>() != 0, result[0][1].as<std::string>({}), checks};
   } catch (const std::exception&) {
     fail(std::current_exception());
   }
@@ -74,11 +75,19 @@ std::string HandlerSavepoint::begin_handler() {
 }
 
 // After an error of begin_handler(): whether a constraint of the list is not there any more. Then only that failed.
-bool HandlerSavepoint::list_is_stale() {
+bool HandlerSavepoint::list_is_stale(const std::exception_ptr& error) {
   if (constraints_->immediate.empty() || !batch_.session()->is_open()) return false;
+  try {
+    std::rethrow_exception(error);
+  } catch (const std::exception& cause) {
+    // No such constraint, no such schema, or no privilege for it any more.
+    const auto state = sqlstate_of(cause);
+    if (state != "42704" && state != "3F000" && state != "42501") return false;
+  }
+  // A handler's own trigger may fail in the same way, but then this savepoint has not been set.
   InnerTransaction attempt{*batch_.transaction()};
   try {
-    attempt.exec(sql::undo_attempt);
+    attempt.exec(sql::undo_make_immediate);
     return true;
   } catch (const std::exception&) {
     return false;
@@ -115,7 +124,7 @@ bool HandlerSavepoint::settle(const std::string& then) {
   } catch (const std::exception&) {
     error = std::current_exception();
     if (!batch_.session()->is_open()) fail(error);
-    if (list_is_stale()) {
+    if (list_is_stale(error)) {
       ask_for_constraints({});
       run(begin_handler());
       error = nullptr;

@@ -61,7 +61,7 @@ class HandlerSavepoint {
   void ask_for_constraints(const std::string& first);
   std::string begin_handler();
   bool settle(const std::string& then);
-  bool list_is_stale();
+  bool list_is_stale(const std::exception_ptr& error);
   void undo(const std::exception_ptr& why);
   void run(const std::string& sql);
   [[noreturn]] void fail(const std::exception_ptr& error) const;

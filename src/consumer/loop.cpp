@@ -265,6 +265,7 @@ Outcome ConsumerLoop::Run::receive() {
   } catch (const Error& error) {
     if (cooperative() && batch_->is_given()) opened_ = batch_->id();
     if (!cancelled_too_late(error)) throw;
+    drop_batch();
     batch_.emplace(session_, options_);
     open(OnStop::drain);
   }

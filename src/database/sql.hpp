@@ -397,14 +397,16 @@ inline constexpr const char* deferrable_constraints =
 // In a savepoint, because one of them may have been dropped meanwhile.
 inline std::string make_immediate(const std::string& constraints) {
   if (constraints.empty()) return {};
-  return std::string{set_attempt} + "; set constraints " + constraints + " immediate; " + keep_attempt + "; ";
+  return "savepoint pgque_constraints; set constraints " + constraints +
+         " immediate; release savepoint pgque_constraints; ";
 }
+inline constexpr const char* undo_make_immediate =
+    "rollback to savepoint pgque_constraints; release savepoint pgque_constraints";
 // What a handler has set for its transaction outlives its savepoint. The role could let the next handler, and the
-// library's statements, do too much or too little. The other settings could make the library's statements fail, or
-// change what they mean.
-inline constexpr const char* reset_role = "reset session authorization; reset role; ";
-inline constexpr const char* reset_settings =
-    "set local lock_timeout to default; set local search_path to default; "
-    "set local client_encoding = 'UTF8'; ";
+// library's statements, do too much or too little, and the encoding could change their texts. The other settings could
+// make the library's statements fail, or change what they mean.
+inline constexpr const char* reset_role =
+    "reset session authorization; reset role; set local client_encoding = 'UTF8'; ";
+inline constexpr const char* reset_settings = "set local lock_timeout to default; set local search_path to default; ";
 
 }  // namespace pgque::detail::sql

@@ -182,6 +182,28 @@ TEST_F(CrashGuardFaults, NacksAMessageWhoseRetryDelayCrashedTheProcess) {
   EXPECT_EQ(queue().retries(), 1);
 }
 
+// The handler has returned before the violation is found.
+TEST_F(CrashGuardFaults, NacksAMessageWhoseRetryDelayCrashedTheProcessAfterALateViolation) {
+  const auto table = "public." + unique_name("pgque_test_late");
+  sql()("create table " + table + "_parent (id int primary key)");
+  sql()("create table " + table + " (id int references " + table + "_parent deferrable initially deferred)");
+  publish_numbers(3);
+  const auto settings = with_guard({"delay_crashes_at=1", "late=" + table});
+  for (int crashes = 0; crashes < 3; ++crashes) {
+    Worker worker{queue(), consumer_name(), "per_batch", settings};
+    ASSERT_EQ(worker.wait(), segmentation_fault);
+  }
+  {
+    Worker worker{queue(), consumer_name(), "per_batch", settings};
+    ASSERT_TRUE(worker.wait_line("batch_acked"));
+    EXPECT_EQ(worker.terminate(), 0);
+    EXPECT_EQ(worker.count("begin 1"), 0);
+    EXPECT_EQ(worker.count("end"), 2);
+    EXPECT_EQ(queue().retries(), 1);
+  }
+  sql()("drop table " + table + ", " + table + "_parent");
+}
+
 TEST_F(CrashGuardFaults, NacksAMessageOfAnUnknownTypeThatCrashedTheProcess) {
   client().send(queue(), "1", "t");
   publish("2", "unknown");

@@ -2,14 +2,16 @@
 //
 //   pgque_fault_worker DSN QUEUE CONSUMER per_batch|split|WORKER [hang_at=PAYLOAD] [dead=MS] [poll=MS] [concurrency=N]
 //                      [guard=FILE] [crash_at=PAYLOAD] [crash_by=segv|abort|exit|kill] [beside=N]
-//                      [key_crashes_at=PAYLOAD] [delay_crashes_at=PAYLOAD] [type=TYPE] [crash_of_unknown=1]
+//                      [key_crashes_at=PAYLOAD] [delay_crashes_at=PAYLOAD] [late=TABLE] [type=TYPE]
+//                      [crash_of_unknown=1]
 //
 // WORKER makes it that worker of a cooperative consumer. It prints a line for each delivery, "begin PAYLOAD" and "end
 // PAYLOAD", and for each event of the library. A handler that meets hang_at=PAYLOAD waits until a line can be read. One
 // that meets crash_at=PAYLOAD ends the process, by a segmentation fault if nothing else is said; with beside=N once N
 // other handlers are running, which never return. The function of the key does that at key_crashes_at=PAYLOAD, and
-// retry_delay at delay_crashes_at=PAYLOAD, where the handler throws. With type=TYPE there is a handler for that type
-// only, and with crash_of_unknown=1 the log sink crashes at a message of another one. SIGTERM ends the process.
+// retry_delay at delay_crashes_at=PAYLOAD, where the handler throws, or with late=TABLE inserts a 1 there. With
+// type=TYPE there is a handler for that type only, and with crash_of_unknown=1 the log sink crashes at a message of
+// another one. SIGTERM ends the process.
 
 #include <atomic>
 #include <chrono>
@@ -105,6 +107,7 @@ int main(int argc, char** argv) {
     const auto crash_at = settings["crash_at"];
     const auto crash_by = settings["crash_by"];
     const auto throw_at = settings["delay_crashes_at"];
+    const auto late = settings["late"];
     const auto type = settings.count("type") ? settings["type"] : "*";
     std::atomic<int> running{0};
     pgque::Consumer consumer{argv[1], options_of(argv, settings)};
@@ -112,6 +115,10 @@ int main(int argc, char** argv) {
       const auto payload = message.payload.value();
       print("begin " + payload);
       ++running;
+      if (payload == throw_at && !late.empty()) {
+        context.transaction().exec("insert into " + late + " values (1)");
+        return;
+      }
       if (payload == throw_at) throw std::runtime_error{"no"};
       if (payload == crash_at) {
         while (running <= beside) std::this_thread::sleep_for(std::chrono::milliseconds{1});

@@ -174,6 +174,21 @@ TEST_F(ConsumerSavepointTest, ARoleOfAHandlerDoesNotHideInitiallyImmediateConstr
   EXPECT_THAT(refused, ElementsAre("1", "2", "3"));
 }
 
+// A handler's own savepoint is not taken for the one in which constraints are made immediate.
+TEST_F(ConsumerSavepointTest, ASavepointThatAHandlerLeavesOpenHidesNoViolation) {
+  sql()("create table " + other_ + " (id int unique deferrable initially immediate)");
+  publish_numbers(3);
+  Consumer consumer{dsn(), options()};
+  consumer.on("t", [&](const Message& message, Context& context) {
+    context.transaction().exec("savepoint pgque_attempt; savepoint pgque_constraints");
+    context.transaction().exec(child(*message.payload));
+    if (message.payload != "1") context.transaction().exec(parent(*message.payload));
+  });
+  finish_batches(consumer);
+  EXPECT_EQ(ids_of(table_), "0 2");
+  EXPECT_EQ(consumer.stats().failures, 1U);
+}
+
 TEST_F(ConsumerSavepointTest, AConstraintThatIsDroppedMeanwhileIsInNobodysWay) {
   sql()("create table " + other_ + " (id int unique deferrable initially immediate)");
   publish_numbers(3);
