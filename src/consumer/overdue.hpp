@@ -19,12 +19,12 @@ class Overdue {
   bool look(std::optional<TimePoint> begun, TimePoint now) {
     // What begins from now on is overdue later than this.
     next_ = now + limit_;
-    if (!begun || begun == found_) return false;
+    if (!begun || *begun == found_) return false;
     if (now - *begun < limit_) {
       next_ = *begun + limit_;
       return false;
     }
-    found_ = begun;
+    found_ = *begun;
     return true;
   }
 
@@ -33,7 +33,7 @@ class Overdue {
 
  private:
   std::chrono::milliseconds limit_;
-  std::optional<TimePoint> found_;  // when what was found last began
+  TimePoint found_ = TimePoint::min();  // when what was found last began
   TimePoint next_{};
 };
 
