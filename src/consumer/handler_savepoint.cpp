@@ -131,7 +131,7 @@ bool HandlerSavepoint::settle(const std::string& then) {
     }
   }
   if (!error) {
-    constraints_->checks = clean_up ? 0 : constraints_->checks + 1;
+    if (constraints_->exist) constraints_->checks = clean_up ? 0 : constraints_->checks + 1;
     inner_.reset();
     return true;
   }
