@@ -116,7 +116,7 @@ inline constexpr Statement touch_and_find_batch{
 inline constexpr Statement receive_coop{
     "pgque_receive_coop", Role::reader,
     "select " PGQUE_MESSAGE_COLUMNS
-    " from pgque.receive_coop($1::text, $2::text, $3::text, $4::int4, $5::int8 * interval '1 microsecond') "
+    " from pgque.receive_coop($1::text, $2::text, $3::text, $4::int4, $5::int8::float8 * interval '1 microsecond') "
     "with ordinality where " PGQUE_TOUCH_FIRST};
 // A worker is given its own batch, that of a silent worker, or the next one of the group.
 #define PGQUE_OF_GROUP \
@@ -127,7 +127,7 @@ inline constexpr Statement receive_coop_first{
     "pgque_receive_coop_first", Role::reader,
     "with " PGQUE_EXPECTED(PGQUE_OF_GROUP) " (select " PGQUE_MESSAGE_COLUMNS
                                            " from pgque.receive_coop($1::text, $2::text, $3::text, null::int4, "
-                                           "$4::int8 * interval '1 microsecond') "
+                                           "$4::int8::float8 * interval '1 microsecond') "
                                            "with ordinality where coalesce((select events from expected), 0) <= "
                                            "$5::int8 and " PGQUE_TOUCH_FIRST
                                            " limit $5::int8 + 1) union all " PGQUE_NO_MESSAGE "$5::int8"};
@@ -135,7 +135,7 @@ inline constexpr Statement next_batch_coop{
     "pgque_next_batch_coop", Role::reader,
     "select case when " PGQUE_TOUCH
     " is not null then batch end from "
-    "pgque.next_batch($1::text, $2::text, $3::text, $4::int8 * interval '1 microsecond') as batch "
+    "pgque.next_batch($1::text, $2::text, $3::text, $4::int8::float8 * interval '1 microsecond') as batch "
     "where batch is not null"};
 
 inline constexpr Statement force_next_tick{"pgque_force_next_tick", Role::admin,
