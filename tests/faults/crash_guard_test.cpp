@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <csignal>
+#include <fstream>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -50,6 +51,35 @@ class CrashGuardFaults : public FaultTest {
     auto out = FaultTest::options(mode);
     out.crash_guard = CrashGuard{guard()};
     return out;
+  }
+  // Two consumers, each with the message 1 as a suspect.
+  std::pair<ConsumerOptions, ConsumerOptions> two_with_suspects() {
+    auto first = guarded(TransactionMode::split);
+    auto second = first;
+    second.name = consumer_name() + "_other";
+    second.crash_guard = CrashGuard{guard() + ".other"};
+    client().subscribe(queue(), second.name);
+    publish("1");
+    for (const auto& options : {first, second}) {
+      Worker worker{queue(), options.name, "split", {"crash_at=1", "guard=" + options.crash_guard->file}};
+      EXPECT_EQ(worker.wait(), segmentation_fault);
+    }
+    return {first, second};
+  }
+  void crash_three_times(const std::string& mode, const std::vector<std::string>& settings) {
+    for (int crashes = 0; crashes < 3; ++crashes) {
+      Worker worker{queue(), consumer_name(), mode, settings};
+      ASSERT_EQ(worker.wait(), segmentation_fault);
+    }
+  }
+  // The message 1 of three is refused at the next start, without its handler.
+  void expect_nacked_then(const std::string& mode, const std::vector<std::string>& settings) {
+    Worker worker{queue(), consumer_name(), mode, settings};
+    ASSERT_TRUE(worker.wait_line("batch_acked"));
+    EXPECT_EQ(worker.terminate(), 0);
+    EXPECT_EQ(worker.count("begin 1"), 0);
+    EXPECT_EQ(worker.count("end"), 2);
+    EXPECT_EQ(queue().retries(), 1);
   }
   // Four messages, 0 to 3, are being handled when one of them crashes the process.
   void crash_with_four_in_flight() {
@@ -170,16 +200,8 @@ TEST_F(CrashGuardFaults, NacksNoInnocentThatWasInFlightBesideTheCrashingMessage)
 TEST_F(CrashGuardFaults, NacksAMessageWhoseRetryDelayCrashedTheProcess) {
   publish_numbers(3);
   const auto settings = with_guard({"delay_crashes_at=1"});
-  for (int crashes = 0; crashes < 3; ++crashes) {
-    Worker worker{queue(), consumer_name(), "split", settings};
-    ASSERT_EQ(worker.wait(), segmentation_fault);
-  }
-  Worker worker{queue(), consumer_name(), "split", settings};
-  ASSERT_TRUE(worker.wait_line("batch_acked"));
-  EXPECT_EQ(worker.terminate(), 0);
-  EXPECT_EQ(worker.count("begin 1"), 0);
-  EXPECT_EQ(worker.count("end"), 2);
-  EXPECT_EQ(queue().retries(), 1);
+  crash_three_times("split", settings);
+  expect_nacked_then("split", settings);
 }
 
 // The handler has returned before the violation is found.
@@ -189,34 +211,18 @@ TEST_F(CrashGuardFaults, NacksAMessageWhoseRetryDelayCrashedTheProcessAfterALate
   sql()("create table " + table + " (id int references " + table + "_parent deferrable initially deferred)");
   publish_numbers(3);
   const auto settings = with_guard({"delay_crashes_at=1", "late=" + table});
-  for (int crashes = 0; crashes < 3; ++crashes) {
-    Worker worker{queue(), consumer_name(), "per_batch", settings};
-    ASSERT_EQ(worker.wait(), segmentation_fault);
-  }
-  {
-    Worker worker{queue(), consumer_name(), "per_batch", settings};
-    ASSERT_TRUE(worker.wait_line("batch_acked"));
-    EXPECT_EQ(worker.terminate(), 0);
-    EXPECT_EQ(worker.count("begin 1"), 0);
-    EXPECT_EQ(worker.count("end"), 2);
-    EXPECT_EQ(queue().retries(), 1);
-  }
+  crash_three_times("per_batch", settings);
+  expect_nacked_then("per_batch", settings);
   sql()("drop table " + table + ", " + table + "_parent");
 }
 
 TEST_F(CrashGuardFaults, NacksAMessageOfAnUnknownTypeThatCrashedTheProcess) {
-  client().send(queue(), "1", "t");
-  publish("2", "unknown");
+  client().send(queue(), "0", "t");
+  client().send(queue(), "1", "unknown");
+  publish("2", "t");
   const auto settings = with_guard({"type=t", "crash_of_unknown=1"});
-  for (int crashes = 0; crashes < 3; ++crashes) {
-    Worker worker{queue(), consumer_name(), "split", settings};
-    ASSERT_EQ(worker.wait(), segmentation_fault);
-  }
-  Worker worker{queue(), consumer_name(), "split", settings};
-  ASSERT_TRUE(worker.wait_line("batch_acked"));
-  EXPECT_EQ(worker.terminate(), 0);
-  EXPECT_EQ(worker.count("handler_failed"), 1);
-  EXPECT_EQ(queue().retries(), 1);
+  crash_three_times("split", settings);
+  expect_nacked_then("split", settings);
 }
 
 TEST_F(CrashGuardFaults, HandlesSuspectsAloneAndKeepsTheOrderOfKeys) {
@@ -356,17 +362,7 @@ TEST_F(CrashGuardFaults, StartThrowsWhileAnotherProcessHasTheFile) {
 
 // Otherwise a message that takes long would be counted each time when that of another consumer crashes the process.
 TEST_F(CrashGuardFaults, SuspectsOfTwoConsumersOfAProcessTakeTurns) {
-  const auto other = consumer_name() + "_other";
-  client().subscribe(queue(), other);
-  publish("1");
-  auto first = guarded(TransactionMode::split);
-  auto second = first;
-  second.name = other;
-  second.crash_guard = CrashGuard{guard() + ".other"};
-  for (const auto* const options : {&first, &second}) {
-    Worker worker{queue(), options->name, "split", {"crash_at=1", "guard=" + options->crash_guard->file}};
-    ASSERT_EQ(worker.wait(), segmentation_fault);
-  }
+  const auto [first, second] = two_with_suspects();
   std::atomic<int> running{0};
   const auto handler = [&](const Message&) {
     ++running;
@@ -384,20 +380,44 @@ TEST_F(CrashGuardFaults, SuspectsOfTwoConsumersOfAProcessTakeTurns) {
   EXPECT_EQ(one.stats().messages + two.stats().messages, 2U);
 }
 
+// It waits for its turn for 10 s, and is not counted then: it would seem to be alone in each crash of the other one.
+TEST_F(CrashGuardFaults, ASuspectBesideAnotherOneThatHangsIsHandledAndNotCounted) {
+  const auto consumers = two_with_suspects();
+  const auto file = consumers.second.crash_guard->file;
+  std::atomic<bool> hangs{false};
+  std::atomic<bool> go_on{false};
+  Consumer one{dsn(), consumers.first};
+  Consumer two{dsn(), consumers.second};
+  one.on("t", [&](const Message&) {
+    hangs = true;
+    EXPECT_TRUE(wait_until([&] { return go_on.load(); }, 60s));
+  });
+  const auto copy = guard() + ".copy";
+  two.on("t", [&](const Message&) {
+    // As if the process ended now.
+    std::ofstream{copy, std::ios::binary} << std::ifstream{file, std::ios::binary}.rdbuf();
+  });
+  const Running running_one{one};
+  ASSERT_TRUE(wait_until([&] { return hangs.load(); }));
+  {
+    const Running running_two{two};
+    EXPECT_TRUE(wait_until([&] { return two.stats().batches == 1; }, 40s));
+  }
+  go_on = true;
+  EXPECT_TRUE(wait_batches(one, 1));
+  const auto suspected = log.count(LogEvent::crash_suspected);
+  auto again = consumers.second;
+  again.crash_guard = CrashGuard{copy};
+  again.until_drained = true;
+  Consumer{dsn(), again}.start();
+  EXPECT_EQ(log.count(LogEvent::crash_suspected), suspected);
+  ::unlink(copy.c_str());
+}
+
 // A consumer that waits for its turn can be stopped.
 TEST_F(CrashGuardFaults, AConsumerThatWaitsForItsTurnCanBeStopped) {
-  const auto other = consumer_name() + "_other";
-  client().subscribe(queue(), other);
-  publish("1");
-  auto first = guarded(TransactionMode::split);
-  auto second = first;
-  second.name = other;
-  second.crash_guard = CrashGuard{guard() + ".other"};
+  auto [first, second] = two_with_suspects();
   second.drain_timeout = 0s;
-  for (const auto* const options : {&first, &second}) {
-    Worker worker{queue(), options->name, "split", {"crash_at=1", "guard=" + options->crash_guard->file}};
-    ASSERT_EQ(worker.wait(), segmentation_fault);
-  }
   Gate gate;
   Seen seen;
   Consumer one{dsn(), first};

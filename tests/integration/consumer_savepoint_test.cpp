@@ -53,6 +53,28 @@ class ConsumerSavepointTest : public ConsumerTest {
   std::int64_t checks() {
     return sql().number("select case when is_called then last_value else 0 end from " + counter_);
   }
+  // A deferred trigger on parents() that fails at that check, counted over all attempts.
+  void raise_at_check(int check, const std::string& what) {
+    sql()("create sequence " + counter_);
+    sql()("create function " + counter_ + "() returns trigger language plpgsql as $$ begin if nextval('" + counter_ +
+          "') = " + std::to_string(check) + " then raise " + what + "; end if; return null; end $$");
+    sql()("create constraint trigger raises after insert on " + parents_ +
+          " deferrable initially deferred for each row execute function " + counter_ + "()");
+  }
+  // The batch comes again once, and no message fails.
+  void insert_parents_although_one_check_fails(int messages) {
+    publish_numbers(messages);
+    auto quick = options();
+    quick.reconnect = {1ms, 10ms};
+    Consumer consumer{dsn(), quick};
+    consumer.on(
+        "t", [&](const Message& message, Context& context) { context.transaction().exec(parent(*message.payload)); });
+    finish_batches(consumer);
+    EXPECT_EQ(sql().number("select count(*) from " + parents_), messages);
+    EXPECT_EQ(consumer.stats().abandoned, 1U);
+    EXPECT_EQ(consumer.stats().failures, 0U);
+    EXPECT_EQ(log.count(LogEvent::handler_failed), 0U);
+  }
   // The latest statement of the consumer's session.
   std::string latest_statement() const { return Sql{}.value("select query" + watched()).value_or("none"); }
 
@@ -306,6 +328,28 @@ TEST_F(ConsumerSavepointTest, ARoleThatAHandlerSetsEndsWithIt) {
   EXPECT_EQ(consumer.stats().abandoned, 0U);
 }
 
+TEST_F(ConsumerSavepointTest, TheEncodingTheLimitAndTheUserOfAHandlerEndWithIt) {
+  const auto other_role = role_of(dsn_of_role_with({}));
+  publish_numbers(3);
+  std::vector<std::string> found;
+  Consumer consumer{dsn(), options()};
+  consumer.on("t", [&](const Message&, Context& context) {
+    auto& transaction = context.transaction();
+    found.emplace_back(transaction
+                           .exec("select session_user || ' ' || current_setting('client_encoding') || ' ' || "
+                                 "current_setting('statement_timeout')")[0][0]
+                           .c_str());
+    transaction.exec("set local client_encoding = 'LATIN1'; set local statement_timeout = '1min'");
+    transaction.exec("set local session authorization " + other_role);
+  });
+  finish_batches(consumer);
+  EXPECT_THAT(found, AllOf(SizeIs(3), Each(sql()
+                                               .value("select session_user || ' UTF8 ' || "
+                                                      "current_setting('statement_timeout')")
+                                               .value())));
+  EXPECT_EQ(consumer.stats().failures, 0U);
+}
+
 // When the last writes of a page are refused, what follows their check is not run.
 TEST_F(ConsumerSavepointTest, SettingsOfAHandlerDoNotReachTheLibraryAfterAViolationEither) {
   std::vector<Payload> payloads;
@@ -353,43 +397,15 @@ TEST_F(ConsumerSavepointTest, ARolesLimitDoesNotEndTheNacksAfterAViolation) {
 }
 
 TEST_F(ConsumerSavepointTest, AConflictInADeferredCheckLeavesTheBatchAndUsesUpNoRetry) {
-  sql()("create sequence " + counter_);
-  sql()("create function " + counter_ + "() returns trigger language plpgsql as $$ begin if nextval('" + counter_ +
-        "') = 1 then raise exception using errcode = '40P01', message = 'a deadlock'; end if; return null; end $$");
-  sql()("create constraint trigger conflict after insert on " + parents_ +
-        " deferrable initially deferred for each row execute function " + counter_ + "()");
-  publish_numbers(2);
-  auto quick = options();
-  quick.reconnect = {1ms, 10ms};
-  Consumer consumer{dsn(), quick};
-  consumer.on("t",
-              [&](const Message& message, Context& context) { context.transaction().exec(parent(*message.payload)); });
-  finish_batches(consumer);
-  EXPECT_EQ(ids_of(parents_), "0 1");
-  EXPECT_EQ(consumer.stats().abandoned, 1U);
-  EXPECT_EQ(consumer.stats().failures, 0U);
+  raise_at_check(1, "exception using errcode = '40P01', message = 'a deadlock'");
+  insert_parents_although_one_check_fails(2);
   EXPECT_EQ(queue().dead_letters(), 0);
-  EXPECT_EQ(log.count(LogEvent::handler_failed), 0U);
 }
 
 // One handler in 64 is checked a second time, after its savepoint is gone.
 TEST_F(ConsumerSavepointTest, AnErrorOfTheSecondCheckIsReportedAsItIsAndTheBatchComesAgain) {
-  sql()("create sequence " + counter_);
-  sql()("create function " + counter_ + "() returns trigger language plpgsql as $$ begin if nextval('" + counter_ +
-        "') = 65 then raise exception 'the real reason'; end if; return null; end $$");
-  sql()("create constraint trigger twice after insert on " + parents_ +
-        " deferrable initially deferred for each row execute function " + counter_ + "()");
-  publish_numbers(70);
-  auto quick = options();
-  quick.reconnect = {1ms, 10ms};
-  Consumer consumer{dsn(), quick};
-  consumer.on("t",
-              [&](const Message& message, Context& context) { context.transaction().exec(parent(*message.payload)); });
-  finish_batches(consumer);
-  EXPECT_EQ(sql().number("select count(*) from " + parents_), 70);
-  EXPECT_EQ(consumer.stats().abandoned, 1U);
-  EXPECT_EQ(consumer.stats().failures, 0U);
-  EXPECT_EQ(log.count(LogEvent::handler_failed), 0U);
+  raise_at_check(65, "exception 'the real reason'");
+  insert_parents_although_one_check_fails(70);
   const auto lines = log.lines(LogEvent::failed);
   ASSERT_THAT(lines, SizeIs(1));
   EXPECT_THAT(lines[0].message, HasSubstr("the real reason"));

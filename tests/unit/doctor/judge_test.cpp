@@ -276,6 +276,12 @@ TEST(Diagnosis, WarnsOfAWorkerThatMissedSixHeartbeats) {
   seen.consumers[0].silent = 31s;
   EXPECT_THAT(codes(seen), IsEmpty());
   EXPECT_EQ(judge(seen, impatient).at(0).severity, Severity::error);
+  // But a healthy worker may be silent between two heartbeats.
+  impatient.stuck_after = 5s;
+  seen.consumers[0].silent = 20s;
+  EXPECT_THAT(judge(seen, impatient), IsEmpty());
+  seen.consumers[0].silent = 21s;
+  EXPECT_EQ(judge(seen, impatient).at(0).severity, Severity::error);
 }
 
 TEST(Diagnosis, FindsAConsumerThatDoesNotRun) {
