@@ -1,5 +1,6 @@
 #include "database/executor.hpp"
 
+#include <cassert>
 #include <charconv>
 #include <stdexcept>
 
@@ -126,6 +127,7 @@ pqxx::result TransactionExecutor::run(const Statement& statement, Params params,
 }
 
 pqxx::result TransactionExecutor::execute(const Statement& statement, Params params) {
+  assert(statement.path == SearchPath::callers);
   try {
     return session_->execute(*work_, statement, params);
   } catch (const pqxx::sql_error& error) {
@@ -191,6 +193,7 @@ void CallerExecutor::require_usable(const Call& call) {
 }
 
 pqxx::result CallerExecutor::run(const Statement& statement, Params params, const Call& call) {
+  assert(statement.path == SearchPath::callers);
   try {
     const bool has_binary = params.size() != 0 && (params.end() - 1)->kind() == Param::Kind::binary;
     // Only libpqxx's plain exec() makes sure that the transaction is still open, and opens libpqxx 6's lazy savepoints.

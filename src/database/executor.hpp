@@ -100,7 +100,8 @@ class CallerExecutor final : public Executor {
 };
 
 // What has to be set for the statement's transaction before it: nothing, or SQL that ends with a semicolon. Only
-// AutocommitExecutor does that by itself; no other transaction of the library's is for one statement.
+// AutocommitExecutor does that by itself, and takes statements with SearchPath::own: a longer transaction would keep the
+// setting.
 std::string settings_of(const Statement& statement);
 
 // The statement with its parameters written into it as literals.

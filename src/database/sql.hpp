@@ -255,8 +255,7 @@ inline constexpr const char* last_as_long_as_needed =
 inline constexpr Statement create_queue{"pgque_create_queue", Role::admin,
                                         "select pgque.create_queue($1::pg_catalog.text)"};
 inline constexpr Statement drop_queue{"pgque_drop_queue", Role::admin,
-                                      "select pgque.drop_queue($1::pg_catalog.text, $2::integer::boolean)",
-                                      SearchPath::own};
+                                      "select pgque.drop_queue($1::pg_catalog.text, $2::integer::boolean)"};
 // PgQue never drops a queue with cooperative consumers, so their subconsumers are removed first.
 inline constexpr Statement drop_subconsumers{
     "pgque_drop_subconsumers", Role::admin,
