@@ -215,9 +215,11 @@ inline constexpr Statement drop_subconsumers{
     "join pgque.subscription m on m.sub_queue = queue_id and m.sub_id = s.sub_id and m.sub_role = 'coop_member' "
     "join pgque.consumer c on c.co_id = s.sub_consumer join pgque.consumer mc on mc.co_id = m.sub_consumer "
     "where queue_name = $1::text"};
-inline constexpr Statement set_queue_config{"pgque_set_queue_config", Role::admin,
-                                            "select pgque.set_queue_config($1::text, name, value) "
-                                            "from unnest($2::text::text[], $3::text::text[]) as setting(name, value)"};
+// An empty value stands for NULL, the default: under array_nulls = off, an array's text cannot have a NULL.
+inline constexpr Statement set_queue_config{
+    "pgque_set_queue_config", Role::admin,
+    "select pgque.set_queue_config($1::text, name, case when value operator(pg_catalog.<>) '' then value end) "
+    "from unnest($2::text::text[], $3::text::text[]) as setting(name, value)"};
 inline constexpr Statement subscribe_at{"pgque_subscribe_at", Role::reader,
                                         "select pgque.register_consumer_at($1::text, $2::text, $3::int8)"};
 

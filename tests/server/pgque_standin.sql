@@ -66,6 +66,7 @@ create table if not exists pgque.queue (
   queue_max_retries        integer
 );
 alter table pgque.queue add column if not exists queue_extra_maint text[];
+alter table pgque.queue add column if not exists queue_data_pfx text;
 
 create table if not exists pgque.tick (
   tick_queue     integer not null references pgque.queue,
@@ -194,11 +195,16 @@ begin
   end if;
   if exists (select from queue where queue_name = i_queue_name) then return 0; end if;
   q.queue_id := nextval('queue_queue_id_seq');
-  insert into queue (queue_id, queue_name, queue_event_seq, queue_tick_seq)
-  values (q.queue_id, i_queue_name, format('pgque.event_%s_id_seq', q.queue_id), format('pgque.event_%s_tick_seq', q.queue_id))
+  insert into queue (queue_id, queue_name, queue_data_pfx, queue_event_seq, queue_tick_seq)
+  values (q.queue_id, i_queue_name, format('pgque.event_%s', q.queue_id), format('pgque.event_%s_id_seq', q.queue_id),
+    format('pgque.event_%s_tick_seq', q.queue_id))
   returning * into q;
   execute format('create sequence %1$s; create sequence %2$s; grant all on sequence %1$s, %2$s to pgque_admin',
     q.queue_event_seq, q.queue_tick_seq);
+  -- Under this name each queue of a real PgQue has all its events.
+  execute format('create view %1$s as select ev_id, ev_time, ev_txid, ev_owner, ev_retry, ev_type, ev_data, ev_extra1, '
+    'ev_extra2, ev_extra3, ev_extra4 from pgque.event where ev_queue = %2$s; grant select on %1$s to public',
+    q.queue_data_pfx, q.queue_id);
   perform _tick(q, seq_getval(q.queue_event_seq));
   return 1;
 end $$;
@@ -219,7 +225,7 @@ begin
     perform unregister_consumer(x_queue_name, name);
   end loop;
   -- A sender's transaction keeps a lock on the sequence, so this also waits for open ones.
-  execute format('drop sequence %s, %s', q.queue_event_seq, q.queue_tick_seq);
+  execute format('drop view %s; drop sequence %s, %s', q.queue_data_pfx, q.queue_event_seq, q.queue_tick_seq);
   delete from event where ev_queue = q.queue_id;
   delete from retry_queue where ev_queue = q.queue_id;
   delete from tick where tick_queue = q.queue_id;
