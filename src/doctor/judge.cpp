@@ -218,9 +218,10 @@ class Judge {
       look_at_ticks(queue);
     }
     if (queue.inserts_disabled) {
-      about(add(Severity::warning, "inserts_disabled", "queue " + name + " takes no events",
-                "every send fails with \"Insert into queue disallowed\"",
-                "update pgque.queue set queue_disable_insert = false where queue_name = " + name + ';'));
+      about(add(
+          Severity::warning, "inserts_disabled", "queue " + name + " takes no events",
+          "every send fails with \"Insert into queue disallowed\"",
+          "update pgque.queue set queue_disable_insert = false where queue_name operator(pg_catalog.=) " + name + ';'));
     }
     if (queue.consumers == 0) {
       about(add(Severity::notice, "no_consumers", "no consumer is subscribed to queue " + name,
