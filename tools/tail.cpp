@@ -75,6 +75,7 @@ int follow(const Common& common, const TailOptions& options) {
   if (options.poll_interval) consumer_options.poll_interval = *options.poll_interval;
   // No transaction is open while the reader is slow, and few messages are in memory.
   consumer_options.transaction = TransactionMode::split;
+  consumer_options.max_messages = std::nullopt;  // there are no pages through a pooler
   if (!options.pooled) consumer_options.max_messages = 1000;
   consumer_options.pooled = options.pooled;
   consumer_options.until_drained = options.once;

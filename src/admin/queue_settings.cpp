@@ -21,7 +21,7 @@ constexpr milliseconds longest_setting{std::chrono::hours{24 * 3653}};
 class SettingList {
  public:
   explicit SettingList(const std::vector<QueueSetting>& reset) : reset_{reset} {
-    for (const auto setting : reset_) add(setting, "\"\"");
+    for (const auto setting : reset_) add(setting, "NULL");
   }
   void count(QueueSetting setting, std::optional<std::int32_t> value, std::int32_t least) {
     if (!value) return;

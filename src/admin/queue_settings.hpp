@@ -8,7 +8,7 @@
 
 namespace pgque::detail {
 
-// Names and values of settings, as array literals; the value of one that is reset is empty. Both are "{}" if there is nothing to set.
+// Names and values of settings, as array literals; a reset value is NULL. Both are "{}" if there is nothing to set.
 struct SettingArrays {
   std::string names;
   std::string values;

@@ -267,12 +267,11 @@ inline constexpr Statement drop_subconsumers{
     "and m.sub_role operator(pg_catalog.=) 'coop_member' join pgque.consumer c on "
     "c.co_id operator(pg_catalog.=) s.sub_consumer join pgque.consumer mc on "
     "mc.co_id operator(pg_catalog.=) m.sub_consumer where queue_name operator(pg_catalog.=) $1::pg_catalog.text"};
-// An empty value stands for NULL, the default: under array_nulls = off, an array's text cannot have a NULL.
+// The text NULL stands for the value NULL, the default, because that is what it is under array_nulls = off.
 inline constexpr Statement set_queue_config{
     "pgque_set_queue_config", Role::admin,
-    "select pgque.set_queue_config($1::pg_catalog.text, name, case when value operator(pg_catalog.<>) '' then value "
-    "end) "
-    "from rows from (pg_catalog.unnest($2::pg_catalog.text::pg_catalog.text[]), "
+    "select pgque.set_queue_config($1::pg_catalog.text, name, case when value operator(pg_catalog.<>) 'NULL' then "
+    "value end) from rows from (pg_catalog.unnest($2::pg_catalog.text::pg_catalog.text[]), "
     "pg_catalog.unnest($3::pg_catalog.text::pg_catalog.text[])) as setting(name, value)"};
 inline constexpr Statement subscribe_at{
     "pgque_subscribe_at", Role::reader,

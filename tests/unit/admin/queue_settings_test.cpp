@@ -51,12 +51,12 @@ TEST(QueueSettings, ThatAreEmptyChangeNothing) {
   EXPECT_EQ(render({}).values, "{}");
 }
 
-TEST(QueueSettings, AreResetByAnEmptyText) {
+TEST(QueueSettings, AreResetByNull) {
   QueueSettings settings;
   settings.reset = {QueueSetting::max_retries, QueueSetting::paused};
   settings.ticker_max_count = 1;
   EXPECT_EQ(render(settings).names, "{max_retries,ticker_paused,ticker_max_count}");
-  EXPECT_EQ(render(settings).values, "{\"\",\"\",1}");
+  EXPECT_EQ(render(settings).values, "{NULL,NULL,1}");
 }
 
 TEST(QueueSettings, OutOfRangeAreRefusedByName) {
