@@ -1,11 +1,13 @@
 #include "peek.hpp"
 
 #include <algorithm>
+#include <string>
 #include <utility>
-#include <vector>
 
 #include <pgque/pqxx.hpp>
 #include <pqxx/pqxx>
+
+#include "database/pqxx_compat.hpp"
 
 namespace pgque::tool {
 
@@ -21,17 +23,27 @@ struct Subscription {
   std::string id;
   std::optional<std::int64_t> last_tick;
   std::string batch;  // empty if none is open
-  std::int64_t next_tick = 0;
+  std::optional<std::int64_t> next_tick;
 };
 
-std::optional<std::string> text_of(const pqxx::field& field) {
-  if (field.is_null()) return std::nullopt;
-  return field.c_str();
-}
+// Reads the fields of a row one after another.
+template <class Iterator>
+class Fields {
+ public:
+  explicit Fields(Iterator field) : field_{std::move(field)} {}
+  std::optional<std::string> text() {
+    const auto field = field_++;
+    return field->is_null() ? std::nullopt : std::optional{std::string{field->c_str(), field->size()}};
+  }
+  std::string text_or(const char* otherwise) { return text().value_or(otherwise); }
+  std::optional<std::int64_t> number() {
+    const auto text = this->text();
+    return text ? std::optional{std::int64_t{std::stoll(*text)}} : std::nullopt;
+  }
 
-std::string text_or_null(const pqxx::field& field) {
-  return field.is_null() ? "null" : field.c_str();
-}
+ private:
+  Iterator field_;
+};
 
 class Peek {
  public:
@@ -42,15 +54,12 @@ class Peek {
     // The group's position is past the open batch of a worker, which comes first.
     if (!options_.subconsumer.empty()) {
       const auto worker = find(options_.consumer + '.' + options_.subconsumer);
-      if (worker && !worker->batch.empty()) read_batch(*worker);
+      if (worker) read_batch(*worker);
     }
     const auto found = find(options_.consumer);
     if (!found || !found->last_tick) return;
     auto from = *found->last_tick;
-    if (!found->batch.empty()) {
-      read_batch(*found);
-      from = found->next_tick;
-    }
+    if (read_batch(*found)) from = *found->next_tick;
     while (!full()) {
       const auto upto = end_of_piece(*found, from);
       if (upto == from) return;
@@ -74,19 +83,19 @@ class Peek {
         "operator(pg_catalog.=) co_id and queue_name operator(pg_catalog.=) " +
         work_.quote(options_.queue) + "::pg_catalog.text and co_name operator(pg_catalog.=) " + work_.quote(consumer) +
         "::pg_catalog.text");
-    if (rows.empty()) return std::nullopt;
-    const auto row = rows[0];
-    Subscription found;
-    found.queue_id = row[0].c_str();
-    const std::string table = row[1].c_str();
-    const auto dot = table.find('.');
-    found.table = work_.quote_name(table.substr(0, dot)) + '.' + work_.quote_name(table.substr(dot + 1));
-    found.id = row[2].c_str();
-    if (!row[3].is_null()) found.last_tick = row[3].as<std::int64_t>();
-    if (!row[4].is_null() && !row[5].is_null()) {
-      found.batch = row[4].c_str();
-      found.next_tick = row[5].as<std::int64_t>();
-    }
+    std::optional<Subscription> found;
+    detail::for_each_row(rows, [&](auto first) {
+      Fields field{first};
+      found.emplace();
+      found->queue_id = field.text_or("");
+      const auto table = field.text_or("");
+      const auto dot = table.find('.');
+      found->table = work_.quote_name(table.substr(0, dot)) + '.' + work_.quote_name(table.substr(dot + 1));
+      found->id = field.text_or("");
+      found->last_tick = field.number();
+      found->batch = field.text_or("");
+      found->next_tick = field.number();
+    });
     return found;
   }
 
@@ -99,20 +108,25 @@ class Peek {
     const auto left = options_.limit == 0 ? most_events : std::min(most_events, options_.limit - seen_);
     auto upto = from;
     std::optional<std::int64_t> first;
-    for (const auto& row : ticks) {
-      upto = row[0].as<std::int64_t>();
-      const auto events = row[1].as<std::int64_t>();
+    bool enough = false;
+    detail::for_each_row(ticks, [&](auto field_of_row) {
+      Fields field{field_of_row};
+      const auto tick = field.number().value_or(from);
+      const auto events = field.number().value_or(0);
       if (!first) first = events;
-      if (upto != from && events - *first >= left * scale_) break;
-    }
+      if (!enough) upto = tick;
+      enough = enough || (tick != from && events - *first >= left * scale_);
+    });
     return upto;
   }
 
-  void read_batch(const Subscription& of) {
-    if (!of.last_tick) return;
+  // Whether there is an open batch.
+  bool read_batch(const Subscription& of) {
+    if (of.batch.empty() || !of.last_tick || !of.next_tick) return false;
     read(of, of.batch,
          "tick_id operator(pg_catalog.=) " + std::to_string(*of.last_tick) + " or tick_id operator(pg_catalog.=) " +
-             std::to_string(of.next_tick));
+             std::to_string(*of.next_tick));
+    return true;
   }
 
   // The events of the windows between these ticks. A window has what its second tick's snapshot sees and its first
@@ -141,18 +155,19 @@ class Peek {
         "where piece.since is not null and (e.ev_owner is null or e.ev_owner operator(pg_catalog.=) " +
         of.id + ") order by piece.tick_id, e.ev_id" +
         (options_.limit == 0 ? "" : " limit " + std::to_string(options_.limit - seen_)));
-    for (const auto& row : rows) {
+    detail::for_each_row(rows, [&](auto first) {
+      Fields field{first};
       Shown shown;
-      shown.msg_id = row[0].c_str();
+      shown.msg_id = field.text_or("null");
       shown.batch_id = batch;
-      shown.retry_count = text_or_null(row[1]);
-      shown.created_at = row[2].c_str();
-      shown.type = text_of(row[3]);
-      shown.payload = text_of(row[4]);
-      for (int i = 0; i < 4; ++i) shown.extras[i] = text_of(row[5 + i]);
+      shown.retry_count = field.text_or("null");
+      shown.created_at = field.text_or("");
+      shown.type = field.text();
+      shown.payload = field.text();
+      for (auto& extra : shown.extras) extra = field.text();
       show_(shown);
       ++seen_;
-    }
+    });
   }
 
   pqxx::nontransaction work_;
