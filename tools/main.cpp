@@ -349,15 +349,6 @@ void occupy_standard_streams() {
 // Such as "queue create", for the errors of what it does.
 std::string subcommand;
 
-std::string name_of_subcommand(const CLI::App& app) {
-  std::string name;
-  for (const auto* at = &app; !at->get_subcommands().empty();) {
-    at = at->get_subcommands().front();
-    name += (name.empty() ? "" : " ") + at->get_name();
-  }
-  return name;
-}
-
 int run(int argc, char** argv) {
   CommandLine line;
   CLI::App app{"Administer and use PgQue, the queue inside PostgreSQL.", "pgque"};

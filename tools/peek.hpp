@@ -2,6 +2,7 @@
 
 // What waits for a consumer, read without receiving it.
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -19,7 +20,7 @@ struct Shown {
   std::optional<std::string> payload;
   std::string retry_count;  // or "null"
   std::string created_at;
-  std::optional<std::string> extras[4];
+  std::array<std::optional<std::string>, 4> extras;
 };
 
 struct PeekOptions {

@@ -122,6 +122,14 @@ std::string without_password(const std::string& text) {
   return std::string{"an argument is wrong, and is not shown, because it may contain a password; "} + dsn_option;
 }
 
+std::string name_of_subcommand(const CLI::App& app) {
+  std::string name;
+  for (const auto* at : chosen(app)) {
+    if (at != &app) name += (name.empty() ? "" : " ") + at->get_name();
+  }
+  return name;
+}
+
 std::string why_wrong(const CLI::App& app, const CLI::ParseError& error, const std::vector<std::string>& arguments) {
   const auto words = unknown_words(app);
   auto text = words.empty()                                         ? without_password(error.what())

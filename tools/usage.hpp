@@ -16,6 +16,9 @@ bool may_contain_password(std::string_view text) noexcept;
 // The text, or, if it may contain a password, another one in its place.
 std::string without_password(const std::string& text);
 
+// The subcommand that was chosen, such as "queue create".
+std::string name_of_subcommand(const CLI::App& app);
+
 // Names the word or the option that is unknown and the nearest one that is known, or says what else is wrong.
 std::string why_wrong(const CLI::App& app, const CLI::ParseError& error, const std::vector<std::string>& arguments);
 
