@@ -10,6 +10,7 @@
 
 #include "command.hpp"
 #include "output.hpp"
+#include "service_manager.hpp"
 
 namespace pgque::tool {
 
@@ -44,11 +45,15 @@ int tick(const Common& common, const TickOptions& options) {
   ticker_options.ticker_max_lag = options.max_lag;
   ticker_options.pooled = options.pooled;
   // Lines for a service's log, which adds the time.
-  ticker_options.log = [quiet = options.quiet](const LogRecord& record) {
-    if (record.level < (quiet ? LogLevel::warning : LogLevel::info)) return;
-    auto line = std::string{to_string(record.level)} + ": ";
-    line.append(record.message);
-    complain(line);
+  ticker_options.log = [quiet = options.quiet, ready = false](const LogRecord& record) mutable {
+    if (record.level >= (quiet ? LogLevel::warning : LogLevel::info)) {
+      auto line = std::string{to_string(record.level)} + ": ";
+      line.append(record.message);
+      complain(line);
+    }
+    const bool works = record.event == LogEvent::leader || record.event == LogEvent::standby;
+    if (works && !std::exchange(ready, true)) tell_service_manager("READY=1");
+    if (record.event == LogEvent::stopped) tell_service_manager("STOPPING=1");
   };
   Ticker ticker{common.dsn, ticker_options};
   stop_on_signals(ticker);
