@@ -199,7 +199,7 @@ class PGQUE_EXPORT Admin {
   /// @name Queues. Need `pgque_admin`.
   /// @{
 
-  /// Creates a queue unless it exists, and applies the settings in either case.
+  /// Creates a queue unless it exists, and applies the settings in either case: all of that or, on any error, nothing.
   /// @return true if it was new
   /// @throws std::invalid_argument for a setting out of its range, before anything is created
   /// SQL: `pgque.create_queue(text)`, `pgque.set_queue_config(text, text, text)`

@@ -244,8 +244,14 @@ inline constexpr const char* last_as_long_as_needed =
 // TimeZone.
 #define PGQUE_MICROSECONDS(value) "(extract(epoch from " value ") operator(pg_catalog.*) 1000000)::bigint"
 
+// With its settings, so that a setting that the server refuses leaves no queue behind. They are applied to the queue
+// that is there by then: each row of `configured` has the one of `created` in it.
 inline constexpr Statement create_queue{"pgque_create_queue", Role::admin,
-                                        "select pgque.create_queue($1::pg_catalog.text)"};
+    "with created as materialized (select pgque.create_queue($1::pg_catalog.text) as is_new), "
+    "configured as materialized (select pgque.set_queue_config($1::pg_catalog.text, name, value) as done "
+    "from created cross join rows from (pg_catalog.unnest($2::pg_catalog.text::pg_catalog.text[]), "
+    "pg_catalog.unnest($3::pg_catalog.text::pg_catalog.text[])) as setting(name, value)) "
+    "select is_new from created where (select pg_catalog.count(done) from configured) is not null"};
 inline constexpr Statement drop_queue{"pgque_drop_queue", Role::admin,
                                       "select pgque.drop_queue($1::pg_catalog.text, $2::integer::boolean)"};
 // PgQue never drops a queue with cooperative consumers, so their subconsumers are removed first.
