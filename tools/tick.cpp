@@ -11,6 +11,7 @@
 #include "command.hpp"
 #include "log_lines.hpp"
 #include "output.hpp"
+#include "service_manager.hpp"
 
 namespace pgque::tool {
 
@@ -46,9 +47,12 @@ int tick(const Common& common, const TickOptions& options) {
   ticker_options.pooled = options.pooled;
   // Lines for a service's log, which adds the time.
   LogLines log;
-  ticker_options.log = [&log, quiet = options.quiet](const LogRecord& record) {
-    if (record.level < (quiet ? LogLevel::warning : LogLevel::info)) return;
-    log.print(std::string{to_string(record.level)} + ": ", record);
+  ticker_options.log = [&log, quiet = options.quiet, ready = false](const LogRecord& record) mutable {
+    const auto least = quiet ? LogLevel::warning : LogLevel::info;
+    if (record.level >= least) log.print(std::string{to_string(record.level)} + ": ", record);
+    const bool works = record.event == LogEvent::leader || record.event == LogEvent::standby;
+    if (works && !std::exchange(ready, true)) tell_service_manager("READY=1");
+    if (record.event == LogEvent::stopped) tell_service_manager("STOPPING=1");
   };
   Ticker ticker{common.dsn, ticker_options};
   stop_on_signals(ticker);
