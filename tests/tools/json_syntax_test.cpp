@@ -43,7 +43,7 @@ TEST(JsonSyntax, RefusesWhatIsNoText) {
   EXPECT_FALSE(JsonSyntax::accepts(std::string{"1\0", 2}));
 }
 
-// In texts that are nearly JSON, nlohmann_json finds the same: here no number is too large for it.
+// In texts that are nearly JSON, nlohmann_json finds the same.
 TEST(JsonSyntax, AgreesWithNlohmann) {
   static const std::vector<std::string> pieces{"{",
                                                "}",
@@ -96,7 +96,14 @@ TEST(JsonSyntax, AgreesWithNlohmann) {
   for (int i = 0; i < 200'000; ++i) {
     std::string text;
     for (auto left = 1 + random() % 9; left > 0; --left) text += pieces[random() % pieces.size()];
-    const bool wanted = nlohmann::json::accept(text);
+    bool wanted = true;
+    try {
+      static_cast<void>(nlohmann::json::parse(text));
+    } catch (const nlohmann::json::parse_error&) {
+      wanted = false;
+    } catch (const nlohmann::json::out_of_range&) {
+      continue;  // at a number that is too large for it, it stops reading
+    }
     ASSERT_EQ(JsonSyntax::accepts(text), wanted) << text;
     json += wanted ? 1 : 0;
   }
