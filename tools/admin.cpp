@@ -84,7 +84,8 @@ Json to_json(const DeadLetter& letter) {
 
 // Whether the answer on standard input is y or yes, in capitals or not.
 bool confirmed() {
-  std::string line, answer;
+  std::string line;
+  std::string answer;
   std::getline(std::cin, line);
   for (const char c : line) {
     if (c != ' ' && c != '\t' && c != '\r') answer += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));

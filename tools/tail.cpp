@@ -45,7 +45,7 @@ std::string line_of(const Shown& message) {
                      ",\"type\":" + quoted(message.type) +
                      ",\"payload\":" + (is_json ? compact_json(*message.payload) : quoted(message.payload));
   if (message.payload && !is_json) line += ",\"payload_is_text\":true";
-  line += ",\"retry_count\":" + message.retry_count + ",\"created_at\":\"" + message.created_at + '"';
+  line += ",\"retry_count\":" + message.retry_count + R"(,"created_at":")" + message.created_at + '"';
   int number = 0;
   for (const auto& extra : message.extras) {
     ++number;

@@ -17,7 +17,9 @@ constexpr const char* dsn_option = "the database is named by --dsn DSN, or by th
 
 // How many letters have to be inserted, removed, replaced or swapped with their neighbour to make one word the other.
 std::size_t distance(std::string_view from, std::string_view to) {
-  std::vector<std::size_t> before, last, row(to.size() + 1);
+  std::vector<std::size_t> before;
+  std::vector<std::size_t> last;
+  std::vector<std::size_t> row(to.size() + 1);
   std::iota(row.begin(), row.end(), std::size_t{0});
   for (std::size_t i = 1; i <= from.size(); ++i) {
     before = std::exchange(last, row);
