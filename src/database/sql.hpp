@@ -203,11 +203,12 @@ inline constexpr Statement queues_that_refuse_retries{
     "order by queue_name) from pgque.queue where queue_disable_insert and exists (select from pgque.retry_queue where "
     "ev_queue operator(pg_catalog.=) queue_id and ev_retry_after operator(pg_catalog.<=) pg_catalog.now())"};
 inline constexpr Statement maint{"pgque_maint", Role::admin, "select pgque.maint()"};
+// In seconds, because the time after a very long period would be out of range, and fail the statement for all queues.
 inline constexpr Statement queues_to_rotate{
     "pgque_queues_to_rotate", Role::none,
     "select queue_name from pgque.queue where queue_switch_step2 is not null and "
-    "(queue_switch_time operator(pg_catalog.+) queue_rotation_period) operator(pg_catalog.<) pg_catalog.now() order "
-    "by queue_id"};
+    "extract(epoch from queue_rotation_period) operator(pg_catalog.<) (extract(epoch from pg_catalog.now()) "
+    "operator(pg_catalog.-) extract(epoch from queue_switch_time)) order by queue_id"};
 inline constexpr Statement rotate_step1{"pgque_rotate_step1", Role::admin,
                                         "select pgque.maint_rotate_tables_step1($1::pg_catalog.text)", SearchPath::own};
 inline constexpr Statement rotate_step2{"pgque_rotate_step2", Role::admin, "select pgque.maint_rotate_tables_step2()",
@@ -249,11 +250,31 @@ inline constexpr const char* last_as_long_as_needed =
     "(array['idle_session_timeout', 'transaction_timeout']);";
 
 // Intervals and times are transferred as whole microseconds, which do not depend on IntervalStyle, DateStyle and
-// TimeZone.
-#define PGQUE_MICROSECONDS(value) "(extract(epoch from " value ") operator(pg_catalog.*) 1000000)::bigint"
+// TimeZone. What is beyond 100,000 years, such as infinity, reads as 100,000 years: one odd value must not fail the
+// whole statement, and the sum of two of these still fits into 64 bits. NULL stays NULL, which least() and greatest()
+// ignore.
+#define PGQUE_WITHIN_RANGE(seconds)                                 \
+  "case when " seconds " is not null then (least(greatest(" seconds \
+  ", -3155760000000), 3155760000000) "                              \
+  "operator(pg_catalog.*) 1000000)::bigint end"
+#define PGQUE_MICROSECONDS(value) PGQUE_WITHIN_RANGE("extract(epoch from " value ")")
+// Infinite times cannot be subtracted before PostgreSQL 17, but their seconds can.
+#define PGQUE_BETWEEN(begin, end) \
+  PGQUE_WITHIN_RANGE("(extract(epoch from " end ") operator(pg_catalog.-) extract(epoch from " begin "))")
+#define PGQUE_AGE(time) PGQUE_BETWEEN(time, "pg_catalog.now()")
 
-inline constexpr Statement create_queue{"pgque_create_queue", Role::admin,
-                                        "select pgque.create_queue($1::pg_catalog.text)"};
+// The value of a setting that is reset. Under array_nulls = off, it is the text NULL.
+#define PGQUE_SETTING_VALUE "case when value operator(pg_catalog.<>) 'NULL' then value end"
+// With its settings, so that a setting that the server refuses leaves no queue behind. They are applied to the queue
+// that is there by then: each row of `configured` has the one of `created` in it.
+inline constexpr Statement create_queue{
+    "pgque_create_queue", Role::admin,
+    "with created as materialized (select pgque.create_queue($1::pg_catalog.text) as is_new), "
+    "configured as materialized (select pgque.set_queue_config($1::pg_catalog.text, name, " PGQUE_SETTING_VALUE
+    ") as done "
+    "from created cross join rows from (pg_catalog.unnest($2::pg_catalog.text::pg_catalog.text[]), "
+    "pg_catalog.unnest($3::pg_catalog.text::pg_catalog.text[])) as setting(name, value)) "
+    "select is_new from created where (select pg_catalog.count(done) from configured) is not null"};
 inline constexpr Statement drop_queue{"pgque_drop_queue", Role::admin,
                                       "select pgque.drop_queue($1::pg_catalog.text, $2::integer::boolean)"};
 // PgQue never drops a queue with cooperative consumers, so their subconsumers are removed first.
@@ -268,8 +289,8 @@ inline constexpr Statement drop_subconsumers{
     "mc.co_id operator(pg_catalog.=) m.sub_consumer where queue_name operator(pg_catalog.=) $1::pg_catalog.text"};
 inline constexpr Statement set_queue_config{
     "pgque_set_queue_config", Role::admin,
-    "select pgque.set_queue_config($1::pg_catalog.text, name, value) from rows from "
-    "(pg_catalog.unnest($2::pg_catalog.text::pg_catalog.text[]), "
+    "select pgque.set_queue_config($1::pg_catalog.text, name, " PGQUE_SETTING_VALUE
+    ") from rows from (pg_catalog.unnest($2::pg_catalog.text::pg_catalog.text[]), "
     "pg_catalog.unnest($3::pg_catalog.text::pg_catalog.text[])) as setting(name, value)"};
 inline constexpr Statement subscribe_at{
     "pgque_subscribe_at", Role::reader,
@@ -283,31 +304,49 @@ inline constexpr Statement subscribe_at{
   "q.queue_max_retries, "
 inline constexpr Statement queue_info{"pgque_queue_info", Role::reader,
     "select " PGQUE_QUEUE_COLUMNS "i.last_tick_id, " PGQUE_MICROSECONDS("i.ticker_lag") ", i.ev_new, "
-    "(i.ev_per_sec operator(pg_catalog.*) 1000)::bigint from pgque.get_queue_info() i join pgque.queue q on "
+    "case when i.ev_per_sec is not null then least(greatest(i.ev_per_sec operator(pg_catalog.*) 1000, -1e18), "
+    "1e18)::bigint end from pgque.get_queue_info() i join pgque.queue q on "
     "q.queue_name operator(pg_catalog.=) i.queue_name where $1::pg_catalog.text is null or "
     "q.queue_name operator(pg_catalog.=) $1::pg_catalog.text order by q.queue_name", SearchPath::own};
-// The part of the queue information that every role can read.
+// The part of the queue information that every role can read, and that no odd value makes fail.
 inline constexpr Statement queue_info_limited{"pgque_queue_info_limited", Role::reader,
     "select " PGQUE_QUEUE_COLUMNS "t.tick_id, "
-    PGQUE_MICROSECONDS("pg_catalog.now() operator(pg_catalog.-) t.tick_time") ", null, null from pgque.queue q left "
+    PGQUE_AGE("t.tick_time") ", null, null from pgque.queue q left "
     "join lateral (select tick_id, tick_time from pgque.tick where tick_queue operator(pg_catalog.=) q.queue_id order "
     "by tick_id desc limit 1) t on true where $1::pg_catalog.text is null or "
     "q.queue_name operator(pg_catalog.=) $1::pg_catalog.text order by q.queue_name"};
 inline constexpr Statement queue_exists{
     "pgque_queue_exists", Role::none,
     "select 1 from pgque.queue where queue_name operator(pg_catalog.=) $1::pg_catalog.text"};
+#define PGQUE_JOIN_GROUP                                                                                   \
+  "left join pgque.subscription main on s.sub_role operator(pg_catalog.=) 'coop_member' and "              \
+  "main.sub_queue operator(pg_catalog.=) s.sub_queue and main.sub_id operator(pg_catalog.=) s.sub_id and " \
+  "main.sub_role operator(pg_catalog.=) 'coop_main' left join pgque.consumer g on "                        \
+  "g.co_id operator(pg_catalog.=) main.sub_consumer "
 inline constexpr Statement consumer_info{"pgque_consumer_info", Role::reader,
     "select i.queue_name, i.consumer_name, s.sub_role, g.co_name, " PGQUE_MICROSECONDS("i.lag") ", "
     PGQUE_MICROSECONDS("i.last_seen") ", i.last_tick, i.current_batch, i.next_tick, i.pending_events from "
     "pgque.get_consumer_info() i join pgque.queue q on q.queue_name operator(pg_catalog.=) i.queue_name join "
     "pgque.consumer c on c.co_name operator(pg_catalog.=) i.consumer_name join pgque.subscription s on "
-    "s.sub_queue operator(pg_catalog.=) q.queue_id and s.sub_consumer operator(pg_catalog.=) c.co_id left join "
-    "pgque.subscription main on s.sub_role operator(pg_catalog.=) 'coop_member' and "
-    "main.sub_queue operator(pg_catalog.=) s.sub_queue and main.sub_id operator(pg_catalog.=) s.sub_id and "
-    "main.sub_role operator(pg_catalog.=) 'coop_main' left join pgque.consumer g on "
-    "g.co_id operator(pg_catalog.=) main.sub_consumer where ($1::pg_catalog.text is null or "
-    "i.queue_name operator(pg_catalog.=) $1::pg_catalog.text) and ($2::pg_catalog.text is null or "
-    "i.consumer_name operator(pg_catalog.=) $2::pg_catalog.text) order by i.queue_name, i.consumer_name"};
+    "s.sub_queue operator(pg_catalog.=) q.queue_id and s.sub_consumer operator(pg_catalog.=) c.co_id " PGQUE_JOIN_GROUP
+    "where ($1::pg_catalog.text is null or i.queue_name operator(pg_catalog.=) $1::pg_catalog.text) and "
+    "($2::pg_catalog.text is null or i.consumer_name operator(pg_catalog.=) $2::pg_catalog.text) "
+    "order by i.queue_name, i.consumer_name"};
+// A subscription, with the tick that its consumer has finished last, and the latest one.
+#define PGQUE_SUBSCRIPTIONS                                                                                       \
+  "from pgque.queue q join pgque.subscription s on s.sub_queue operator(pg_catalog.=) q.queue_id join "           \
+  "pgque.consumer c on c.co_id operator(pg_catalog.=) s.sub_consumer " PGQUE_JOIN_GROUP                           \
+  "left join pgque.tick done on done.tick_queue operator(pg_catalog.=) q.queue_id and "                           \
+  "done.tick_id operator(pg_catalog.=) s.sub_last_tick left join lateral (select tick_time, tick_event_seq from " \
+  "pgque.tick where tick_queue operator(pg_catalog.=) q.queue_id order by tick_id desc limit 1) latest on true "
+// The same from the tables, for when an odd value makes get_consumer_info() fail.
+inline constexpr Statement consumer_info_from_tables{"pgque_consumer_info_from_tables", Role::reader,
+    "select q.queue_name, c.co_name, s.sub_role, g.co_name, " PGQUE_AGE("done.tick_time") ", "
+    PGQUE_AGE("s.sub_active") ", s.sub_last_tick, s.sub_batch, s.sub_next_tick, "
+    "latest.tick_event_seq operator(pg_catalog.-) done.tick_event_seq " PGQUE_SUBSCRIPTIONS
+    "where ($1::pg_catalog.text is null or q.queue_name operator(pg_catalog.=) $1::pg_catalog.text) and "
+    "($2::pg_catalog.text is null or c.co_name operator(pg_catalog.=) $2::pg_catalog.text) "
+    "order by q.queue_name, c.co_name"};
 inline constexpr Statement batch_info{"pgque_batch_info", Role::reader,
     "select queue_name, consumer_name, " PGQUE_MICROSECONDS("batch_start") ", " PGQUE_MICROSECONDS("batch_end") ", "
     "prev_tick_id, tick_id, " PGQUE_MICROSECONDS("lag") ", seq_end operator(pg_catalog.-) seq_start from "
@@ -366,44 +405,71 @@ inline constexpr Statement doctor_install{
     "coalesce(pg_catalog.has_function_privilege(pg_catalog.to_regprocedure('pgque.send(pg_catalog.text, "
     "pg_catalog.text, pg_catalog.text)'), 'execute'), false)::integer, "
     "coalesce(pg_catalog.has_function_privilege(pg_catalog.to_regprocedure('pgque.ticker()'), 'execute'), "
-    "false)::integer"};
+    "false)::integer, "
+    "(pg_catalog.to_regprocedure('pgque.claim_slot(pg_catalog.text, pg_catalog.text, integer, pg_catalog.text, "
+    "interval)') is not null)::integer, "
+    "(pg_catalog.to_regprocedure('pgque.subscribe_partitioned(pg_catalog.text, pg_catalog.text, integer)') is not "
+    "null)::integer"};
 inline constexpr Statement doctor_config{
     "pgque_doctor_config", Role::reader,
     "select pg_catalog.to_jsonb(config) operator(pg_catalog.->>) 'scheduler' from pgque.config"};
+// The session that holds the lock of the active ticker, if any; for how long it has been idle, if the role may see
+// that; and whether there are sessions of tickers at all. Behind a pooler, a ticker holds the lock only while it ticks.
 inline constexpr Statement doctor_ticker{
     "pgque_doctor_ticker", Role::none,
-    "select exists (select from pg_catalog.pg_locks where locktype operator(pg_catalog.=) 'advisory' and granted and "
+    "select l.pid, a.application_name, case when a.state operator(pg_catalog.=) 'idle' then "
+    PGQUE_AGE("a.state_change") " end, exists (select from pg_catalog.pg_stat_activity where "
+    "datname operator(pg_catalog.=) pg_catalog.current_database() and "
+    "application_name operator(pg_catalog.=) 'pgque ticker')::integer from (select pg_catalog.max(pid) as pid from "
+    "pg_catalog.pg_locks where locktype operator(pg_catalog.=) 'advisory' and granted and "
     "classid operator(pg_catalog.=) $1::integer and objid operator(pg_catalog.=) $2::integer and "
     "objsubid operator(pg_catalog.=) 2 and database operator(pg_catalog.=) (select oid from pg_catalog.pg_database "
-    "where datname operator(pg_catalog.=) pg_catalog.current_database()))::integer"};
+    "where datname operator(pg_catalog.=) pg_catalog.current_database())) l left join pg_catalog.pg_stat_activity a "
+    "on a.pid operator(pg_catalog.=) l.pid"};
+// The last three columns tell whether the queue's sequence has gone on since the latest tick, and which table has its
+// events; NULL if the role may not read them, which PgQue lets every role do.
 inline constexpr Statement doctor_queues{"pgque_doctor_queues", Role::none,
     "select queue_name, queue_ticker_paused::integer, queue_external_ticker::integer, queue_disable_insert::integer, "
     PGQUE_MICROSECONDS("queue_ticker_max_lag") ", " PGQUE_MICROSECONDS("queue_ticker_idle_period") ", "
-    PGQUE_MICROSECONDS("queue_rotation_period") ", "
-    PGQUE_MICROSECONDS("pg_catalog.now() operator(pg_catalog.-) queue_switch_time") ", (queue_switch_step2 is "
-    "null)::integer, t.ticks, coalesce(" PGQUE_MICROSECONDS("pg_catalog.now() operator(pg_catalog.-) t.latest") ", "
-    "0), coalesce(t.transaction, 0), "
+    PGQUE_MICROSECONDS("queue_rotation_period") ", " PGQUE_AGE("queue_switch_time") ", (queue_switch_step2 is "
+    "null)::integer, (select pg_catalog.count(*) from (select from pgque.tick where "
+    "tick_queue operator(pg_catalog.=) queue_id order by tick_id desc limit 2) as latest_two), coalesce("
+    PGQUE_AGE("t.tick_time") ", 0), "
+    "coalesce(pg_catalog.pg_snapshot_xmax(t.tick_snapshot)::pg_catalog.text::bigint, 0), "
     "pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::pg_catalog.text::bigint, (select "
     "pg_catalog.count(*) from pgque.subscription where sub_queue operator(pg_catalog.=) queue_id), r.due, coalesce("
-    PGQUE_MICROSECONDS("pg_catalog.now() operator(pg_catalog.-) r.earliest") ", 0) from pgque.queue cross join "
-    "lateral (select pg_catalog.count(*) as ticks, pg_catalog.max(tick_time) as latest, "
-    "pg_catalog.max(pg_catalog.pg_snapshot_xmax(tick_snapshot)::pg_catalog.text::bigint) as transaction from (select "
-    "tick_time, tick_snapshot from pgque.tick where tick_queue operator(pg_catalog.=) queue_id order by tick_id desc "
-    "limit 2) as latest_two) t cross join lateral (select pg_catalog.count(*) as due, pg_catalog.min(ev_retry_after) "
+    PGQUE_AGE("r.earliest") ", 0), queue_id, coalesce(t.tick_id, 0), "
+    "(case when pg_catalog.has_sequence_privilege(pg_catalog.to_regclass(queue_event_seq)::pg_catalog.oid, 'select') "
+    "then coalesce(pg_catalog.pg_sequence_last_value(pg_catalog.to_regclass(queue_event_seq)) "
+    "operator(pg_catalog.>) t.tick_event_seq, false) end)::integer, "
+    "(select pg_catalog.format('%I.%I', n.nspname, c.relname) from pg_catalog.pg_class c join "
+    "pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace where "
+    "c.oid operator(pg_catalog.=) pg_catalog.to_regclass(queue_data_pfx)::pg_catalog.oid and "
+    "pg_catalog.has_table_privilege(c.oid, 'select')) from pgque.queue left join "
+    "lateral (select tick_id, tick_time, tick_snapshot, tick_event_seq from pgque.tick where "
+    "tick_queue operator(pg_catalog.=) queue_id order by tick_id desc limit 1) t on true cross join lateral (select "
+    "pg_catalog.count(*) as due, pg_catalog.min(ev_retry_after) "
     "as earliest from pgque.retry_queue where ev_queue operator(pg_catalog.=) queue_id and "
     "ev_retry_after operator(pg_catalog.<=) pg_catalog.now()) r order by queue_name"};
-inline constexpr Statement doctor_consumers{"pgque_doctor_consumers", Role::none,
-    "select queue_name, c.co_name, s.sub_role, g.co_name, s.sub_batch, "
-    PGQUE_MICROSECONDS("pg_catalog.now() operator(pg_catalog.-) s.sub_active") ", coalesce("
-    PGQUE_MICROSECONDS("latest.tick_time operator(pg_catalog.-) done.tick_time") ", 0) from pgque.queue join "
-    "pgque.subscription s on s.sub_queue operator(pg_catalog.=) queue_id join pgque.consumer c on "
-    "c.co_id operator(pg_catalog.=) s.sub_consumer left join pgque.subscription main on "
-    "s.sub_role operator(pg_catalog.=) 'coop_member' and main.sub_queue operator(pg_catalog.=) s.sub_queue and "
-    "main.sub_id operator(pg_catalog.=) s.sub_id and main.sub_role operator(pg_catalog.=) 'coop_main' left join "
-    "pgque.consumer g on g.co_id operator(pg_catalog.=) main.sub_consumer left join pgque.tick done on "
-    "done.tick_queue operator(pg_catalog.=) queue_id and done.tick_id operator(pg_catalog.=) s.sub_last_tick left "
-    "join lateral (select tick_time from pgque.tick where tick_queue operator(pg_catalog.=) queue_id order by tick_id "
-    "desc limit 1) latest on true order by 1, 2"};
+// How old the oldest event is that the tick does not have, or nearly the oldest: the index on the transaction finds it.
+inline std::string doctor_waiting(const std::string& events, std::int64_t queue_id, std::int64_t tick_id) {
+  const auto of_tick = [&](const char* function) {
+    return std::string{"select pg_catalog."} + function + "(tick_snapshot) from pgque.tick where " +
+           "tick_queue operator(pg_catalog.=) " + std::to_string(queue_id) + " and tick_id operator(pg_catalog.=) " +
+           std::to_string(tick_id);
+  };
+  return "select " PGQUE_AGE("pg_catalog.min(ev_time)") " from ((select ev_time from " + events +
+         " where ev_txid operator(pg_catalog.>=) (" + of_tick("pg_snapshot_xmax") +
+         ") order by ev_txid limit 1) union all (select ev_time from " + events +
+         " where ev_txid operator(pg_catalog.=) any (array(" + of_tick("pg_snapshot_xip") +
+         ")) order by ev_txid limit 1)) as waiting";
+}
+inline constexpr Statement doctor_consumers{
+    "pgque_doctor_consumers", Role::none,
+    "select q.queue_name, c.co_name, s.sub_role, g.co_name, s.sub_batch, " PGQUE_AGE(
+        "s.sub_active") ", coalesce(" PGQUE_BETWEEN("done.tick_time",
+                                                    "latest.tick_time") ", 0), s.sub_last_tick " PGQUE_SUBSCRIPTIONS
+                                                                        "order by 1, 2"};
 inline constexpr Statement doctor_dead_letters{
     "pgque_doctor_dead_letters", Role::reader,
     "select queue_name, pg_catalog.count(*), pg_catalog.count(*) filter (where "

@@ -60,12 +60,14 @@ create table if not exists pgque.queue (
   queue_ticker_max_count   integer not null default 500,
   queue_ticker_max_lag     interval not null default '3 seconds',
   queue_ticker_idle_period interval not null default '1 minute',
+  queue_data_pfx           text,
   queue_event_seq          text,
   queue_tick_seq           text,
   queue_extra_maint        text[],
   queue_max_retries        integer
 );
 alter table pgque.queue add column if not exists queue_extra_maint text[];
+alter table pgque.queue add column if not exists queue_data_pfx text;
 
 create table if not exists pgque.tick (
   tick_queue     integer not null references pgque.queue,
@@ -76,7 +78,8 @@ create table if not exists pgque.tick (
   primary key (tick_queue, tick_id)
 );
 
--- All queues' events. An id is not unique here: a retry inserts its event again, for one subscription only (ev_owner).
+-- All queues' events, of which each queue has a view. An id is not unique here: a retry inserts its event again, for one
+-- subscription only (ev_owner).
 create table if not exists pgque.event (
   ev_queue  integer not null,
   ev_id     bigint not null,
@@ -194,11 +197,15 @@ begin
   end if;
   if exists (select from queue where queue_name = i_queue_name) then return 0; end if;
   q.queue_id := nextval('queue_queue_id_seq');
-  insert into queue (queue_id, queue_name, queue_event_seq, queue_tick_seq)
-  values (q.queue_id, i_queue_name, format('pgque.event_%s_id_seq', q.queue_id), format('pgque.event_%s_tick_seq', q.queue_id))
+  insert into queue (queue_id, queue_name, queue_data_pfx, queue_event_seq, queue_tick_seq)
+  values (q.queue_id, i_queue_name, format('pgque.event_%s', q.queue_id), format('pgque.event_%s_id_seq', q.queue_id),
+    format('pgque.event_%s_tick_seq', q.queue_id))
   returning * into q;
-  execute format('create sequence %1$s; create sequence %2$s; grant all on sequence %1$s, %2$s to pgque_admin',
-    q.queue_event_seq, q.queue_tick_seq);
+  execute format('create sequence %1$s; create sequence %2$s; grant all on sequence %1$s, %2$s to pgque_admin;
+    grant select on sequence %1$s, %2$s to public;
+    create view %3$s as select ev_id, ev_time, ev_txid, ev_owner, ev_retry, ev_type, ev_data, ev_extra1, ev_extra2, ev_extra3,
+      ev_extra4 from pgque.event where ev_queue = %4$s;
+    grant select on %3$s to public', q.queue_event_seq, q.queue_tick_seq, q.queue_data_pfx, q.queue_id);
   perform _tick(q, seq_getval(q.queue_event_seq));
   return 1;
 end $$;
@@ -219,7 +226,8 @@ begin
     perform unregister_consumer(x_queue_name, name);
   end loop;
   -- A sender's transaction keeps a lock on the sequence, so this also waits for open ones.
-  execute format('drop sequence %s, %s', q.queue_event_seq, q.queue_tick_seq);
+  execute format('drop sequence %s, %s; drop view if exists %s', q.queue_event_seq, q.queue_tick_seq,
+    'pgque.event_' || q.queue_id);
   delete from event where ev_queue = q.queue_id;
   delete from retry_queue where ev_queue = q.queue_id;
   delete from tick where tick_queue = q.queue_id;
