@@ -310,7 +310,7 @@ TEST_F(DoctorTest, FindsALockThatAPoolerHasKept) {
   // Who may not see what the session does is told where to look.
   const auto seen_by_others = diagnose(as_role_with({"pgque_reader"}));
   ASSERT_THAT(codes(seen_by_others), ElementsAre("queue_not_ticked"));
-  const auto remedy = statement(finding.remedy, "select pg_terminate_backend(");
+  const auto remedy = statement(finding.remedy, "select pg_catalog.pg_terminate_backend(");
   EXPECT_THAT(seen_by_others[0].remedy, HasSubstr(remedy));
   sql()(remedy);
   EXPECT_TRUE(come_to({"no_ticker"}));

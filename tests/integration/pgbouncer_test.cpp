@@ -33,7 +33,9 @@ class PgbouncerTest : public ConsumerTest {
     pqxx::nontransaction tx{native(client())};
     return backend_of(tx);
   }
-  bool kill(const std::string& pid) { return sql().value("select pg_terminate_backend(" + pid + ", 20000)") == "t"; }
+  bool kill(const std::string& pid) {
+    return sql().value("select pg_catalog.pg_terminate_backend(" + pid + ", 20000)") == "t";
+  }
 };
 
 // Without this, none of the other tests that are run through it would show anything.
@@ -150,7 +152,7 @@ TEST_F(PgbouncerTickerTest, TheDoctorFindsALockThatIsLeftWithThePooler) {
   std::optional<Finding> finding;
   ASSERT_TRUE(wait_until([&] { return (finding = found()).has_value(); }, 60s));
   EXPECT_THAT(finding->fact, testing::HasSubstr("'pgque ticker'"));
-  const auto begin = finding->remedy.find("select pg_terminate_backend(");
+  const auto begin = finding->remedy.find("select pg_catalog.pg_terminate_backend(");
   ASSERT_NE(begin, std::string::npos);
   sql()(finding->remedy.substr(begin, finding->remedy.find(';') - begin));
   EXPECT_TRUE(
