@@ -166,7 +166,7 @@ class Judge {
           "`pgque queues`, `pgque consumers`, `pgque metrics` and this library's Admin fail at it with SQLSTATE 22021, "
           "and what is called so can be neither sent to nor received by this library",
           "find it in psql: set client_encoding to SQL_ASCII; select queue_id, queue_name from pgque.queue; select "
-          "co_id, co_name from pgque.consumer; -- then rename it, for example: update pgque.consumer set co_name = "
+          "co_id, co_name from pgque.consumer; -- then rename it, such as update pgque.consumer set co_name = "
           "'new_name' where co_id operator(pg_catalog.=) 1;");
     }
     if (seen_.encoding != "SQL_ASCII") return;
@@ -362,7 +362,7 @@ class Judge {
       add(Severity::error, "retries_blocked", due + ", and the queue takes no events",
           "maint_retry_events() fails with \"Insert into queue disallowed\", so no retry of any queue comes back",
           "update pgque.queue set queue_disable_insert = false where queue_name operator(pg_catalog.=) " + name +
-              "; or, if its retries are not wanted: delete from pgque.retry_queue where ev_queue "
+              "; or, if its retries are not wanted, delete from pgque.retry_queue where ev_queue "
               "operator(pg_catalog.=) (select queue_id from pgque.queue where queue_name operator(pg_catalog.=) " +
               name + ");")
           .queue = queue.name;
@@ -428,7 +428,7 @@ class Judge {
     const auto pid = std::to_string(seen_.leader->pid);
     return "see whether the ticker, session " + pid + " (" + literal(seen_.leader->application) +
            "), logs errors; if there is no such ticker any more, a pooler has kept its session: select "
-           "pg_terminate_backend(" +
+           "pg_catalog.pg_terminate_backend(" +
            pid + ");";
   }
 
