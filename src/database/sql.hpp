@@ -255,7 +255,7 @@ inline constexpr const char* last_as_long_as_needed =
 // ignore.
 #define PGQUE_WITHIN_RANGE(seconds)                                 \
   "case when " seconds " is not null then (least(greatest(" seconds \
-  ", -3155760000000), 3155760000000) "                              \
+  ", '-3155760000000'), 3155760000000) "                            \
   "operator(pg_catalog.*) 1000000)::bigint end"
 #define PGQUE_MICROSECONDS(value) PGQUE_WITHIN_RANGE("extract(epoch from " value ")")
 // Infinite times cannot be subtracted before PostgreSQL 17, but their seconds can.
@@ -304,7 +304,7 @@ inline constexpr Statement subscribe_at{
   "q.queue_max_retries, "
 inline constexpr Statement queue_info{"pgque_queue_info", Role::reader,
     "select " PGQUE_QUEUE_COLUMNS "i.last_tick_id, " PGQUE_MICROSECONDS("i.ticker_lag") ", i.ev_new, "
-    "case when i.ev_per_sec is not null then least(greatest(i.ev_per_sec operator(pg_catalog.*) 1000, -1e18), "
+    "case when i.ev_per_sec is not null then least(greatest(i.ev_per_sec operator(pg_catalog.*) 1000, '-1e18'), "
     "1e18)::bigint end from pgque.get_queue_info() i join pgque.queue q on "
     "q.queue_name operator(pg_catalog.=) i.queue_name where $1::pg_catalog.text is null or "
     "q.queue_name operator(pg_catalog.=) $1::pg_catalog.text order by q.queue_name", SearchPath::own};

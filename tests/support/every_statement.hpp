@@ -23,6 +23,7 @@ inline std::vector<NamedSql> every_statement() {
 #include "every_statement.inc"
 #undef PGQUE_STATEMENT
 #undef PGQUE_TEXT
+      {"doctor_waiting", sql::doctor_waiting("pgque.retry_queue", 1, 1)},
       {"take_turn", sql::take_turn(sql::duties_lock_object)},
       {"Cursor::declare", sql::batch_cursor.declare(true, sql::receive.sql)},
       {"Cursor::fetch", sql::batch_cursor.fetch(1)},
