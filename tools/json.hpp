@@ -23,9 +23,9 @@ inline void print_json(const Json& json) {
   print_line(dumped(json, 2));
 }
 
-// nlohmann_json accepts a byte order mark, which PostgreSQL and others do not.
+// nlohmann_json accepts a byte order mark, and anything behind a NUL byte; PostgreSQL and others do not.
 inline bool is_json(const std::string& text) {
-  return text.substr(0, 3) != "\xEF\xBB\xBF" && nlohmann::json::accept(text);
+  return text.substr(0, 3) != "\xEF\xBB\xBF" && text.find('\0') == std::string::npos && nlohmann::json::accept(text);
 }
 
 inline Json seconds_or_null(std::optional<std::chrono::microseconds> duration) {
