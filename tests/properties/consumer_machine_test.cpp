@@ -86,7 +86,7 @@ class World {
     switch (action_) {
       case Action::connect:
         if (finishing) return {O::connected, O::finish_lost, O::failed_for_good};
-        return {O::connected, O::connection_failed, O::failed, O::failed_for_good};
+        return {O::connected, O::connected, O::connected, O::connection_failed, O::failed, O::failed_for_good};
       case Action::receive:
         return {O::nothing, O::messages, O::end_of_batch, O::failed, O::connection_failed, O::failed_for_good};
       case Action::look_ahead:
@@ -264,8 +264,11 @@ Walk any_walk(bool with_stops) {
   // A stop is rare, so that there is something to stop.
   const auto stop = with_stops ? rc::gen::weightedElement<int>({{30, 0}, {2, 1}, {1, 2}}) : rc::gen::just(0);
   const auto held = rc::gen::weightedElement<bool>({{5, false}, {1, true}});
+  // Most actions succeed, so that it does not end before anything has happened.
+  const auto choice =
+      rc::gen::weightedOneOf<int>({{3, rc::gen::inRange(0, 3)}, {2, rc::gen::just(0)}, {1, rc::gen::inRange(0, 840)}});
   return {World{until_drained, cooperative},
-          *rc::gen::container<std::vector<Turn>>(rc::gen::tuple(rc::gen::inRange(0, 840), stop, held))};
+          *rc::gen::container<std::vector<Turn>>(rc::gen::tuple(choice, stop, held))};
 }
 
 void go(Walk& walk) {

@@ -42,6 +42,7 @@ struct Settings {
   milliseconds delivery_timeout;
   milliseconds drain_timeout;
   milliseconds initial;
+  milliseconds close_after;  // the last event has come
 };
 
 class Simulation {
@@ -86,7 +87,7 @@ class Simulation {
   Clock::time_point next_event() {
     if (next_arrival_ < arrivals_.size()) return arrival_time();
     if (drain_end_ != never) return never;
-    if (closing_ == never) closing_ = now_ + milliseconds{50};
+    if (closing_ == never) closing_ = now_ + settings_.close_after;
     return closing_;
   }
 
@@ -129,6 +130,9 @@ class Simulation {
         send();
         break;
       case ProducerAction::expire:
+        // It looks through the buffer only so often.
+        RC_ASSERT(now_ - expired_ >= settings_.delivery_timeout / 10);
+        expired_ = now_;
         machine_.expired(now_);
         settle(buffer_.take_older(now_ - settings_.delivery_timeout), Outcome::expired);
         break;
@@ -210,6 +214,7 @@ class Simulation {
   Clock::time_point closing_ = never;
   Clock::time_point drain_end_ = never;
   Clock::time_point lost_ = begin;
+  Clock::time_point expired_{};
   std::size_t next_arrival_ = 0;
   std::size_t next_attempt_ = 0;
   bool connected_ = true;
@@ -225,12 +230,13 @@ RC_GTEST_PROP(ProducerMachineProperties, EveryEventComesToItsEndInTimeAndInOrder
   const auto delivery_timeout = *rc::gen::inRange(1, 300);
   const auto drain_timeout = *rc::gen::inRange(0, 300);
   const auto initial = *rc::gen::inRange(1, 50);
+  const auto close_after = *rc::gen::inRange(0, 100);
   const auto arrivals =
       *rc::gen::container<std::vector<Arrival>>(rc::gen::tuple(rc::gen::inRange(0, 30), rc::gen::inRange(0, 2)));
   const auto attempts =
       *rc::gen::container<std::vector<Attempt>>(rc::gen::tuple(rc::gen::inRange(0, 12), rc::gen::inRange(0, 60)));
   Simulation{{batch_messages, milliseconds{linger}, milliseconds{delivery_timeout}, milliseconds{drain_timeout},
-              milliseconds{initial}},
+              milliseconds{initial}, milliseconds{close_after}},
              arrivals,
              attempts}
       .run();
