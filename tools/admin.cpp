@@ -1,6 +1,7 @@
 // The subcommands that ask once and print the answer: queues, consumers, dead letters, doctor, status.
 
 #include <algorithm>
+#include <cctype>
 #include <cstdio>
 #include <iostream>
 #include <string>
@@ -79,6 +80,16 @@ Json to_json(const DeadLetter& letter) {
           {"extra2", text_or_null(letter.extra2)},
           {"extra3", text_or_null(letter.extra3)},
           {"extra4", text_or_null(letter.extra4)}};
+}
+
+// Whether the answer on standard input is y or yes, in capitals or not.
+bool confirmed() {
+  std::string line, answer;
+  std::getline(std::cin, line);
+  for (const char c : line) {
+    if (c != ' ' && c != '\t' && c != '\r') answer += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  }
+  return answer == "y" || answer == "yes";
 }
 
 std::string cut(std::string text, std::size_t longest) {
@@ -240,9 +251,7 @@ int replay_dead_letters(const Common& common, const ReplayOptions& options) {
       return usage;
     }
     complain(std::string{warning} + ". Go on? [y/N]");
-    std::string answer;
-    std::getline(std::cin, answer);
-    if (answer != "y" && answer != "yes") return failure;
+    if (!confirmed()) return failure;
   }
   Admin admin{common.dsn, unprepared()};
   if (!options.queue.empty()) {
@@ -264,7 +273,7 @@ int replay_dead_letters(const Common& common, const ReplayOptions& options) {
       status = failure;
     } catch (const Error& error) {
       // The replays before the error are reported nevertheless.
-      complain("dead letter " + std::to_string(id) + ": " + error.what());
+      complain("dead letter " + std::to_string(id) + ": " + text_of(error));
       status = status_of(error);
       break;
     }

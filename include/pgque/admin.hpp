@@ -67,8 +67,10 @@ struct QueueSettings {
   std::vector<QueueSetting> reset{};
 };
 
-/// The state and settings of a queue. Numbers of events are differences of a sequence, which `force_next_tick` and
-/// rolled back sends advance as well, so the true numbers may be lower.
+/// The state and settings of a queue. Times and durations here, in `ConsumerInfo`, `BatchInfo` and the dead letters are
+/// exact up to 100,000 years, times counted from 1970; what is beyond, such as PostgreSQL's `infinity`, reads as that.
+/// An age is negative if the server's clock went back. Numbers of events are differences of a sequence, which
+/// `force_next_tick` and rolled back sends advance as well, so the true numbers may be lower.
 struct QueueInfo {
   std::string queue;                                ///< its name
   std::int32_t tables = 0;                          ///< event tables, used in turn
@@ -87,7 +89,8 @@ struct QueueInfo {
   std::optional<std::chrono::microseconds> ticker_lag;  ///< age of that tick
   std::optional<std::int64_t> new_events;               ///< events since that tick; empty if unknown: see `note`
   std::optional<double> events_per_second;              ///< over the last ticks; empty if unknown: see `note`
-  /// Why a member is unknown; empty if all are known. PgQue 0.2.0 denies `get_queue_info()` to `pgque_reader`.
+  /// Why a member is unknown; empty if all are known. PgQue 0.2.0 denies `get_queue_info()` to `pgque_reader`, and the
+  /// function fails if a queue has an infinite time.
   std::string note;
 };
 
@@ -199,7 +202,7 @@ class PGQUE_EXPORT Admin {
   /// @name Queues. Need `pgque_admin`.
   /// @{
 
-  /// Creates a queue unless it exists, and applies the settings in either case.
+  /// Creates a queue unless it exists, and applies the settings in either case: all of that or, on any error, nothing.
   /// @return true if it was new
   /// @throws std::invalid_argument for a setting out of its range, before anything is created
   /// SQL: `pgque.create_queue(text)`, `pgque.set_queue_config(text, text, text)`
@@ -235,8 +238,8 @@ class PGQUE_EXPORT Admin {
   /// @name Information. Needs `pgque_reader`.
   /// @{
 
-  /// All queues, ordered by name. If PgQue denies `get_queue_info()` to a reader, as 0.2.0 does, the members that need
-  /// it are empty, and `QueueInfo::note` says so.
+  /// All queues, ordered by name. If PgQue denies `get_queue_info()` to a reader, as 0.2.0 does, or if it fails at a
+  /// value that is out of range, the members that need it are empty, and `QueueInfo::note` says so.
   /// SQL: `pgque.get_queue_info()`
   std::vector<QueueInfo> queues();
   /// One queue.
@@ -245,7 +248,8 @@ class PGQUE_EXPORT Admin {
   QueueInfo queue(std::string_view queue);
 
   /// All subscriptions, ordered by queue and name.
-  /// SQL: `pgque.get_consumer_info()`, and the tables `subscription` and `consumer` for roles and groups
+  /// SQL: `pgque.get_consumer_info()`, and the tables `subscription` and `consumer` for roles and groups; if it fails
+  /// at a value that is out of range, the tables `subscription` and `tick` instead
   std::vector<ConsumerInfo> consumers();
   /// The subscriptions of one queue.
   /// @throws QueueNotFound

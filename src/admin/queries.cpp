@@ -29,6 +29,10 @@ bool is_denied_inside_queue_info(const Error& error) {
          error.server_message().find("schema") == std::string::npos;
 }
 
+bool is_odd_value(const Error& error) {
+  return error.sqlstate() == "22003" || error.sqlstate() == "22008";
+}
+
 void AdminQueries::require_queue(std::string_view queue, const char* verb) {
   check_queue(queue);
   if (!read_int64(executor_.run(sql::queue_exists, {queue}, {verb, queue}))) throw_queue_not_found(queue, verb);
@@ -37,15 +41,22 @@ void AdminQueries::require_queue(std::string_view queue, const char* verb) {
 std::vector<QueueInfo> AdminQueries::queues(const std::optional<std::string>& queue) {
   const Call call{"queue information", queue ? std::string_view{*queue} : std::string_view{}};
   pqxx::result result;
-  if (denied_.empty()) {
+  auto note = denied_;
+  if (note.empty()) {
     try {
       result = executor_.run(sql::queue_info, {queue}, call);
     } catch (const Error& error) {
-      if (!is_denied_inside_queue_info(error)) throw;
-      denied_ = denied_note;
+      if (is_denied_inside_queue_info(error)) {
+        note = denied_ = denied_note;
+      } else if (is_odd_value(error)) {
+        note = "PgQue's get_queue_info() failed, so new events and events per second are not known: " +
+               error.server_message();
+      } else {
+        throw;
+      }
     }
   }
-  if (!denied_.empty()) result = executor_.run(sql::queue_info_limited, {queue}, call);
+  if (!note.empty()) result = executor_.run(sql::queue_info_limited, {queue}, call);
   std::vector<QueueInfo> infos;
   for_each_row(result, [&](auto field) {
     RowReader row{field};
@@ -68,7 +79,7 @@ std::vector<QueueInfo> AdminQueries::queues(const std::optional<std::string>& qu
     if (const auto thousandths = row.optional_integer()) {
       info.events_per_second = static_cast<double>(*thousandths) / 1000;
     }
-    info.note = denied_;
+    info.note = note;
   });
   return infos;
 }
@@ -77,8 +88,16 @@ std::vector<ConsumerInfo> AdminQueries::consumers(const std::optional<std::strin
                                                   const std::optional<std::string>& consumer) {
   const auto view = [](const std::optional<std::string>& name) { return name ? *name : std::string_view{}; };
   const Call call{"consumer information", view(queue), view(consumer)};
+  const auto rows = [&] {
+    try {
+      return executor_.run(sql::consumer_info, {queue, consumer}, call);
+    } catch (const Error& error) {
+      if (!is_odd_value(error)) throw;
+      return executor_.run(sql::consumer_info_from_tables, {queue, consumer}, call);
+    }
+  };
   std::vector<ConsumerInfo> infos;
-  for_each_row(executor_.run(sql::consumer_info, {queue, consumer}, call), [&](auto field) {
+  for_each_row(rows(), [&](auto field) {
     RowReader row{field};
     auto& info = infos.emplace_back();
     info.queue = row.text_or_empty();

@@ -19,6 +19,9 @@ namespace pgque::detail {
 // Whether get_queue_info() could be called, but was denied something that it uses.
 bool is_denied_inside_queue_info(const Error& error);
 
+// Whether a function of PgQue failed at a value that is out of range, such as an infinite time.
+bool is_odd_value(const Error& error);
+
 // Throws QueueNotFound.
 [[noreturn]] void throw_queue_not_found(std::string_view queue, const char* verb);
 

@@ -7,141 +7,178 @@
 
 // Every SQL statement of the library. Calls are positional, because PgQue's argument names differ between functions
 // and versions, and every parameter has a cast, because its overloads are chosen by type.
+//
+// Every function, operator and type is qualified, because these statements also run with a search_path that others
+// chose, where an operator or function of somebody else's schema would otherwise run as the caller. IN, BETWEEN, LIKE,
+// NULLIF, IS DISTINCT FROM, CASE x WHEN and JOIN USING have operators that cannot be qualified. All qualified operators
+// have the same precedence, above that of unqualified comparisons. tests/unit/database/sql_test.cpp checks this.
 
 namespace pgque::detail::sql {
 
 // The columns of pgque.message as row.cpp reads them: created_at as its eight bytes, which do not depend on DateStyle
 // and TimeZone, and take the server a quarter of the time of arithmetic.
-#define PGQUE_MESSAGE_COLUMNS                                                                                   \
-  "msg_id, batch_id, type, payload, retry_count, encode(timestamptz_send(created_at), 'hex'), extra1, extra2, " \
-  "extra3, extra4"
+#define PGQUE_MESSAGE_COLUMNS                                                                                         \
+  "msg_id, batch_id, type, payload, retry_count, pg_catalog.encode(pg_catalog.timestamptz_send(created_at), 'hex'), " \
+  "extra1, extra2, extra3, extra4"
 // Only the id of a message counts in a nack; PgQue looks the rest up.
 #define PGQUE_MESSAGE_OF_ID(id) "row(" id ", null, null, null, null, null, null, null, null, null)::pgque.message"
 
-inline constexpr Statement send_json{"pgque_send_json", Role::writer,
-                                     "select pgque.send($1::text, $2::text, $3::text::jsonb)"};
-inline constexpr Statement send_text{"pgque_send_text", Role::writer,
-                                     "select pgque.send($1::text, $2::text, $3::text)"};
-inline constexpr Statement send_batch_json{"pgque_send_batch_json", Role::writer,
-                                           "select pgque.send_batch($1::text, $2::text, $3::text[]::jsonb[])"};
-inline constexpr Statement send_batch_text{"pgque_send_batch_text", Role::writer,
-                                           "select pgque.send_batch($1::text, $2::text, $3::text[])"};
+inline constexpr Statement send_json{
+    "pgque_send_json", Role::writer,
+    "select pgque.send($1::pg_catalog.text, $2::pg_catalog.text, $3::pg_catalog.text::pg_catalog.jsonb)"};
+inline constexpr Statement send_text{
+    "pgque_send_text", Role::writer,
+    "select pgque.send($1::pg_catalog.text, $2::pg_catalog.text, $3::pg_catalog.text)"};
+inline constexpr Statement send_batch_json{
+    "pgque_send_batch_json", Role::writer,
+    "select pgque.send_batch($1::pg_catalog.text, $2::pg_catalog.text, $3::pg_catalog.text[]::pg_catalog.jsonb[])"};
+inline constexpr Statement send_batch_text{
+    "pgque_send_batch_text", Role::writer,
+    "select pgque.send_batch($1::pg_catalog.text, $2::pg_catalog.text, $3::pg_catalog.text[])"};
 // $3 tells which payloads are to be checked and normalised as JSON.
 inline constexpr Statement send_batch_mixed{
     "pgque_send_batch_mixed", Role::writer,
-    "select pgque.send_batch($1::text, $2::text, (select array_agg(case when is_json then payload::jsonb::text else "
-    "payload end order by i) from unnest($4::text[], $3::text::bool[]) with ordinality as p(payload, is_json, i)))"};
+    "select pgque.send_batch($1::pg_catalog.text, $2::pg_catalog.text, (select pg_catalog.array_agg(case when is_json "
+    "then payload::pg_catalog.jsonb::pg_catalog.text else payload end order by i) from rows from "
+    "(pg_catalog.unnest($4::pg_catalog.text[]), pg_catalog.unnest($3::pg_catalog.text::boolean[])) with ordinality as "
+    "p(payload, is_json, i)))"};
 
-inline constexpr Statement subscribe{"pgque_subscribe", Role::reader, "select pgque.subscribe($1::text, $2::text)"};
+inline constexpr Statement subscribe{"pgque_subscribe", Role::reader,
+                                     "select pgque.subscribe($1::pg_catalog.text, $2::pg_catalog.text)"};
 inline constexpr Statement unsubscribe{"pgque_unsubscribe", Role::reader,
-                                       "select pgque.unsubscribe($1::text, $2::text)"};
+                                       "select pgque.unsubscribe($1::pg_catalog.text, $2::pg_catalog.text)"};
 inline constexpr Statement receive{"pgque_receive", Role::reader,
-                                   "select " PGQUE_MESSAGE_COLUMNS " from pgque.receive($1::text, $2::text, $3::int4)"};
+                                   "select " PGQUE_MESSAGE_COLUMNS
+                                   " from pgque.receive($1::pg_catalog.text, $2::pg_catalog.text, $3::integer)"};
 // How many events the next batch is expected to have: as many as were numbered between its two ticks. That leaves out
 // retries, and what was sent before the first tick and committed after it; and force_next_tick() skips numbers. Of the
 // subscriptions, `which` may give the batch; the largest counts. Subqueries in place of joins, because they are planned
 // in a seventh of the time, at a session's first receives and always without prepared statements.
-#define PGQUE_QUEUE_ID "(select queue_id from pgque.queue where queue_name = $1::text)"
-#define PGQUE_CONSUMER_ID(name) "(select co_id from pgque.consumer where co_name = " name ")"
-#define PGQUE_EXPECTED(which)                                                                                     \
-  "expected as materialized (select max((select tick_event_seq from pgque.tick where tick_queue = s.sub_queue "   \
-  "and tick_id >= coalesce(s.sub_next_tick, s.sub_last_tick + 1) order by tick_id limit 1) - (select "            \
-  "tick_event_seq from pgque.tick where tick_queue = s.sub_queue and tick_id = s.sub_last_tick)) as events from " \
-  "pgque.subscription s where s.sub_queue = " PGQUE_QUEUE_ID " and " which ")"
+#define PGQUE_QUEUE_ID "(select queue_id from pgque.queue where queue_name operator(pg_catalog.=) $1::pg_catalog.text)"
+#define PGQUE_CONSUMER_ID(name) "(select co_id from pgque.consumer where co_name operator(pg_catalog.=) " name ")"
+#define PGQUE_EXPECTED(which)                                                                                    \
+  "expected as materialized (select pg_catalog.max((select tick_event_seq from pgque.tick where "                \
+  "tick_queue operator(pg_catalog.=) s.sub_queue and tick_id operator(pg_catalog.>=) coalesce(s.sub_next_tick, " \
+  "s.sub_last_tick operator(pg_catalog.+) 1) order by tick_id limit 1) operator(pg_catalog.-) (select "          \
+  "tick_event_seq from pgque.tick where tick_queue operator(pg_catalog.=) s.sub_queue and "                      \
+  "tick_id operator(pg_catalog.=) s.sub_last_tick)) as events from pgque.subscription s where "                  \
+  "s.sub_queue operator(pg_catalog.=) " PGQUE_QUEUE_ID " and " which ")"
 // The messages of the next batch if it is not expected to have more than $3, and at most one message beyond that; a row
 // of NULLs if it is. Both the row and the message beyond tell that the batch is to be read in pages.
-#define PGQUE_NO_MESSAGE \
-  "select null, null, null, null, null, null, null, null, null, null from expected where events > "
-#define PGQUE_OF_CONSUMER "s.sub_consumer = " PGQUE_CONSUMER_ID("$2::text")
+#define PGQUE_NO_MESSAGE                                                                   \
+  "select null, null, null, null, null, null, null, null, null, null from expected where " \
+  "events operator(pg_catalog.>) "
+#define PGQUE_OF_CONSUMER "s.sub_consumer operator(pg_catalog.=) " PGQUE_CONSUMER_ID("$2::pg_catalog.text")
 inline constexpr Statement receive_first{
     "pgque_receive_first", Role::reader,
     "with " PGQUE_EXPECTED(PGQUE_OF_CONSUMER) " (select " PGQUE_MESSAGE_COLUMNS
-                                              " from pgque.receive($1::text, $2::text, null::int4) where "
-                                              "coalesce((select events from expected), 0) <= $3::int8 "
-                                              "limit $3::int8 + 1) union all " PGQUE_NO_MESSAGE "$3::int8"};
-inline constexpr Statement next_batch{"pgque_next_batch", Role::reader, "select pgque.next_batch($1::text, $2::text)"};
-inline constexpr Statement ack{"pgque_ack", Role::reader, "select pgque.ack($1::int8)"};
+                                              " from "
+                                              "pgque.receive($1::pg_catalog.text, $2::pg_catalog.text, null::integer) "
+                                              "where coalesce((select events from "
+                                              "expected), 0) operator(pg_catalog.<=) $3::bigint limit $3::bigint "
+                                              "operator(pg_catalog.+) 1) union all " PGQUE_NO_MESSAGE "$3::bigint"};
+// next_batch() itself has no search_path of its own.
+inline constexpr Statement next_batch{
+    "pgque_next_batch", Role::reader,
+    "select batch_id from pgque.next_batch_custom($1::pg_catalog.text, $2::pg_catalog.text, null, null, null)"};
+inline constexpr Statement ack{"pgque_ack", Role::reader, "select pgque.ack($1::bigint)"};
 inline constexpr Statement nack{"pgque_nack", Role::reader,
-                                "select pgque.nack($1::int8, " PGQUE_MESSAGE_OF_ID("$2::int8") ", "
-                                "$3::int8 * interval '1 second', $4::text)"};
+    "select pgque.nack($1::bigint, " PGQUE_MESSAGE_OF_ID("$2::bigint") ", $3::bigint operator(pg_catalog.*) interval "
+    "'1 second', $4::pg_catalog.text)"};
 // The messages, each with how often it was retried already. Where a message has retries left, nack does nothing but
 // call event_retry, after having read the batch once more to find that out; without an open batch nack throws the right
 // error. The result is the messages for which event_retry says that they are in the retry queue already.
-inline constexpr Statement nack_many{
-    "pgque_nack_many", Role::reader,
-    "with nacked as materialized (select n.id, case when n.retried < (select coalesce(q.queue_max_retries, 5) "
-    "from pgque.subscription s join pgque.queue q on q.queue_id = s.sub_queue where s.sub_batch = $1::int8) "
-    "then pgque.event_retry($1::int8, n.id, n.delay) "
-    "else pgque.nack($1::int8, " PGQUE_MESSAGE_OF_ID("n.id") ", n.delay * interval '1 second', n.reason) end as stored "
-    "from unnest($2::text::int8[], $3::text::int4[], $4::text::int4[], $5::text[]) as n(id, retried, delay, reason)) "
-    "select id from nacked where stored = 0"};
+inline constexpr Statement nack_many{"pgque_nack_many", Role::reader,
+    "with nacked as materialized (select n.id, case when n.retried operator(pg_catalog.<) (select "
+    "coalesce(q.queue_max_retries, 5) from pgque.subscription s join pgque.queue q on "
+    "q.queue_id operator(pg_catalog.=) s.sub_queue where s.sub_batch operator(pg_catalog.=) $1::bigint) then "
+    "pgque.event_retry($1::bigint, n.id, n.delay) else pgque.nack($1::bigint, " PGQUE_MESSAGE_OF_ID("n.id") ", "
+    "n.delay operator(pg_catalog.*) interval '1 second', n.reason) end as stored from rows from "
+    "(pg_catalog.unnest($2::pg_catalog.text::bigint[]), pg_catalog.unnest($3::pg_catalog.text::integer[]), "
+    "pg_catalog.unnest($4::pg_catalog.text::integer[]), pg_catalog.unnest($5::pg_catalog.text[])) as n(id, retried, "
+    "delay, reason)) select id from nacked where stored operator(pg_catalog.=) 0"};
 inline constexpr Statement is_in_retry_queue{
     "pgque_is_in_retry_queue", Role::none,
-    "select count(*) from pgque.subscription join pgque.retry_queue on ev_owner = sub_id "
-    "where sub_batch = $1::int8 and ev_id = $2::int8"};
+    "select pg_catalog.count(*) from pgque.subscription join pgque.retry_queue on "
+    "ev_owner operator(pg_catalog.=) sub_id where sub_batch operator(pg_catalog.=) $1::bigint and "
+    "ev_id operator(pg_catalog.=) $2::bigint"};
 // Of the messages of an open batch from $2 on, those that were nacked in it and whose nacks are committed, each with
 // how often it had been retried before. A rewound consumer may receive a message in another batch, after other retries.
 inline constexpr Statement nacked{
     "pgque_nacked", Role::reader,
-    "select r.ev_id, r.ev_retry - 1 from pgque.subscription s join pgque.retry_queue r on r.ev_owner = s.sub_id "
-    "where s.sub_batch = $1::int8 and r.ev_id >= $2::int8 union all "
-    "select d.ev_id, coalesce(d.ev_retry, 0) from pgque.subscription s join pgque.subscription main "
-    "on main.sub_queue = s.sub_queue and main.sub_id = s.sub_id and main.sub_role <> 'coop_member' "
-    "join pgque.dead_letter d on d.dl_queue_id = s.sub_queue and d.dl_consumer_id = main.sub_consumer "
-    "where s.sub_batch = $1::int8 and d.ev_id >= $2::int8"};
+    "select r.ev_id, r.ev_retry operator(pg_catalog.-) 1 from pgque.subscription s join pgque.retry_queue r on "
+    "r.ev_owner operator(pg_catalog.=) s.sub_id where s.sub_batch operator(pg_catalog.=) $1::bigint and "
+    "r.ev_id operator(pg_catalog.>=) $2::bigint union all select d.ev_id, coalesce(d.ev_retry, 0) from "
+    "pgque.subscription s join pgque.subscription main on main.sub_queue operator(pg_catalog.=) s.sub_queue and "
+    "main.sub_id operator(pg_catalog.=) s.sub_id and main.sub_role operator(pg_catalog.<>) 'coop_member' join "
+    "pgque.dead_letter d on d.dl_queue_id operator(pg_catalog.=) s.sub_queue and "
+    "d.dl_consumer_id operator(pg_catalog.=) main.sub_consumer where s.sub_batch operator(pg_catalog.=) $1::bigint "
+    "and d.ev_id operator(pg_catalog.>=) $2::bigint"};
 // Whether the batch $1 of the queue $2 is open and belongs to the consumer or, as `consumer.worker`, to the worker.
-#define PGQUE_BATCH_IS_OPEN(batch, queue, consumer)                                   \
-  "select count(*) from pgque.subscription join pgque.queue on queue_id = sub_queue " \
-  "join pgque.consumer on co_id = sub_consumer "                                      \
-  "where sub_batch = " batch " and queue_name = " queue " and co_name = " consumer
-inline constexpr Statement batch_is_open{"pgque_batch_is_open", Role::none,
-                                         PGQUE_BATCH_IS_OPEN("$1::int8", "$2::text", "$3::text")};
+#define PGQUE_BATCH_IS_OPEN(batch, queue, consumer)                                                                   \
+  "select pg_catalog.count(*) from pgque.subscription join pgque.queue on queue_id operator(pg_catalog.=) sub_queue " \
+  "join pgque.consumer on co_id operator(pg_catalog.=) sub_consumer where sub_batch operator(pg_catalog.=) " batch    \
+  " and queue_name operator(pg_catalog.=) " queue " and co_name operator(pg_catalog.=) " consumer
+inline constexpr Statement batch_is_open{
+    "pgque_batch_is_open", Role::none, PGQUE_BATCH_IS_OPEN("$1::bigint", "$2::pg_catalog.text", "$3::pg_catalog.text")};
 
 inline constexpr Statement subscribe_subconsumer{
     "pgque_subscribe_subconsumer", Role::reader,
-    "select pgque.subscribe_subconsumer($1::text, $2::text, $3::text, $4::int4::bool)"};
+    "select pgque.subscribe_subconsumer($1::pg_catalog.text, $2::pg_catalog.text, $3::pg_catalog.text, "
+    "$4::integer::boolean)"};
 inline constexpr Statement unsubscribe_subconsumer{
     "pgque_unsubscribe_subconsumer", Role::reader,
-    "select pgque.unsubscribe_subconsumer($1::text, $2::text, $3::text, $4::int4)"};
-#define PGQUE_TOUCH "pgque.touch_subconsumer($1::text, $2::text, $3::text)"
+    "select pgque.unsubscribe_subconsumer($1::pg_catalog.text, $2::pg_catalog.text, $3::pg_catalog.text, $4::integer)"};
+#define PGQUE_TOUCH "pgque.touch_subconsumer($1::pg_catalog.text, $2::pg_catalog.text, $3::pg_catalog.text)"
 inline constexpr Statement touch_subconsumer{"pgque_touch_subconsumer", Role::reader, "select " PGQUE_TOUCH};
 // The same, and in one round trip with it whether the batch is still the worker's.
 inline constexpr Statement touch_and_find_batch{
     "pgque_touch_subconsumer_and_find_batch", Role::reader,
-    "select " PGQUE_TOUCH ", (" PGQUE_BATCH_IS_OPEN("$4::int8", "$1::text", "$2::text || '.' || $3::text") ")"};
+    "select " PGQUE_TOUCH ", (" PGQUE_BATCH_IS_OPEN(
+        "$4::bigint", "$1::pg_catalog.text",
+        "($2::pg_catalog.text operator(pg_catalog.||) '.' operator(pg_catalog.||) $3::pg_catalog.text)") ")"};
 // PgQue dates the sign of life of a worker that is given a batch to the beginning of the transaction, which may have
 // waited long for the group's row: for as long as the handlers of a pgque-py worker run. Another worker would take the
 // batch over at once. So the worker is touched after the receive, with the first message, if there is one.
-#define PGQUE_TOUCH_FIRST "case ordinality when 1 then " PGQUE_TOUCH " is not null else true end"
+#define PGQUE_TOUCH_FIRST "case when ordinality operator(pg_catalog.=) 1 then " PGQUE_TOUCH " is not null else true end"
 inline constexpr Statement receive_coop{
     "pgque_receive_coop", Role::reader,
     "select " PGQUE_MESSAGE_COLUMNS
-    " from pgque.receive_coop($1::text, $2::text, $3::text, $4::int4, $5::int8::float8 * interval '1 microsecond') "
+    " from pgque.receive_coop($1::pg_catalog.text, $2::pg_catalog.text, "
+    "$3::pg_catalog.text, $4::integer, $5::bigint::double precision operator(pg_catalog.*) interval '1 microsecond') "
     "with ordinality where " PGQUE_TOUCH_FIRST};
 // A worker is given its own batch, that of a silent worker, or the next one of the group.
 #define PGQUE_OF_GROUP \
-  "s.sub_id = (select g.sub_id from pgque.subscription g where g.sub_queue = " PGQUE_QUEUE_ID                       \
-  " and g.sub_consumer = " PGQUE_CONSUMER_ID("$2::text") ") and (s.sub_role <> 'coop_member' or s.sub_batch is not " \
-  "null and ($4::int8 is not null or s.sub_consumer = " PGQUE_CONSUMER_ID("$2::text || '.' || $3::text") "))"
+  "s.sub_id operator(pg_catalog.=) (select g.sub_id from pgque.subscription g where " \
+  "g.sub_queue operator(pg_catalog.=) " PGQUE_QUEUE_ID " and g.sub_consumer operator(pg_catalog.=) " \
+  PGQUE_CONSUMER_ID("$2::pg_catalog.text") ") and (s.sub_role operator(pg_catalog.<>) 'coop_member' or s.sub_batch " \
+  "is not null and ($4::bigint is not null or s.sub_consumer operator(pg_catalog.=) " \
+  PGQUE_CONSUMER_ID("($2::pg_catalog.text operator(pg_catalog.||) '.' operator(pg_catalog.||) $3::pg_catalog.text)") \
+  "))"
 inline constexpr Statement receive_coop_first{
     "pgque_receive_coop_first", Role::reader,
     "with " PGQUE_EXPECTED(PGQUE_OF_GROUP) " (select " PGQUE_MESSAGE_COLUMNS
-                                           " from pgque.receive_coop($1::text, $2::text, $3::text, null::int4, "
-                                           "$4::int8::float8 * interval '1 microsecond') "
-                                           "with ordinality where coalesce((select events from expected), 0) <= "
-                                           "$5::int8 and " PGQUE_TOUCH_FIRST
-                                           " limit $5::int8 + 1) union all " PGQUE_NO_MESSAGE "$5::int8"};
+                                           " from "
+                                           "pgque.receive_coop($1::pg_catalog.text, $2::pg_catalog.text, "
+                                           "$3::pg_catalog.text, null::integer, "
+                                           "$4::bigint::double precision operator(pg_catalog.*) interval '1 "
+                                           "microsecond') with ordinality where "
+                                           "coalesce((select events from expected), 0) operator(pg_catalog.<=) "
+                                           "$5::bigint and " PGQUE_TOUCH_FIRST
+                                           " limit "
+                                           "$5::bigint operator(pg_catalog.+) 1) union all " PGQUE_NO_MESSAGE
+                                           "$5::bigint"};
 inline constexpr Statement next_batch_coop{
     "pgque_next_batch_coop", Role::reader,
     "select case when " PGQUE_TOUCH
-    " is not null then batch end from "
-    "pgque.next_batch($1::text, $2::text, $3::text, $4::int8::float8 * interval '1 microsecond') as batch "
-    "where batch is not null"};
+    " is not null then batch end from pgque.next_batch($1::pg_catalog.text, "
+    "$2::pg_catalog.text, $3::pg_catalog.text, $4::bigint::double precision operator(pg_catalog.*) interval '1 "
+    "microsecond') as batch where batch is not null"};
 
 inline constexpr Statement force_next_tick{"pgque_force_next_tick", Role::admin,
-                                           "select pgque.force_next_tick($1::text)"};
-inline constexpr Statement force_tick{"pgque_force_tick", Role::admin, "select pgque.force_tick($1::text)"};
-inline constexpr Statement ticker{"pgque_ticker", Role::admin, "select pgque.ticker($1::text)"};
+                                           "select pgque.force_next_tick($1::pg_catalog.text)"};
+inline constexpr Statement force_tick{"pgque_force_tick", Role::admin, "select pgque.force_tick($1::pg_catalog.text)"};
+inline constexpr Statement ticker{"pgque_ticker", Role::admin, "select pgque.ticker($1::pg_catalog.text)"};
 inline constexpr Statement ticker_all{"pgque_ticker_all", Role::admin, "select pgque.ticker()"};
 // Which queues ticker_all ticks, and the same for one of them; NULL if it has been paused or dropped meanwhile.
 #define PGQUE_QUEUES_TO_TICK "from pgque.queue where not queue_ticker_paused and not queue_external_ticker"
@@ -149,199 +186,299 @@ inline constexpr Statement queues_to_tick{"pgque_queues_to_tick", Role::none,
                                           "select queue_name " PGQUE_QUEUES_TO_TICK " order by queue_id"};
 inline constexpr Statement ticker_of_queue{"pgque_ticker_of_queue", Role::admin,
                                            "select (select pgque.ticker(queue_name) " PGQUE_QUEUES_TO_TICK
-                                           " and queue_name = $1::text)"};
+                                           " and "
+                                           "queue_name operator(pg_catalog.=) $1::pg_catalog.text)"};
 
 inline constexpr Statement maint_retry_events{"pgque_maint_retry_events", Role::admin,
-                                              "select pgque.maint_retry_events()"};
+                                              "select pgque.maint_retry_events()", SearchPath::own};
 // The index on ev_retry_after tells the earliest retry. Bringing retries back locks the table.
 inline constexpr Statement retry_if_due{
     "pgque_retry_if_due", Role::admin,
-    "select case when (select min(ev_retry_after) from pgque.retry_queue) <= now() then pgque.maint_retry_events() "
-    "end"};
+    "select case when (select pg_catalog.min(ev_retry_after) from "
+    "pgque.retry_queue) operator(pg_catalog.<=) pg_catalog.now() then pgque.maint_retry_events() end",
+    SearchPath::own};
 inline constexpr Statement queues_that_refuse_retries{
     "pgque_queues_that_refuse_retries", Role::none,
-    "select string_agg('queue \"' || queue_name || '\"', ', ' order by queue_name) from pgque.queue "
-    "where queue_disable_insert and exists (select from pgque.retry_queue where ev_queue = queue_id "
-    "and ev_retry_after <= now())"};
+    "select pg_catalog.string_agg('queue \"' operator(pg_catalog.||) queue_name operator(pg_catalog.||) '\"', ', ' "
+    "order by queue_name) from pgque.queue where queue_disable_insert and exists (select from pgque.retry_queue where "
+    "ev_queue operator(pg_catalog.=) queue_id and ev_retry_after operator(pg_catalog.<=) pg_catalog.now())"};
 inline constexpr Statement maint{"pgque_maint", Role::admin, "select pgque.maint()"};
-inline constexpr Statement queues_to_rotate{"pgque_queues_to_rotate", Role::none,
-                                            "select queue_name from pgque.queue where queue_switch_step2 is not null "
-                                            "and queue_switch_time + queue_rotation_period < now() order by queue_id"};
+// In seconds, because the time after a very long period would be out of range, and fail the statement for all queues.
+inline constexpr Statement queues_to_rotate{
+    "pgque_queues_to_rotate", Role::none,
+    "select queue_name from pgque.queue where queue_switch_step2 is not null and "
+    "extract(epoch from queue_rotation_period) operator(pg_catalog.<) (extract(epoch from pg_catalog.now()) "
+    "operator(pg_catalog.-) extract(epoch from queue_switch_time)) order by queue_id"};
 inline constexpr Statement rotate_step1{"pgque_rotate_step1", Role::admin,
-                                        "select pgque.maint_rotate_tables_step1($1::text)"};
-inline constexpr Statement rotate_step2{"pgque_rotate_step2", Role::admin, "select pgque.maint_rotate_tables_step2()"};
+                                        "select pgque.maint_rotate_tables_step1($1::pg_catalog.text)", SearchPath::own};
+inline constexpr Statement rotate_step2{"pgque_rotate_step2", Role::admin, "select pgque.maint_rotate_tables_step2()",
+                                        SearchPath::own};
 // Lowers ticker_max_lag where it is higher; never raises it.
 inline constexpr Statement lower_max_lag{
     "pgque_lower_max_lag", Role::admin,
-    "select pgque.set_queue_config(queue_name, 'ticker_max_lag', ($1::int8 * interval '1 millisecond')::text) "
-    "from pgque.get_queue_info() where queue_ticker_max_lag > $1::int8 * interval '1 millisecond'"};
+    "select pgque.set_queue_config(queue_name, 'ticker_max_lag', ($1::bigint operator(pg_catalog.*) interval '1 "
+    "millisecond')::pg_catalog.text) from pgque.get_queue_info() where "
+    "queue_ticker_max_lag operator(pg_catalog.>) ($1::bigint operator(pg_catalog.*) interval '1 millisecond')",
+    SearchPath::own};
 // "pgqu" and "tick" in ASCII: the advisory lock by which the tickers of a database agree on the active one. Advisory
 // locks are per database; the two keys distinguish this one from the locks of other programs.
 inline constexpr std::int64_t leader_lock_class = 0x70677175;
 inline constexpr std::int64_t leader_lock_object = 0x7469636B;
 inline constexpr Statement try_lead{"pgque_try_lead", Role::none,
-                                    "select pg_try_advisory_lock($1::int4, $2::int4)::int"};
+                                    "select pg_catalog.pg_try_advisory_lock($1::integer, $2::integer)::integer"};
 // "duty": what pooled tickers take for their other transactions, so that these never keep a tick waiting.
 inline constexpr std::int64_t duties_lock_object = 0x64757479;
 // For one transaction. It waits for the transaction of another pooled ticker to end, but not for a session that leads.
 inline std::string take_turn(std::int64_t lock_object) {
-  return "set local lock_timeout = 100; select pg_advisory_xact_lock(" + std::to_string(leader_lock_class) + ", " +
-         std::to_string(lock_object) + ')';
+  return "set local lock_timeout = 100; select pg_catalog.pg_advisory_xact_lock(" + std::to_string(leader_lock_class) +
+         ", " + std::to_string(lock_object) + ')';
 }
+
+// For statements with SearchPath::own.
+inline constexpr const char* set_own_path = "set local search_path = pg_catalog, pg_temp; ";
 
 // For long-lived sessions of this library, unless they go through a pooler, which has its own settings. The server
 // then checks whether the client is alive at least as often as the client checks the server, because the locks of a
 // vanished client's transaction stay until the server notices. The server also does not end a session that waits for a
 // notification or, in split mode, for handlers, nor, from PostgreSQL 17 on, a transaction that takes long.
 inline constexpr const char* last_as_long_as_needed =
-    "select set_config(name, most::text, false) from pg_settings join (values ('tcp_keepalives_idle', 30), "
-    "('tcp_keepalives_interval', 10), ('tcp_keepalives_count', 3), ('tcp_user_timeout', 60000)) as v(name, most) "
-    "using (name) where setting::int not between 1 and most;"
-    "select set_config(name, '0', false) from pg_settings where name in ('idle_session_timeout', "
-    "'transaction_timeout');";
+    "select pg_catalog.set_config(s.name, v.most::pg_catalog.text, false) from pg_catalog.pg_settings s join (values "
+    "('tcp_keepalives_idle', 30), ('tcp_keepalives_interval', 10), ('tcp_keepalives_count', 3), ('tcp_user_timeout', "
+    "60000)) as v(name, most) on v.name operator(pg_catalog.=) s.name where "
+    "s.setting::integer operator(pg_catalog.<) 1 or s.setting::integer operator(pg_catalog.>) v.most;select "
+    "pg_catalog.set_config(name, '0', false) from pg_catalog.pg_settings where name operator(pg_catalog.=) any "
+    "(array['idle_session_timeout', 'transaction_timeout']);";
 
 // Intervals and times are transferred as whole microseconds, which do not depend on IntervalStyle, DateStyle and
-// TimeZone.
-#define PGQUE_MICROSECONDS(value) "(extract(epoch from " value ") * 1000000)::int8"
+// TimeZone. What is beyond 100,000 years, such as infinity, reads as 100,000 years: one odd value must not fail the
+// whole statement, and the sum of two of these still fits into 64 bits. NULL stays NULL, which least() and greatest()
+// ignore.
+#define PGQUE_WITHIN_RANGE(seconds)                                 \
+  "case when " seconds " is not null then (least(greatest(" seconds \
+  ", -3155760000000), 3155760000000) "                              \
+  "operator(pg_catalog.*) 1000000)::bigint end"
+#define PGQUE_MICROSECONDS(value) PGQUE_WITHIN_RANGE("extract(epoch from " value ")")
+// Infinite times cannot be subtracted before PostgreSQL 17, but their seconds can.
+#define PGQUE_BETWEEN(begin, end) \
+  PGQUE_WITHIN_RANGE("(extract(epoch from " end ") operator(pg_catalog.-) extract(epoch from " begin "))")
+#define PGQUE_AGE(time) PGQUE_BETWEEN(time, "pg_catalog.now()")
 
-inline constexpr Statement create_queue{"pgque_create_queue", Role::admin, "select pgque.create_queue($1::text)"};
+// The value of a setting that is reset. Under array_nulls = off, it is the text NULL.
+#define PGQUE_SETTING_VALUE "case when value operator(pg_catalog.<>) 'NULL' then value end"
+// With its settings, so that a setting that the server refuses leaves no queue behind. They are applied to the queue
+// that is there by then: each row of `configured` has the one of `created` in it.
+inline constexpr Statement create_queue{
+    "pgque_create_queue", Role::admin,
+    "with created as materialized (select pgque.create_queue($1::pg_catalog.text) as is_new), "
+    "configured as materialized (select pgque.set_queue_config($1::pg_catalog.text, name, " PGQUE_SETTING_VALUE
+    ") as done "
+    "from created cross join rows from (pg_catalog.unnest($2::pg_catalog.text::pg_catalog.text[]), "
+    "pg_catalog.unnest($3::pg_catalog.text::pg_catalog.text[])) as setting(name, value)) "
+    "select is_new from created where (select pg_catalog.count(done) from configured) is not null"};
 inline constexpr Statement drop_queue{"pgque_drop_queue", Role::admin,
-                                      "select pgque.drop_queue($1::text, $2::int4::bool)"};
+                                      "select pgque.drop_queue($1::pg_catalog.text, $2::integer::boolean)",
+                                      SearchPath::own};
 // PgQue never drops a queue with cooperative consumers, so their subconsumers are removed first.
 inline constexpr Statement drop_subconsumers{
     "pgque_drop_subconsumers", Role::admin,
-    "select count(pgque.unregister_subconsumer(queue_name, c.co_name, substr(mc.co_name, length(c.co_name) + 2), 1)) "
-    "from pgque.queue join pgque.subscription s on s.sub_queue = queue_id and s.sub_role = 'coop_main' "
-    "join pgque.subscription m on m.sub_queue = queue_id and m.sub_id = s.sub_id and m.sub_role = 'coop_member' "
-    "join pgque.consumer c on c.co_id = s.sub_consumer join pgque.consumer mc on mc.co_id = m.sub_consumer "
-    "where queue_name = $1::text"};
-inline constexpr Statement set_queue_config{"pgque_set_queue_config", Role::admin,
-                                            "select pgque.set_queue_config($1::text, name, value) "
-                                            "from unnest($2::text::text[], $3::text::text[]) as setting(name, value)"};
-inline constexpr Statement subscribe_at{"pgque_subscribe_at", Role::reader,
-                                        "select pgque.register_consumer_at($1::text, $2::text, $3::int8)"};
+    "select pg_catalog.count(pgque.unregister_subconsumer(queue_name, c.co_name, pg_catalog.substr(mc.co_name, "
+    "pg_catalog.length(c.co_name) operator(pg_catalog.+) 2), 1)) from pgque.queue join pgque.subscription s on "
+    "s.sub_queue operator(pg_catalog.=) queue_id and s.sub_role operator(pg_catalog.=) 'coop_main' join "
+    "pgque.subscription m on m.sub_queue operator(pg_catalog.=) queue_id and m.sub_id operator(pg_catalog.=) s.sub_id "
+    "and m.sub_role operator(pg_catalog.=) 'coop_member' join pgque.consumer c on "
+    "c.co_id operator(pg_catalog.=) s.sub_consumer join pgque.consumer mc on "
+    "mc.co_id operator(pg_catalog.=) m.sub_consumer where queue_name operator(pg_catalog.=) $1::pg_catalog.text"};
+inline constexpr Statement set_queue_config{
+    "pgque_set_queue_config", Role::admin,
+    "select pgque.set_queue_config($1::pg_catalog.text, name, " PGQUE_SETTING_VALUE
+    ") from rows from (pg_catalog.unnest($2::pg_catalog.text::pg_catalog.text[]), "
+    "pg_catalog.unnest($3::pg_catalog.text::pg_catalog.text[])) as setting(name, value)"};
+inline constexpr Statement subscribe_at{
+    "pgque_subscribe_at", Role::reader,
+    "select pgque.register_consumer_at($1::pg_catalog.text, $2::pg_catalog.text, $3::bigint)"};
 
 #define PGQUE_QUEUE_COLUMNS \
-  "q.queue_name, q.queue_ntables, q.queue_cur_table, " PGQUE_MICROSECONDS("q.queue_rotation_period") ", "           \
-  PGQUE_MICROSECONDS("q.queue_switch_time") ", q.queue_ticker_max_count, "                                         \
-  PGQUE_MICROSECONDS("q.queue_ticker_max_lag") ", " PGQUE_MICROSECONDS("q.queue_ticker_idle_period") ", "           \
-  "q.queue_ticker_paused::int, q.queue_external_ticker::int, q.queue_disable_insert::int, q.queue_max_retries, "
-inline constexpr Statement queue_info{
-    "pgque_queue_info", Role::reader,
+  "q.queue_name, q.queue_ntables, q.queue_cur_table, " PGQUE_MICROSECONDS("q.queue_rotation_period") ", " \
+  PGQUE_MICROSECONDS("q.queue_switch_time") ", q.queue_ticker_max_count, " \
+  PGQUE_MICROSECONDS("q.queue_ticker_max_lag") ", " PGQUE_MICROSECONDS("q.queue_ticker_idle_period") ", " \
+  "q.queue_ticker_paused::integer, q.queue_external_ticker::integer, q.queue_disable_insert::integer, " \
+  "q.queue_max_retries, "
+inline constexpr Statement queue_info{"pgque_queue_info", Role::reader,
     "select " PGQUE_QUEUE_COLUMNS "i.last_tick_id, " PGQUE_MICROSECONDS("i.ticker_lag") ", i.ev_new, "
-    "(i.ev_per_sec * 1000)::int8 from pgque.get_queue_info() i join pgque.queue q using (queue_name) "
-    "where $1::text is null or q.queue_name = $1::text order by q.queue_name"};
-// The part of the queue information that every role can read.
-inline constexpr Statement queue_info_limited{
-    "pgque_queue_info_limited", Role::reader,
-    "select " PGQUE_QUEUE_COLUMNS "t.tick_id, " PGQUE_MICROSECONDS("now() - t.tick_time") ", null, null "
-    "from pgque.queue q left join lateral (select tick_id, tick_time from pgque.tick where tick_queue = q.queue_id "
-    "order by tick_id desc limit 1) t on true "
-    "where $1::text is null or q.queue_name = $1::text order by q.queue_name"};
-inline constexpr Statement queue_exists{"pgque_queue_exists", Role::none,
-                                        "select 1 from pgque.queue where queue_name = $1::text"};
-inline constexpr Statement consumer_info{
-    "pgque_consumer_info", Role::reader,
+    "case when i.ev_per_sec is not null then least(greatest(i.ev_per_sec operator(pg_catalog.*) 1000, -1e18), "
+    "1e18)::bigint end from pgque.get_queue_info() i join pgque.queue q on "
+    "q.queue_name operator(pg_catalog.=) i.queue_name where $1::pg_catalog.text is null or "
+    "q.queue_name operator(pg_catalog.=) $1::pg_catalog.text order by q.queue_name", SearchPath::own};
+// The part of the queue information that every role can read, and that no odd value makes fail.
+inline constexpr Statement queue_info_limited{"pgque_queue_info_limited", Role::reader,
+    "select " PGQUE_QUEUE_COLUMNS "t.tick_id, "
+    PGQUE_AGE("t.tick_time") ", null, null from pgque.queue q left "
+    "join lateral (select tick_id, tick_time from pgque.tick where tick_queue operator(pg_catalog.=) q.queue_id order "
+    "by tick_id desc limit 1) t on true where $1::pg_catalog.text is null or "
+    "q.queue_name operator(pg_catalog.=) $1::pg_catalog.text order by q.queue_name"};
+inline constexpr Statement queue_exists{
+    "pgque_queue_exists", Role::none,
+    "select 1 from pgque.queue where queue_name operator(pg_catalog.=) $1::pg_catalog.text"};
+#define PGQUE_JOIN_GROUP                                                                                   \
+  "left join pgque.subscription main on s.sub_role operator(pg_catalog.=) 'coop_member' and "              \
+  "main.sub_queue operator(pg_catalog.=) s.sub_queue and main.sub_id operator(pg_catalog.=) s.sub_id and " \
+  "main.sub_role operator(pg_catalog.=) 'coop_main' left join pgque.consumer g on "                        \
+  "g.co_id operator(pg_catalog.=) main.sub_consumer "
+inline constexpr Statement consumer_info{"pgque_consumer_info", Role::reader,
     "select i.queue_name, i.consumer_name, s.sub_role, g.co_name, " PGQUE_MICROSECONDS("i.lag") ", "
-    PGQUE_MICROSECONDS("i.last_seen") ", i.last_tick, i.current_batch, i.next_tick, i.pending_events "
-    "from pgque.get_consumer_info() i join pgque.queue q on q.queue_name = i.queue_name "
-    "join pgque.consumer c on c.co_name = i.consumer_name "
-    "join pgque.subscription s on s.sub_queue = q.queue_id and s.sub_consumer = c.co_id "
-    "left join pgque.subscription main on s.sub_role = 'coop_member' and main.sub_queue = s.sub_queue "
-    "and main.sub_id = s.sub_id and main.sub_role = 'coop_main' "
-    "left join pgque.consumer g on g.co_id = main.sub_consumer "
-    "where ($1::text is null or i.queue_name = $1::text) and ($2::text is null or i.consumer_name = $2::text) "
+    PGQUE_MICROSECONDS("i.last_seen") ", i.last_tick, i.current_batch, i.next_tick, i.pending_events from "
+    "pgque.get_consumer_info() i join pgque.queue q on q.queue_name operator(pg_catalog.=) i.queue_name join "
+    "pgque.consumer c on c.co_name operator(pg_catalog.=) i.consumer_name join pgque.subscription s on "
+    "s.sub_queue operator(pg_catalog.=) q.queue_id and s.sub_consumer operator(pg_catalog.=) c.co_id " PGQUE_JOIN_GROUP
+    "where ($1::pg_catalog.text is null or i.queue_name operator(pg_catalog.=) $1::pg_catalog.text) and "
+    "($2::pg_catalog.text is null or i.consumer_name operator(pg_catalog.=) $2::pg_catalog.text) "
     "order by i.queue_name, i.consumer_name"};
-inline constexpr Statement batch_info{
-    "pgque_batch_info", Role::reader,
+// A subscription, with the tick that its consumer has finished last, and the latest one.
+#define PGQUE_SUBSCRIPTIONS                                                                                       \
+  "from pgque.queue q join pgque.subscription s on s.sub_queue operator(pg_catalog.=) q.queue_id join "           \
+  "pgque.consumer c on c.co_id operator(pg_catalog.=) s.sub_consumer " PGQUE_JOIN_GROUP                           \
+  "left join pgque.tick done on done.tick_queue operator(pg_catalog.=) q.queue_id and "                           \
+  "done.tick_id operator(pg_catalog.=) s.sub_last_tick left join lateral (select tick_time, tick_event_seq from " \
+  "pgque.tick where tick_queue operator(pg_catalog.=) q.queue_id order by tick_id desc limit 1) latest on true "
+// The same from the tables, for when an odd value makes get_consumer_info() fail.
+inline constexpr Statement consumer_info_from_tables{"pgque_consumer_info_from_tables", Role::reader,
+    "select q.queue_name, c.co_name, s.sub_role, g.co_name, " PGQUE_AGE("done.tick_time") ", "
+    PGQUE_AGE("s.sub_active") ", s.sub_last_tick, s.sub_batch, s.sub_next_tick, "
+    "latest.tick_event_seq operator(pg_catalog.-) done.tick_event_seq " PGQUE_SUBSCRIPTIONS
+    "where ($1::pg_catalog.text is null or q.queue_name operator(pg_catalog.=) $1::pg_catalog.text) and "
+    "($2::pg_catalog.text is null or c.co_name operator(pg_catalog.=) $2::pg_catalog.text) "
+    "order by q.queue_name, c.co_name"};
+inline constexpr Statement batch_info{"pgque_batch_info", Role::reader,
     "select queue_name, consumer_name, " PGQUE_MICROSECONDS("batch_start") ", " PGQUE_MICROSECONDS("batch_end") ", "
-    "prev_tick_id, tick_id, " PGQUE_MICROSECONDS("lag") ", seq_end - seq_start "
-    "from pgque.get_batch_info($1::int8) where queue_name is not null"};
+    "prev_tick_id, tick_id, " PGQUE_MICROSECONDS("lag") ", seq_end operator(pg_catalog.-) seq_start from "
+    "pgque.get_batch_info($1::bigint) where queue_name is not null"};
 inline constexpr Statement server_version{"pgque_server_version", Role::reader, "select pgque.version()"};
 inline constexpr Statement status{"pgque_status", Role::admin, "select component, status, detail from pgque.status()"};
 
-inline constexpr Statement dead_letters{
-    "pgque_dead_letters", Role::reader,
-    "select d.dl_id, $1::text, c.co_name, " PGQUE_MICROSECONDS("d.dl_time") ", d.dl_reason, d.ev_id, "
+inline constexpr Statement dead_letters{"pgque_dead_letters", Role::reader,
+    "select d.dl_id, $1::pg_catalog.text, c.co_name, " PGQUE_MICROSECONDS("d.dl_time") ", d.dl_reason, d.ev_id, "
     PGQUE_MICROSECONDS("d.ev_time") ", d.ev_retry, d.ev_type, d.ev_data, d.ev_extra1, d.ev_extra2, d.ev_extra3, "
-    "d.ev_extra4 from pgque.dlq_inspect($1::text, $2::int4) d join pgque.consumer c on c.co_id = d.dl_consumer_id "
-    "order by d.dl_time desc, d.dl_id desc"};
-inline constexpr Statement count_dead_letters{
-    "pgque_count_dead_letters", Role::reader,
-    "select queue_name, co_name, count(*), " PGQUE_MICROSECONDS("min(dl_time)") ", " PGQUE_MICROSECONDS("max(dl_time)")
-    " from pgque.dead_letter join pgque.queue on queue_id = dl_queue_id join pgque.consumer on co_id = dl_consumer_id "
+    "d.ev_extra4 from pgque.dlq_inspect($1::pg_catalog.text, $2::integer) d join pgque.consumer c on "
+    "c.co_id operator(pg_catalog.=) d.dl_consumer_id order by d.dl_time desc, d.dl_id desc"};
+inline constexpr Statement count_dead_letters{"pgque_count_dead_letters", Role::reader,
+    "select queue_name, co_name, pg_catalog.count(*), " PGQUE_MICROSECONDS("pg_catalog.min(dl_time)") ", "
+    PGQUE_MICROSECONDS("pg_catalog.max(dl_time)") " from pgque.dead_letter join pgque.queue on "
+    "queue_id operator(pg_catalog.=) dl_queue_id join pgque.consumer on co_id operator(pg_catalog.=) dl_consumer_id "
     "group by 1, 2 order by 1, 2"};
 // In PgQue 0.2.0, two replays of one dead letter at the same time both send it, and a dead letter that is purged
 // meanwhile counts as replayed and as purged. With the lock, the second call finds the dead letter gone.
-#define PGQUE_DEAD_LETTER_LOCK "(select pg_advisory_xact_lock(1885827445, 1919250540) offset 0) as lock"
+#define PGQUE_DEAD_LETTER_LOCK "(select pg_catalog.pg_advisory_xact_lock(1885827445, 1919250540) offset 0) as lock"
 inline constexpr Statement replay_dead_letter{"pgque_replay_dead_letter", Role::writer,
-                                              "select pgque.dlq_replay($1::int8) from " PGQUE_DEAD_LETTER_LOCK};
-inline constexpr Statement replay_dead_letters{"pgque_replay_dead_letters", Role::writer,
-                                               "select (r).replayed, (r).failed, (r).first_error from (select "
-                                               "pgque.dlq_replay_all($1::text) as r from " PGQUE_DEAD_LETTER_LOCK
-                                               " offset 0) as done"};
+                                              "select pgque.dlq_replay($1::bigint) from " PGQUE_DEAD_LETTER_LOCK};
+inline constexpr Statement replay_dead_letters{
+    "pgque_replay_dead_letters", Role::writer,
+    "select (r).replayed, (r).failed, (r).first_error from (select pgque.dlq_replay_all($1::pg_catalog.text) as r "
+    "from " PGQUE_DEAD_LETTER_LOCK " offset 0) as done"};
 inline constexpr Statement purge_dead_letters{
     "pgque_purge_dead_letters", Role::admin,
-    "select pgque.dlq_purge($1::text, $2::int8 * interval '1 second') from " PGQUE_DEAD_LETTER_LOCK};
+    "select pgque.dlq_purge($1::pg_catalog.text, $2::bigint operator(pg_catalog.*) interval '1 second') "
+    "from " PGQUE_DEAD_LETTER_LOCK};
 
 inline constexpr Statement set_tick_period{"pgque_set_tick_period", Role::admin,
-                                           "select pgque.set_tick_period_ms($1::int4)"};
+                                           "select pgque.set_tick_period_ms($1::integer)"};
 inline constexpr Statement tick_period{"pgque_tick_period", Role::reader, "select tick_period_ms from pgque.config"};
 
 // The queries of diagnose(). Roles are recognised by the functions that they may call, because functions can be granted
 // one by one.
 inline constexpr Statement doctor_server{
     "pgque_doctor_server", Role::none,
-    "select current_user::text, current_database()::text, pg_is_in_recovery()::int, "
-    "(current_setting('transaction_read_only') = 'on')::int, pg_backend_pid(), "
-    "(to_regnamespace('pgque') is not null)::int, current_setting('server_encoding')"};
+    "select current_user::pg_catalog.text, pg_catalog.current_database()::pg_catalog.text, "
+    "pg_catalog.pg_is_in_recovery()::integer, "
+    "(pg_catalog.current_setting('transaction_read_only') operator(pg_catalog.=) 'on')::integer, "
+    "pg_catalog.pg_backend_pid(), (pg_catalog.to_regnamespace('pgque') is not null)::integer, "
+    "pg_catalog.current_setting('server_encoding')"};
 inline constexpr Statement doctor_install{
     "pgque_doctor_install", Role::none,
-    "select (select string_agg(f, ', ') from unnest(array['pgque.receive(text, text, integer)', "
-    "'pgque.receive_coop(text, text, text, integer, interval)', 'pgque.send_batch(text, text, text[])', "
-    "'pgque.force_next_tick(text)', 'pgque.touch_subconsumer(text, text, text)', 'pgque.dlq_inspect(text, integer)', "
-    "'pgque.maint_rotate_tables_step2()']) f where to_regprocedure(f) is null), "
-    "coalesce(has_function_privilege(to_regprocedure('pgque.receive(text, text, integer)'), 'execute'), false)::int, "
-    "coalesce(has_function_privilege(to_regprocedure('pgque.send(text, text, text)'), 'execute'), false)::int, "
-    "coalesce(has_function_privilege(to_regprocedure('pgque.ticker()'), 'execute'), false)::int"};
-inline constexpr Statement doctor_config{"pgque_doctor_config", Role::reader,
-                                         "select to_jsonb(config) ->> 'scheduler' from pgque.config"};
+    "select (select pg_catalog.string_agg(pg_catalog.replace(f, 'pg_catalog.', ''), ', ') from "
+    "pg_catalog.unnest(array['pgque.receive(pg_catalog.text, pg_catalog.text, integer)', "
+    "'pgque.receive_coop(pg_catalog.text, pg_catalog.text, pg_catalog.text, integer, interval)', "
+    "'pgque.send_batch(pg_catalog.text, pg_catalog.text, pg_catalog.text[])', "
+    "'pgque.force_next_tick(pg_catalog.text)', 'pgque.touch_subconsumer(pg_catalog.text, pg_catalog.text, "
+    "pg_catalog.text)', 'pgque.dlq_inspect(pg_catalog.text, integer)', 'pgque.maint_rotate_tables_step2()']) f where "
+    "pg_catalog.to_regprocedure(f) is null), "
+    "coalesce(pg_catalog.has_function_privilege(pg_catalog.to_regprocedure('pgque.receive(pg_catalog.text, "
+    "pg_catalog.text, integer)'), 'execute'), false)::integer, "
+    "coalesce(pg_catalog.has_function_privilege(pg_catalog.to_regprocedure('pgque.send(pg_catalog.text, "
+    "pg_catalog.text, pg_catalog.text)'), 'execute'), false)::integer, "
+    "coalesce(pg_catalog.has_function_privilege(pg_catalog.to_regprocedure('pgque.ticker()'), 'execute'), "
+    "false)::integer, "
+    "(pg_catalog.to_regprocedure('pgque.claim_slot(pg_catalog.text, pg_catalog.text, integer, pg_catalog.text, "
+    "interval)') is not null)::integer, "
+    "(pg_catalog.to_regprocedure('pgque.subscribe_partitioned(pg_catalog.text, pg_catalog.text, integer)') is not "
+    "null)::integer"};
+inline constexpr Statement doctor_config{
+    "pgque_doctor_config", Role::reader,
+    "select pg_catalog.to_jsonb(config) operator(pg_catalog.->>) 'scheduler' from pgque.config"};
+// The session that holds the lock of the active ticker, if any; for how long it has been idle, if the role may see
+// that; and whether there are sessions of tickers at all. Behind a pooler, a ticker holds the lock only while it ticks.
 inline constexpr Statement doctor_ticker{
     "pgque_doctor_ticker", Role::none,
-    "select exists (select from pg_locks where locktype = 'advisory' and granted and classid = $1::int4 "
-    "and objid = $2::int4 and objsubid = 2 and database = (select oid from pg_database where datname = "
-    "current_database()))::int"};
-inline constexpr Statement doctor_queues{
-    "pgque_doctor_queues", Role::none,
-    "select queue_name, queue_ticker_paused::int, queue_external_ticker::int, queue_disable_insert::int, "
+    "select l.pid, a.application_name, case when a.state operator(pg_catalog.=) 'idle' then "
+    PGQUE_AGE("a.state_change") " end, exists (select from pg_catalog.pg_stat_activity where "
+    "datname operator(pg_catalog.=) pg_catalog.current_database() and "
+    "application_name operator(pg_catalog.=) 'pgque ticker')::integer from (select pg_catalog.max(pid) as pid from "
+    "pg_catalog.pg_locks where locktype operator(pg_catalog.=) 'advisory' and granted and "
+    "classid operator(pg_catalog.=) $1::integer and objid operator(pg_catalog.=) $2::integer and "
+    "objsubid operator(pg_catalog.=) 2 and database operator(pg_catalog.=) (select oid from pg_catalog.pg_database "
+    "where datname operator(pg_catalog.=) pg_catalog.current_database())) l left join pg_catalog.pg_stat_activity a "
+    "on a.pid operator(pg_catalog.=) l.pid"};
+// The last three columns tell whether the queue's sequence has gone on since the latest tick, and which table has its
+// events; NULL if the role may not read them, which PgQue lets every role do.
+inline constexpr Statement doctor_queues{"pgque_doctor_queues", Role::none,
+    "select queue_name, queue_ticker_paused::integer, queue_external_ticker::integer, queue_disable_insert::integer, "
     PGQUE_MICROSECONDS("queue_ticker_max_lag") ", " PGQUE_MICROSECONDS("queue_ticker_idle_period") ", "
-    PGQUE_MICROSECONDS("queue_rotation_period") ", " PGQUE_MICROSECONDS("now() - queue_switch_time") ", "
-    "(queue_switch_step2 is null)::int, t.ticks, coalesce(" PGQUE_MICROSECONDS("now() - t.latest") ", 0), "
-    "coalesce(t.transaction, 0), pg_snapshot_xmax(pg_current_snapshot())::text::int8, "
-    "(select count(*) from pgque.subscription where sub_queue = queue_id), r.due, "
-    "coalesce(" PGQUE_MICROSECONDS("now() - r.earliest") ", 0) from pgque.queue "
-    "cross join lateral (select count(*) as ticks, max(tick_time) as latest, "
-    "max(pg_snapshot_xmax(tick_snapshot)::text::int8) as transaction from (select tick_time, tick_snapshot "
-    "from pgque.tick where tick_queue = queue_id order by tick_id desc limit 2) as latest_two) t "
-    "cross join lateral (select count(*) as due, min(ev_retry_after) as earliest from pgque.retry_queue "
-    "where ev_queue = queue_id and ev_retry_after <= now()) r order by queue_name"};
+    PGQUE_MICROSECONDS("queue_rotation_period") ", " PGQUE_AGE("queue_switch_time") ", (queue_switch_step2 is "
+    "null)::integer, (select pg_catalog.count(*) from (select from pgque.tick where "
+    "tick_queue operator(pg_catalog.=) queue_id order by tick_id desc limit 2) as latest_two), coalesce("
+    PGQUE_AGE("t.tick_time") ", 0), "
+    "coalesce(pg_catalog.pg_snapshot_xmax(t.tick_snapshot)::pg_catalog.text::bigint, 0), "
+    "pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::pg_catalog.text::bigint, (select "
+    "pg_catalog.count(*) from pgque.subscription where sub_queue operator(pg_catalog.=) queue_id), r.due, coalesce("
+    PGQUE_AGE("r.earliest") ", 0), queue_id, coalesce(t.tick_id, 0), "
+    "(case when pg_catalog.has_sequence_privilege(pg_catalog.to_regclass(queue_event_seq)::pg_catalog.oid, 'select') "
+    "then coalesce(pg_catalog.pg_sequence_last_value(pg_catalog.to_regclass(queue_event_seq)) "
+    "operator(pg_catalog.>) t.tick_event_seq, false) end)::integer, "
+    "(select pg_catalog.format('%I.%I', n.nspname, c.relname) from pg_catalog.pg_class c join "
+    "pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace where "
+    "c.oid operator(pg_catalog.=) pg_catalog.to_regclass(queue_data_pfx)::pg_catalog.oid and "
+    "pg_catalog.has_table_privilege(c.oid, 'select')) from pgque.queue left join "
+    "lateral (select tick_id, tick_time, tick_snapshot, tick_event_seq from pgque.tick where "
+    "tick_queue operator(pg_catalog.=) queue_id order by tick_id desc limit 1) t on true cross join lateral (select "
+    "pg_catalog.count(*) as due, pg_catalog.min(ev_retry_after) "
+    "as earliest from pgque.retry_queue where ev_queue operator(pg_catalog.=) queue_id and "
+    "ev_retry_after operator(pg_catalog.<=) pg_catalog.now()) r order by queue_name"};
+// How old the oldest event is that the tick does not have, or nearly the oldest: the index on the transaction finds it.
+inline std::string doctor_waiting(const std::string& events, std::int64_t queue_id, std::int64_t tick_id) {
+  const auto of_tick = [&](const char* function) {
+    return std::string{"select pg_catalog."} + function + "(tick_snapshot) from pgque.tick where " +
+           "tick_queue operator(pg_catalog.=) " + std::to_string(queue_id) + " and tick_id operator(pg_catalog.=) " +
+           std::to_string(tick_id);
+  };
+  return "select " PGQUE_AGE("pg_catalog.min(ev_time)") " from ((select ev_time from " + events +
+         " where ev_txid operator(pg_catalog.>=) (" + of_tick("pg_snapshot_xmax") +
+         ") order by ev_txid limit 1) union all (select ev_time from " + events +
+         " where ev_txid operator(pg_catalog.=) any (array(" + of_tick("pg_snapshot_xip") +
+         ")) order by ev_txid limit 1)) as waiting";
+}
 inline constexpr Statement doctor_consumers{
     "pgque_doctor_consumers", Role::none,
-    "select queue_name, c.co_name, s.sub_role, g.co_name, s.sub_batch, " PGQUE_MICROSECONDS("now() - s.sub_active") ", "
-    "coalesce(" PGQUE_MICROSECONDS("latest.tick_time - done.tick_time") ", 0) "
-    "from pgque.queue join pgque.subscription s on s.sub_queue = queue_id "
-    "join pgque.consumer c on c.co_id = s.sub_consumer "
-    "left join pgque.subscription main on s.sub_role = 'coop_member' and main.sub_queue = s.sub_queue "
-    "and main.sub_id = s.sub_id and main.sub_role = 'coop_main' "
-    "left join pgque.consumer g on g.co_id = main.sub_consumer "
-    "left join pgque.tick done on done.tick_queue = queue_id and done.tick_id = s.sub_last_tick "
-    "left join lateral (select tick_time from pgque.tick where tick_queue = queue_id order by tick_id desc limit 1) "
-    "latest on true order by 1, 2"};
+    "select q.queue_name, c.co_name, s.sub_role, g.co_name, s.sub_batch, " PGQUE_AGE(
+        "s.sub_active") ", coalesce(" PGQUE_BETWEEN("done.tick_time",
+                                                    "latest.tick_time") ", 0), s.sub_last_tick " PGQUE_SUBSCRIPTIONS
+                                                                        "order by 1, 2"};
 inline constexpr Statement doctor_dead_letters{
     "pgque_doctor_dead_letters", Role::reader,
-    "select queue_name, count(*), count(*) filter (where dl_time > now() - $1::int8 * interval '1 second') "
-    "from pgque.dead_letter join pgque.queue on queue_id = dl_queue_id group by 1 order by 1"};
-inline constexpr Statement notify{"pgque_notify", Role::none, "select pg_notify($1::text, '')"};
+    "select queue_name, pg_catalog.count(*), pg_catalog.count(*) filter (where "
+    "dl_time operator(pg_catalog.>) (pg_catalog.now() operator(pg_catalog.-) ($1::bigint operator(pg_catalog.*) "
+    "interval "
+    "'1 second'))) from pgque.dead_letter join pgque.queue on queue_id operator(pg_catalog.=) dl_queue_id group by 1 "
+    "order by 1"};
+inline constexpr Statement notify{"pgque_notify", Role::none, "select pg_catalog.pg_notify($1::pg_catalog.text, '')"};
 
 // A cursor from which rows are fetched in pages. `hold` lets it outlive the transaction that declared it.
 struct Cursor {
@@ -382,18 +519,18 @@ inline constexpr const char* check_and_keep_handler =
 // release.
 inline constexpr int handlers_per_cleanup = 64;
 inline constexpr const char* check_twice_and_keep_handler =
-    "savepoint pgque_check; set constraints all immediate; rollback to savepoint pgque_check; "
-    "release savepoint pgque_handler; set constraints all immediate; set constraints all deferred; ";
+    "savepoint pgque_check; set constraints all immediate; rollback to savepoint pgque_check; release savepoint "
+    "pgque_handler; set constraints all immediate; set constraints all deferred; ";
 inline constexpr const char* undo_handler = "rollback to savepoint pgque_handler; release savepoint pgque_handler";
 // How many names of deferrable constraints there are, and those that are INITIALLY IMMEDIATE as a list for SET
 // CONSTRAINTS, or NULL. A name means all constraints of this name in the schema, so a name that also belongs to an
 // INITIALLY DEFERRED one is left out: these stay deferred until the end of the handler.
 inline constexpr const char* deferrable_constraints =
-    "select pg_catalog.count(*), pg_catalog.string_agg(name, ', ') filter (where immediate) from "
-    "(select pg_catalog.format('%I.%I', n.nspname, c.conname) as name, not pg_catalog.bool_or(c.condeferred) and "
-    "pg_catalog.has_schema_privilege(n.oid, 'usage') as immediate "
-    "from pg_catalog.pg_constraint c join pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.connamespace "
-    "where c.condeferrable and not pg_catalog.pg_is_other_temp_schema(n.oid) group by n.oid, 1) as names";
+    "select pg_catalog.count(*), pg_catalog.string_agg(name, ', ') filter (where immediate) from (select "
+    "pg_catalog.format('%I.%I', n.nspname, c.conname) as name, not pg_catalog.bool_or(c.condeferred) and "
+    "pg_catalog.has_schema_privilege(n.oid, 'usage') as immediate from pg_catalog.pg_constraint c join "
+    "pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.connamespace where c.condeferrable and not "
+    "pg_catalog.pg_is_other_temp_schema(n.oid) group by n.oid, 1) as names";
 // In a savepoint, because one of them may have been dropped meanwhile.
 inline std::string make_immediate(const std::string& constraints) {
   if (constraints.empty()) return {};

@@ -2,7 +2,12 @@
 
 #include <algorithm>
 #include <cctype>
+#include <charconv>
+#include <map>
+#include <optional>
+#include <set>
 #include <string_view>
+#include <system_error>
 #include <utility>
 
 #include "support/in_words.hpp"
@@ -18,6 +23,12 @@ using std::chrono::seconds;
 constexpr seconds tick_slack{15};
 // A queue with a single tick gets the next one at once.
 constexpr seconds first_tick_slack{5};
+// The clocks of two sessions do not differ, but a transaction dates everything to its beginning.
+constexpr seconds clock_slack{5};
+// The active Ticker asks for ticks several times a second.
+constexpr seconds leader_silence{5};
+// What `Admin` sets at most.
+constexpr std::chrono::hours longest_rotation{24 * 3653};
 constexpr seconds retry_slack{60};
 // A worker of this library sends a heartbeat at least every 10 s while its handlers run. One of pgque-py shows no open
 // batch, because it has received it in a transaction that is not committed.
@@ -44,6 +55,33 @@ std::string count(std::int64_t number, const char* noun) {
   return std::to_string(number) + ' ' + noun + (number == 1 ? "" : "s");
 }
 
+std::string ago(microseconds age) {
+  return in_words(std::max(age, microseconds{0})) + " ago";
+}
+
+// Slot `number` of `count` of a partitioned consumer, as PgQue 0.3 names the slot's subscription.
+struct Slot {
+  std::string consumer;
+  int number;
+  int count;
+};
+
+std::optional<Slot> parse_slot(const std::string& name) {
+  const auto hash = name.rfind('#');
+  const auto slash = name.rfind('/');
+  if (hash == std::string::npos || slash == std::string::npos || slash < hash) return std::nullopt;
+  const auto number = [&](std::size_t begin, std::size_t end) {
+    int value = -1;
+    const char* const last = name.data() + end;
+    const auto [stop, error] = std::from_chars(name.data() + begin, last, value);
+    return error == std::errc{} && stop == last ? value : -1;
+  };
+  const Slot slot{name.substr(0, hash), number(hash + 1, slash), number(slash + 1, name.size())};
+  constexpr int most = 256;
+  if (slot.number < 0 || slot.number >= slot.count || slot.count > most) return std::nullopt;
+  return slot;
+}
+
 // Whether the version begins with something below 0.2.
 bool is_old(const std::string& version) {
   return version.substr(0, 4) == "0.0." || version.substr(0, 4) == "0.1.";
@@ -54,22 +92,25 @@ class Judge {
   Judge(const Observations& seen, const DiagnoseOptions& options) : seen_{seen}, options_{options} {}
 
   std::vector<Finding> findings() {
-    server();
-    if (install()) {
-      encoding();
-      grants();
-      if (!seen_.visible) return std::move(findings_);
-      ticker();
-      transaction_ids();
-      for (const auto& queue : seen_.queues) look_at(queue);
-      for (const auto& letters : seen_.dead_letters) look_at(letters);
-    }
+    examine();
     std::stable_sort(findings_.begin(), findings_.end(),
                      [](const Finding& a, const Finding& b) { return a.severity > b.severity; });
     return std::move(findings_);
   }
 
  private:
+  void examine() {
+    server();
+    if (!install()) return;
+    texts();
+    grants();
+    if (!seen_.visible) return;
+    ticker();
+    transaction_ids();
+    for (const auto& queue : seen_.queues) look_at(queue);
+    for (const auto& letters : seen_.dead_letters) look_at(letters);
+  }
+
   Finding& add(Severity severity, std::string code, std::string fact, std::string consequence, std::string remedy) {
     findings_.push_back(
         {severity, std::move(code), {}, {}, std::move(fact), std::move(consequence), std::move(remedy)});
@@ -117,7 +158,18 @@ class Judge {
     return true;
   }
 
-  void encoding() {
+  void texts() {
+    if (!seen_.unreadable.empty()) {
+      add(Severity::warning, "unreadable_rows",
+          "the name of a queue, consumer or role cannot be read: " + seen_.unreadable +
+              "; what cannot be read of names is replaced in these findings",
+          "`pgque queues`, `pgque consumers`, `pgque metrics` and this library's Admin fail at it with SQLSTATE 22021, "
+          "and what is called so can be neither sent to nor received by this library",
+          "in psql: set client_encoding to SQL_ASCII; select queue_id, queue_name from pgque.queue; select co_id, "
+          "co_name from pgque.consumer; -- then rename it: update pgque.consumer set co_name = 'new_name' where co_id "
+          "= "
+          "...; or update pgque.queue set queue_name = 'new_name' where queue_id = ...;");
+    }
     if (seen_.encoding != "SQL_ASCII") return;
     add(Severity::warning, "unchecked_encoding",
         "the encoding of the database " + literal(seen_.database) + " is SQL_ASCII, so it stores any bytes as text",
@@ -144,20 +196,49 @@ class Judge {
   static microseconds longest_gap(const QueueState& queue) {
     return std::max(queue.max_lag, queue.idle_period) + tick_slack;
   }
+  static bool from_the_future(microseconds age) { return age < -clock_slack; }
+  // For how long the tick has been missing that a ticker would have made for the events that wait. That is certain
+  // whatever the queue's idle period is.
+  static microseconds overdue(const QueueState& queue) {
+    return to_be_ticked(queue) && waits_too_long(queue) ? *queue.waiting - queue.max_lag : microseconds{0};
+  }
+  static bool never_ticked(const QueueState& queue) { return queue.ticks < 2 && queue.tick_age > first_tick_slack; }
+  bool is_late(const QueueState& queue) const {
+    if (!to_be_ticked(queue) || ahead_of_the_server(queue) || from_the_future(queue.tick_age)) return false;
+    return never_ticked(queue) || queue.tick_age > longest_gap(queue) || overdue(queue) > microseconds{0};
+  }
   static bool ticked_lately(const QueueState& queue) {
-    return to_be_ticked(queue) && queue.ticks > 1 && queue.tick_age <= longest_gap(queue);
+    return to_be_ticked(queue) && queue.ticks > 1 && !from_the_future(queue.tick_age) &&
+           queue.tick_age <= longest_gap(queue);
   }
 
   void ticker() {
     // The lock by which an active Ticker is known is not replicated.
-    scheduled_ = seen_.ticker || !seen_.scheduler.empty() || seen_.standby;
-    const bool ticks = std::any_of(seen_.queues.begin(), seen_.queues.end(), ticked_lately);
+    scheduled_ = seen_.leader || !seen_.scheduler.empty() || seen_.standby;
+    // A tick of before proves nothing, if another queue has gone without one since.
+    const QueueState* longest = nullptr;
+    for (const auto& queue : seen_.queues) {
+      if (overdue(queue) > (longest ? overdue(*longest) : microseconds{0})) longest = &queue;
+    }
+    const bool ticks = std::any_of(seen_.queues.begin(), seen_.queues.end(), [&](const QueueState& queue) {
+      return ticked_lately(queue) && !(longest && queue.tick_age >= overdue(*longest));
+    });
     without_ticks_ = !scheduled_ && !ticks;
     if (without_ticks_) {
       add(Severity::error, "no_ticker",
-          "neither PgQue's own scheduler nor a Ticker is active, and no queue was ticked lately",
+          "neither PgQue's own scheduler nor a Ticker is active, and no queue was ticked lately" +
+              (longest
+                   ? "; events of queue " + literal(longest->name) + " have waited for " + in_words(*longest->waiting)
+                   : std::string{}),
           "messages can be sent but are never delivered, and retries never come back",
           "run `pgque tick`, or a pgque::Ticker in a service; or, with pg_cron: select pgque.start();");
+    } else if (!scheduled_ && seen_.ticker_sessions) {
+      add(Severity::notice, "pooled_ticker",
+          "queues are ticked by a Ticker behind a pooler: there are sessions named \"pgque ticker\", and none keeps "
+          "the "
+          "lock of the active ticker",
+          "that works with TickerOptions::pooled, but takes more statements, and ends with the pooler",
+          "run `pgque tick` without --pooled, with a DSN that leads to the server directly");
     } else if (!scheduled_) {
       add(Severity::notice, "unknown_scheduler",
           "queues are ticked, but neither by PgQue's own scheduler nor by a Ticker with a direct connection",
@@ -165,10 +246,28 @@ class Judge {
           "a Ticker with TickerOptions::pooled does all of it; any other scheduler must also call "
           "pgque.maint_retry_events() until it returns 0, pgque.maint() and pgque.maint_rotate_tables_step2()");
     }
+    leader();
     if (seen_.queues.empty()) {
       add(Severity::notice, "no_queues", "there is no queue", "every send fails",
           "select pgque.create_queue('orders');");
     }
+  }
+
+  // A pooler in transaction mode keeps the session of a client that has gone, and with it the lock.
+  void leader() {
+    if (!seen_.leader || !seen_.leader->idle || *seen_.leader->idle <= leader_silence) return;
+    if (std::none_of(seen_.queues.begin(), seen_.queues.end(), [&](const auto& queue) { return is_late(queue); }))
+      return;
+    stranded_ = true;
+    const auto pid = std::to_string(seen_.leader->pid);
+    add(Severity::error, "stranded_ticker_lock",
+        "session " + pid + " (" + literal(seen_.leader->application) +
+            ") holds the lock of the active ticker, but has executed nothing for " + in_words(*seen_.leader->idle) +
+            ", and queues are not ticked",
+        "nothing is delivered, and every other Ticker stands by while that session lives: a pooler in transaction mode "
+        "has kept it from a Ticker that is gone, or the Ticker's process hangs",
+        "select pg_terminate_backend(" + pid +
+            "); -- then connect tickers directly, or set TickerOptions::pooled (pgque tick --pooled)");
   }
 
   bool ahead_of_the_server(const QueueState& queue) const {
@@ -209,53 +308,104 @@ class Judge {
                 "messages sent to it are stored but not delivered",
                 "select pgque.set_queue_config(" + name + ", 'ticker_paused', 'false');"));
     } else if (queue.external_ticker) {
-      about(add(
-          Severity::notice, "external_ticker",
-          "the ticks of queue " + name + " come from another system, the latest " + in_words(queue.tick_age) + " ago",
-          "nothing is delivered unless that system sends ticks",
-          "select pgque.set_queue_config(" + name + ", 'external_ticker', 'false'); -- if that is not wanted"));
+      about(add(Severity::notice, "external_ticker",
+                "the ticks of queue " + name + " come from another system, the latest " + ago(queue.tick_age),
+                "nothing is delivered unless that system sends ticks",
+                "select pgque.set_queue_config(" + name + ", 'external_ticker', 'false'); -- if that is not wanted"));
     } else {
       look_at_ticks(queue);
     }
     if (queue.inserts_disabled) {
-      about(add(Severity::warning, "inserts_disabled", "queue " + name + " takes no events",
-                "every send fails with \"Insert into queue disallowed\"",
-                "update pgque.queue set queue_disable_insert = false where queue_name = " + name + ';'));
+      about(add(
+          Severity::warning, "inserts_disabled", "queue " + name + " takes no events",
+          "every send fails with \"Insert into queue disallowed\"",
+          "update pgque.queue set queue_disable_insert = false where queue_name operator(pg_catalog.=) " + name + ';'));
     }
     if (queue.consumers == 0) {
       about(add(Severity::notice, "no_consumers", "no consumer is subscribed to queue " + name,
                 "messages sent now are never delivered: a new consumer starts at the latest tick",
                 "select pgque.subscribe(" + name + ", 'my_consumer');"));
     }
-    // A Ticker brings any number of retries back within its period.
-    const bool too_many = queue.due_retries > 10 && !seen_.ticker;
-    if (!without_ticks_ && (too_many || queue.retries_overdue > retry_slack)) {
-      about(add(Severity::warning, "retries_waiting",
-                std::to_string(queue.due_retries) + (queue.due_retries == 1 ? " retry" : " retries") + " of queue " +
-                    name + (queue.due_retries == 1 ? " is" : " are") + " due, the oldest for " +
-                    in_words(queue.retries_overdue),
-                seen_.ticker ? "they come late"
-                             : "they come late: one call of maint_retry_events() moves ten, and PgQue's own schedule "
-                               "calls it every 30 s",
-                "run `pgque tick`, which brings all of them back; or repeat select pgque.maint_retry_events(); "
-                "until it returns 0"));
-    }
+    clock(queue);
+    retries(queue);
+    rotation_period(queue);
     look_at_consumers(queue);
+  }
+
+  // A tick is due ticker_max_lag after the last one, by the server's clock.
+  void clock(const QueueState& queue) {
+    const auto name = literal(queue.name);
+    if (to_be_ticked(queue) && from_the_future(queue.tick_age)) {
+      add(Severity::error, "clock_went_back",
+          "the latest tick of queue " + name + " was made " + in_words(-queue.tick_age) +
+              " in the future: the server's clock went back",
+          "until then the queue is ticked only when ticker_max_count events wait; fewer are not delivered",
+          "select pgque.force_next_tick(" + name + "); -- the ticker then makes the next tick at once")
+          .queue = queue.name;
+    }
+    if (from_the_future(queue.rotated_ago)) {
+      add(Severity::warning, "clock_went_back",
+          "the tables of queue " + name + " were last rotated " + in_words(-queue.rotated_ago) +
+              " in the future: the server's clock went back",
+          "they are rotated that much later, and grow until then",
+          "update pgque.queue set queue_switch_time = now() where queue_name = " + name + ';')
+          .queue = queue.name;
+    }
+  }
+
+  void retries(const QueueState& queue) {
+    const auto name = literal(queue.name);
+    const auto due = std::to_string(queue.due_retries) + (queue.due_retries == 1 ? " retry" : " retries") +
+                     " of queue " + name + (queue.due_retries == 1 ? " is" : " are") + " due, the oldest for " +
+                     in_words(queue.retries_overdue);
+    if (blocks_retries(queue)) {
+      add(Severity::error, "retries_blocked", due + ", and the queue takes no events",
+          "maint_retry_events() fails with \"Insert into queue disallowed\", so no retry of any queue comes back",
+          "update pgque.queue set queue_disable_insert = false where queue_name = " + name +
+              "; or, if its retries are not wanted: delete from pgque.retry_queue using pgque.queue where ev_queue = "
+              "queue_id and queue_name = " +
+              name + ';')
+          .queue = queue.name;
+      return;
+    }
+    // A Ticker brings any number of retries back within its period.
+    const bool too_many = queue.due_retries > 10 && !seen_.leader;
+    if (without_ticks_ || (!too_many && queue.retries_overdue <= retry_slack)) return;
+    const auto blocking = std::find_if(seen_.queues.begin(), seen_.queues.end(), blocks_retries);
+    const bool blocked = blocking != seen_.queues.end();
+    add(Severity::warning, "retries_waiting", due,
+        blocked ? "they do not come back while queue " + literal(blocking->name) + " blocks all retries"
+        : seen_.leader
+            ? "they come late"
+            : "they come late: one call of maint_retry_events() moves ten, and PgQue's own schedule calls it "
+              "every 30 s",
+        blocked ? "see retries_blocked"
+                : "run `pgque tick`, which brings all of them back; or repeat select pgque.maint_retry_events(); until "
+                  "it returns 0")
+        .queue = queue.name;
+  }
+  static bool blocks_retries(const QueueState& queue) { return queue.inserts_disabled && queue.due_retries > 0; }
+
+  void rotation_period(const QueueState& queue) {
+    if (queue.rotation_period <= longest_rotation) return;
+    add(Severity::warning, "odd_rotation_period",
+        "the rotation period of queue " + literal(queue.name) + " is " + in_words(queue.rotation_period),
+        "its events are never removed; and where the next rotation is later than PostgreSQL can say, about 290,000 "
+        "years, maint() fails with \"timestamp out of range\" for every queue",
+        "select pgque.set_queue_config(" + literal(queue.name) + ", 'rotation_period', '2 hours');")
+        .queue = queue.name;
   }
 
   void look_at_ticks(const QueueState& queue) {
     if (without_ticks_) return;
     const auto name = literal(queue.name);
     if (ahead_of_the_server(queue)) return;  // which is a finding of its own
-    const bool never = queue.ticks < 2 && queue.tick_age > first_tick_slack;
-    if (never || queue.tick_age > longest_gap(queue)) {
+    if (is_late(queue) && !stranded_) {
       add(Severity::error, "queue_not_ticked",
-          "the latest tick of queue " + name + " was made " + in_words(queue.tick_age) + " ago" +
-              (never ? ", when it was created" : ""),
-          "messages sent since then are not delivered",
-          seen_.ticker || seen_.scheduler.empty()
-              ? "see whether the ticker logs errors"
-              : "see whether the jobs of " + seen_.scheduler + " run; select pgque.start(); schedules them again")
+          "the latest tick of queue " + name + " was made " + ago(queue.tick_age) +
+              (never_ticked(queue) ? ", when it was created" : "") +
+              (overdue(queue) > microseconds{0} ? "; events have waited for " + in_words(*queue.waiting) : ""),
+          "messages sent since then are not delivered", not_ticked_remedy())
           .queue = queue.name;
     }
     if (queue.max_lag > options_.slow_tick) {
@@ -269,19 +419,34 @@ class Judge {
     }
   }
 
+  std::string not_ticked_remedy() const {
+    if (!seen_.leader) {
+      return seen_.scheduler.empty()
+                 ? "see whether the ticker logs errors"
+                 : "see whether the jobs of " + seen_.scheduler + " run; select pgque.start(); schedules them again";
+    }
+    const auto pid = std::to_string(seen_.leader->pid);
+    return "see whether the ticker, session " + pid + " (" + literal(seen_.leader->application) +
+           "), logs errors; if there is no such ticker any more, a pooler has kept its session: select "
+           "pg_terminate_backend(" +
+           pid + ");";
+  }
+
   void look_at_consumers(const QueueState& queue) {
     const auto name = literal(queue.name);
     bool blamed = false;
     for (const auto& consumer : seen_.consumers) {
       if (consumer.queue != queue.name) continue;
+      look_at_name(consumer);
       auto* finding = look_at(consumer, queue);
       if (!finding) continue;
       blamed = true;
       finding->queue = queue.name;
       finding->consumer = consumer.name;
     }
-    const bool overdue = queue.rotated_ago > 2 * queue.rotation_period + std::chrono::minutes{5};
-    if (!overdue || blamed || without_ticks_) return;
+    missing_slots(queue);
+    const bool stalled = queue.rotated_ago > 2 * queue.rotation_period + std::chrono::minutes{5};
+    if (!stalled || blamed || without_ticks_ || stranded_) return;
     add(Severity::warning, "rotation_stalled",
         "the tables of queue " + name + " were last rotated " + in_words(queue.rotated_ago) +
             " ago, but the rotation period is " + in_words(queue.rotation_period) +
@@ -302,26 +467,91 @@ class Judge {
            in_words(queue.rotation_period - queue.rotated_ago) + ", and grow from then on";
   }
 
+  std::optional<Slot> slot_of(const SubscriptionState& consumer) const {
+    const bool may_be = seen_.slots && consumer.role == ConsumerRole::normal;
+    return may_be ? parse_slot(consumer.name) : std::nullopt;
+  }
+
+  // PgQue 0.3 names partition slots with a #. Its development versions take any other name with one for a slot, too.
+  void look_at_name(const SubscriptionState& consumer) {
+    const auto own = consumer.name.substr(std::min(consumer.name.size(), consumer.group.size()));
+    if (own.find('#') == std::string::npos || slot_of(consumer)) return;
+    const auto queue = literal(consumer.queue);
+    const auto name = literal(consumer.name);
+    auto renamed = consumer.name;
+    std::replace(renamed.begin(), renamed.end(), '#', '-');
+    auto& finding =
+        add(seen_.any_hash ? Severity::notice : Severity::error, "reserved_name",
+            "the name of consumer " + name + " on queue " + queue +
+                " contains #, which PgQue 0.3 reserves for partition slots",
+            seen_.any_hash ? "it works with this PgQue; with one of 0.3 it may receive or acknowledge nothing"
+                           : "this PgQue takes it for a slot: its batches can be neither received nor acknowledged",
+            consumer.role != ConsumerRole::normal
+                ? "start the group's workers under names without #; then select pgque.unsubscribe(" + queue + ", " +
+                      name + ");"
+                : (consumer.last_tick ? "select pgque.register_consumer_at(" + queue + ", " + literal(renamed) + ", " +
+                                            std::to_string(*consumer.last_tick) + ");"
+                                      : "select pgque.subscribe(" + queue + ", " + literal(renamed) + ");") +
+                      " -- while the consumer is stopped; start it under that name, then select pgque.unsubscribe(" +
+                      queue + ", " + name + ");");
+    finding.queue = consumer.queue;
+    finding.consumer = consumer.name;
+  }
+
+  // unsubscribe() removes a slot without telling the others, whose keys stay the same.
+  void missing_slots(const QueueState& queue) {
+    std::map<std::pair<std::string, int>, std::set<int>> partitioned;
+    for (const auto& consumer : seen_.consumers) {
+      if (consumer.queue != queue.name) continue;
+      if (const auto slot = slot_of(consumer)) partitioned[{slot->consumer, slot->count}].insert(slot->number);
+    }
+    for (const auto& [consumer, slots] : partitioned) {
+      std::string missing;
+      for (int slot = 0; slot < consumer.second; ++slot) {
+        if (slots.count(slot) == 0) missing += (missing.empty() ? "" : ", ") + std::to_string(slot);
+      }
+      if (missing.empty()) continue;
+      const auto count = std::to_string(consumer.second);
+      auto& finding = add(Severity::error, "slot_unsubscribed",
+                          "of the " + count + " slots of the partitioned consumer " + literal(consumer.first) +
+                              " on queue " + literal(queue.name) + ", these are not subscribed: " + missing,
+                          "nobody is given the messages of their keys",
+                          "select pgque.subscribe_slot(" + literal(queue.name) + ", " + literal(consumer.first) +
+                              ", slot, " + count + ") from unnest(array[" + missing +
+                              "]) as slot; -- from the latest tick on; what came before is lost to them");
+      finding.queue = queue.name;
+      finding.consumer = consumer.first;
+    }
+  }
+
   Finding* look_at(const SubscriptionState& consumer, const QueueState& queue) {
     const auto name = literal(consumer.name);
     const auto on_queue = name + " on queue " + literal(queue.name);
-    const auto unsubscribe = "select pgque.unsubscribe(" + literal(queue.name) + ", " + name +
-                             "); -- if it is gone for good; this deletes its retries and, with its last subscription, "
-                             "its dead letters";
+    const auto slot = slot_of(consumer);
+    const auto start = slot ? "let a worker claim slot " + std::to_string(slot->number) + " of " +
+                                  literal(slot->consumer) + " (pgque.claim_slot)"
+                            : "start the consumer again";
+    const auto unsubscribe =
+        slot ? "select pgque.unsubscribe_slot(" + literal(queue.name) + ", " + literal(slot->consumer) + ", " +
+                   std::to_string(slot->number) +
+                   "); -- for each slot, if the consumer is gone for good; this deletes its retries"
+             : "select pgque.unsubscribe(" + literal(queue.name) + ", " + name +
+                   "); -- if it is gone for good; this deletes its retries and, with its last subscription, its dead "
+                   "letters";
     if (consumer.role == ConsumerRole::subconsumer) return look_at_worker(consumer, queue);
     if (consumer.batch && consumer.silent > options_.stuck_after) {
       return &add(Severity::error, "stuck_batch",
                   "consumer " + on_queue + " has kept batch " + std::to_string(*consumer.batch) + " open for " +
                       in_words(consumer.silent),
                   "it receives nothing after that batch; " + blocked_rotation(queue),
-                  "start the consumer again, or find out what its handler waits for; or " + unsubscribe);
+                  start + ", or find out what its handler waits for; or " + unsubscribe);
     }
     if (consumer.behind > options_.stuck_after) {
       return &add(Severity::warning, "consumer_behind",
                   "consumer " + on_queue + " is " + in_words(consumer.behind) +
-                      " behind the latest tick, and was last seen " + in_words(consumer.silent) + " ago",
+                      " behind the latest tick, and was last seen " + ago(consumer.silent),
                   "the consumer does not run, or is too slow; " + blocked_rotation(queue),
-                  "start the consumer; or " + unsubscribe);
+                  start + "; or " + unsubscribe);
     }
     return nullptr;
   }
@@ -360,6 +590,7 @@ class Judge {
   const DiagnoseOptions& options_;
   bool scheduled_ = false;
   bool without_ticks_ = false;
+  bool stranded_ = false;  // the active ticker's lock is, which explains why queues are not ticked
   std::vector<Finding> findings_;
 };
 

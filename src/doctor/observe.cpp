@@ -1,9 +1,12 @@
 #include "doctor/observe.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
+#include <optional>
 #include <random>
 #include <string>
+#include <thread>
 
 #include <pgque/error.hpp>
 
@@ -12,12 +15,14 @@
 #include "database/row.hpp"
 #include "database/session.hpp"
 #include "database/sql.hpp"
+#include "support/text.hpp"
 #include "support/wakeup.hpp"
 
 namespace pgque::detail {
 
 namespace {
 
+using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 // Whether a notification sent by this connection reaches it.
@@ -46,6 +51,14 @@ bool notification_arrives(Session& session, Executor& executor) {
   }
 }
 
+// What is needed to find the events that wait for a tick.
+struct EventsState {
+  std::int64_t queue_id = 0;
+  std::int64_t tick_id = 0;
+  std::optional<bool> numbered;  // whether events were numbered since the tick
+  std::string table;             // empty if the role may not read it
+};
+
 class Examination {
  public:
   Examination(const Dsn& dsn, const DiagnoseOptions& options)
@@ -61,14 +74,13 @@ class Examination {
       each(sql::doctor_config, {}, [&](auto row) { seen_.scheduler = row.text_or_empty(); });
       each(sql::doctor_dead_letters, {std::int64_t{options_.recent.count()}}, [&](auto row) {
         auto& letters = seen_.dead_letters.emplace_back();
-        letters.queue = row.text_or_empty();
+        letters.queue = name(row);
         letters.count = row.integer();
         letters.recent = row.integer();
       });
     }
-    each(sql::doctor_ticker, {sql::leader_lock_class, sql::leader_lock_object},
-         [&](auto row) { seen_.ticker = row.boolean(); });
-    queues();
+    ticker();
+    queues_twice();
     consumers();
     return std::move(seen_);
   }
@@ -76,14 +88,35 @@ class Examination {
  private:
   template <class Visit>
   void each(const Statement& statement, Params params, const Visit& visit) {
-    for_each_row(executor_.run(statement, params, {"diagnose"}), [&](auto field) { visit(RowReader{field}); });
+    for_each_row(run(statement, params), [&](auto field) { visit(RowReader{field}); });
+  }
+
+  // In a database that checks no encoding, one name with other bytes would make every statement fail that reads it.
+  pqxx::result run(const Statement& statement, Params params) {
+    if (!raw_) {
+      try {
+        return executor_.run(statement, params, call_);
+      } catch (const Error& error) {
+        if (error.sqlstate() != "22021" && error.sqlstate() != "22P05") throw;
+        seen_.unreadable = error.server_message();
+        raw_.emplace(session_, "set local client_encoding to 'SQL_ASCII';");
+      }
+    }
+    return raw_->run(statement, params, call_);
+  }
+
+  template <class Row>
+  std::string name(Row& row) {
+    auto text = row.text_or_empty();
+    constexpr std::size_t longest = 4096;
+    return raw_ ? sanitized(text, longest) : text;
   }
 
   void server() {
     std::int64_t pid = 0;
     each(sql::doctor_server, {}, [&](auto row) {
-      seen_.user = row.text_or_empty();
-      seen_.database = row.text_or_empty();
+      seen_.user = name(row);
+      seen_.database = name(row);
       seen_.standby = row.boolean();
       seen_.read_only = row.boolean();
       pid = row.integer();
@@ -101,6 +134,8 @@ class Examination {
         seen_.reader = row.boolean();
         seen_.writer = row.boolean();
         seen_.admin = row.boolean();
+        seen_.slots = row.boolean();
+        seen_.any_hash = row.boolean() || !seen_.slots;
       });
     } catch (const Error& error) {
       if (error.sqlstate() != "42501") throw;
@@ -108,10 +143,35 @@ class Examination {
     }
   }
 
+  void ticker() {
+    each(sql::doctor_ticker, {sql::leader_lock_class, sql::leader_lock_object}, [&](auto row) {
+      LeaderState leader;
+      leader.pid = row.optional_integer().value_or(0);
+      leader.application = name(row);
+      leader.idle = row.template optional<std::chrono::microseconds>();
+      if (leader.pid != 0) seen_.leader = std::move(leader);
+      seen_.ticker_sessions = row.boolean();
+    });
+  }
+
+  // An event that a long transaction has just committed is old, and so is one that has just come back for a retry, but
+  // neither has waited for a tick. A scheduler that works makes that tick within a second.
+  void queues_twice() {
+    const auto deadline = std::chrono::steady_clock::now() + seconds{3};
+    for (;;) {
+      queues();
+      const bool late = std::any_of(seen_.queues.begin(), seen_.queues.end(), waits_too_long);
+      if (!late || std::chrono::steady_clock::now() >= deadline) return;
+      std::this_thread::sleep_for(milliseconds{200});
+    }
+  }
+
   void queues() {
+    seen_.queues.clear();
+    std::vector<EventsState> events;
     each(sql::doctor_queues, {}, [&](auto row) {
       auto& queue = seen_.queues.emplace_back();
-      queue.name = row.text_or_empty();
+      queue.name = name(row);
       queue.paused = row.boolean();
       queue.external_ticker = row.boolean();
       queue.inserts_disabled = row.boolean();
@@ -127,25 +187,52 @@ class Examination {
       queue.consumers = row.integer();
       queue.due_retries = row.integer();
       queue.retries_overdue = row.duration();
+      auto& waiting = events.emplace_back();
+      waiting.queue_id = row.integer();
+      waiting.tick_id = row.integer();
+      if (const auto numbered = row.optional_integer()) waiting.numbered = *numbered != 0;
+      waiting.table = row.text_or_empty();
     });
+    for (std::size_t i = 0; i < events.size(); ++i) seen_.queues[i].waiting = waiting(seen_.queues[i], events[i]);
+  }
+
+  std::optional<std::chrono::microseconds> waiting(const QueueState& queue, const EventsState& events) {
+    const bool to_be_ticked = !queue.paused && !queue.external_ticker && queue.tick_transaction <= seen_.transaction;
+    if (!to_be_ticked || !too_long(queue, queue.tick_age)) return std::nullopt;
+    // A ticker ticks when the queue's sequence has gone on. That of a standby may be ahead of the primary's.
+    const auto numbered = seen_.standby ? std::nullopt : events.numbered;
+    if (!numbered.value_or(true)) return std::nullopt;
+    if (events.table.empty()) return numbered ? std::optional{queue.tick_age} : std::nullopt;
+    std::optional<std::chrono::microseconds> age;
+    try {
+      const auto oldest =
+          executor_.run_plain(sql::doctor_waiting(events.table, events.queue_id, events.tick_id), call_);
+      if (const auto value = read_int64(oldest)) age = std::chrono::microseconds{*value};
+    } catch (const Error& error) {
+      if (error.sqlstate() != "42P01") throw;  // the queue has just been dropped
+    }
+    return age ? std::optional{std::min(*age, queue.tick_age)} : std::nullopt;
   }
 
   void consumers() {
     each(sql::doctor_consumers, {}, [&](auto row) {
       auto& consumer = seen_.consumers.emplace_back();
-      consumer.queue = row.text_or_empty();
-      consumer.name = row.text_or_empty();
+      consumer.queue = name(row);
+      consumer.name = name(row);
       consumer.role = parse_consumer_role(row.text_or_empty());
-      consumer.group = row.text_or_empty();
+      consumer.group = name(row);
       consumer.batch = row.optional_integer();
       consumer.silent = row.duration();
       consumer.behind = row.duration();
+      consumer.last_tick = row.optional_integer();
     });
   }
 
   const DiagnoseOptions& options_;
+  const Call call_{"diagnose"};
   std::shared_ptr<Session> session_;
   AutocommitExecutor executor_;
+  std::optional<AutocommitExecutor> raw_;  // once a name was met that cannot be read otherwise
   Observations seen_;
 };
 

@@ -7,8 +7,9 @@
 
 namespace pgque::detail {
 
-// A duration for a person, such as "1 h 5 min" or "2.5 s".
+// A duration for a person, such as "1 h 5 min" or "2.5 s"; "-1 h 5 min" if it is negative.
 inline std::string in_words(std::chrono::microseconds duration) {
+  if (duration <= std::chrono::milliseconds{-1}) return '-' + in_words(-duration);
   struct Unit {
     std::int64_t seconds;
     const char* name;

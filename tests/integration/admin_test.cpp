@@ -8,6 +8,7 @@
 
 #include "database.hpp"
 #include "messages.hpp"
+#include "row_trigger.hpp"
 #include "support.hpp"
 #include "thrown.hpp"
 
@@ -134,6 +135,28 @@ TEST_F(AdminTest, RefusesSettingsBeforeItCreatesAnything) {
   EXPECT_THROW(admin().create_queue(nowhere, settings), std::invalid_argument);
   EXPECT_THROW(admin().queue(nowhere), QueueNotFound);
   EXPECT_THROW(admin().create_queue(std::string(58, 'q')), std::invalid_argument);
+}
+
+TEST_F(AdminTest, ASettingThatTheServerRefusesLeavesNoQueueBehind) {
+  const auto name = unique_name("refused");
+  const RowTrigger refuses{"update", "pgque.queue",
+                           "new.queue_name = " + sql().quote(name) + " and new.queue_max_retries = 7",
+                           "raise exception 'seven is refused';"};
+  QueueSettings settings;
+  settings.ticker_max_count = 9;
+  settings.max_retries = 7;
+  EXPECT_EQ(thrown<Error>([&] { admin().create_queue(name, settings); }).server_message(), "seven is refused");
+  EXPECT_THROW(admin().queue(name), QueueNotFound);
+  settings.max_retries = 8;
+  EXPECT_TRUE(admin().create_queue(name, settings));
+  EXPECT_EQ(admin().queue(name).max_retries, 8);
+  // Nor does it change some of the settings of a queue that is there.
+  settings.ticker_max_count = 10;
+  settings.max_retries = 7;
+  EXPECT_EQ(thrown<Error>([&] { admin().create_queue(name, settings); }).server_message(), "seven is refused");
+  EXPECT_EQ(admin().queue(name).ticker_max_count, 9);
+  EXPECT_EQ(admin().queue(name).max_retries, 8);
+  admin().drop_queue(name);
 }
 
 TEST_F(AdminTest, SaysThatAQueueIsNotThere) {

@@ -60,12 +60,14 @@ create table if not exists pgque.queue (
   queue_ticker_max_count   integer not null default 500,
   queue_ticker_max_lag     interval not null default '3 seconds',
   queue_ticker_idle_period interval not null default '1 minute',
+  queue_data_pfx           text,
   queue_event_seq          text,
   queue_tick_seq           text,
   queue_extra_maint        text[],
   queue_max_retries        integer
 );
 alter table pgque.queue add column if not exists queue_extra_maint text[];
+alter table pgque.queue add column if not exists queue_data_pfx text;
 
 create table if not exists pgque.tick (
   tick_queue     integer not null references pgque.queue,
@@ -76,7 +78,8 @@ create table if not exists pgque.tick (
   primary key (tick_queue, tick_id)
 );
 
--- All queues' events. An id is not unique here: a retry inserts its event again, for one subscription only (ev_owner).
+-- All queues' events, of which each queue has a view. An id is not unique here: a retry inserts its event again, for one
+-- subscription only (ev_owner).
 create table if not exists pgque.event (
   ev_queue  integer not null,
   ev_id     bigint not null,
@@ -194,11 +197,15 @@ begin
   end if;
   if exists (select from queue where queue_name = i_queue_name) then return 0; end if;
   q.queue_id := nextval('queue_queue_id_seq');
-  insert into queue (queue_id, queue_name, queue_event_seq, queue_tick_seq)
-  values (q.queue_id, i_queue_name, format('pgque.event_%s_id_seq', q.queue_id), format('pgque.event_%s_tick_seq', q.queue_id))
+  insert into queue (queue_id, queue_name, queue_data_pfx, queue_event_seq, queue_tick_seq)
+  values (q.queue_id, i_queue_name, format('pgque.event_%s', q.queue_id), format('pgque.event_%s_id_seq', q.queue_id),
+    format('pgque.event_%s_tick_seq', q.queue_id))
   returning * into q;
-  execute format('create sequence %1$s; create sequence %2$s; grant all on sequence %1$s, %2$s to pgque_admin',
-    q.queue_event_seq, q.queue_tick_seq);
+  execute format('create sequence %1$s; create sequence %2$s; grant all on sequence %1$s, %2$s to pgque_admin;
+    grant select on sequence %1$s, %2$s to public;
+    create view %3$s as select ev_id, ev_time, ev_txid, ev_owner, ev_retry, ev_type, ev_data, ev_extra1, ev_extra2, ev_extra3,
+      ev_extra4 from pgque.event where ev_queue = %4$s;
+    grant select on %3$s to public', q.queue_event_seq, q.queue_tick_seq, q.queue_data_pfx, q.queue_id);
   perform _tick(q, seq_getval(q.queue_event_seq));
   return 1;
 end $$;
@@ -219,7 +226,8 @@ begin
     perform unregister_consumer(x_queue_name, name);
   end loop;
   -- A sender's transaction keeps a lock on the sequence, so this also waits for open ones.
-  execute format('drop sequence %s, %s', q.queue_event_seq, q.queue_tick_seq);
+  execute format('drop sequence %s, %s; drop view if exists %s', q.queue_event_seq, q.queue_tick_seq,
+    'pgque.event_' || q.queue_id);
   delete from event where ev_queue = q.queue_id;
   delete from retry_queue where ev_queue = q.queue_id;
   delete from tick where tick_queue = q.queue_id;
@@ -515,6 +523,18 @@ begin
   where sub_queue = s.sub_queue and sub_consumer = s.sub_consumer
   returning sub_batch into s.sub_batch;
   return s.sub_batch;
+end $$;
+
+-- Without what tunes the size of batches.
+create or replace function pgque.next_batch_custom(
+  i_queue_name text, i_consumer_name text, i_min_lag interval, i_min_count integer, i_min_interval interval,
+  out batch_id bigint, out cur_tick_id bigint, out prev_tick_id bigint) language plpgsql as $$
+begin
+  if coalesce(i_min_lag::text, i_min_count::text, i_min_interval::text) is not null then
+    raise exception 'the stand-in cannot tune batches';
+  end if;
+  batch_id := next_batch(i_queue_name, i_consumer_name);
+  select sub_next_tick, sub_last_tick into cur_tick_id, prev_tick_id from subscription where sub_batch = batch_id;
 end $$;
 
 create or replace function pgque.receive(i_queue text, i_consumer text, i_max_return integer default 100)
@@ -1065,7 +1085,7 @@ declare
   producing text[] := array['send', 'send_batch', 'insert_event', 'dlq_replay', 'dlq_replay_all'];
   consuming text[] := array[
     'subscribe', 'unsubscribe', 'register_consumer', 'register_consumer_at', 'unregister_consumer', 'receive', 'ack', 'nack',
-    'next_batch', 'finish_batch', 'event_retry', 'register_subconsumer', 'subscribe_subconsumer', 'unregister_subconsumer',
+    'next_batch', 'next_batch_custom', 'finish_batch', 'event_retry', 'register_subconsumer', 'subscribe_subconsumer', 'unregister_subconsumer',
     'unsubscribe_subconsumer', 'receive_coop', 'touch_subconsumer', 'get_queue_info', 'get_consumer_info', 'get_batch_info',
     'dlq_inspect', 'version'];
   as_caller text[] := array['seq_getval', 'get_queue_info', 'maint_retry_events', 'maint_rotate_tables_step1',

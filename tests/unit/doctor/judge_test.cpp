@@ -15,6 +15,7 @@ using detail::judge;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
+using testing::Not;
 
 // A system that is well: a Ticker is active, one queue is ticked at once, its consumer keeps up.
 detail::Observations healthy() {
@@ -24,7 +25,7 @@ detail::Observations healthy() {
   seen.installed = true;
   seen.version = "0.2.0";
   seen.reader = seen.writer = true;
-  seen.ticker = true;
+  seen.leader = detail::LeaderState{4711, "pgque ticker", 0s};
   detail::QueueState queue;
   queue.name = "orders";
   queue.max_lag = 100ms;
@@ -66,7 +67,7 @@ TEST(Diagnosis, OfWhatIsWellIsEmpty) {
 TEST(Diagnosis, WithoutPgQueEndsThere) {
   auto seen = healthy();
   seen.installed = false;
-  seen.ticker = false;
+  seen.leader.reset();
   const auto finding = only(seen);
   EXPECT_EQ(finding.code, "not_installed");
   EXPECT_EQ(finding.severity, Severity::error);
@@ -109,13 +110,13 @@ TEST(Diagnosis, FindsMissingGrants) {
   EXPECT_EQ(only(seen).remedy, "grant pgque_reader, pgque_writer to \"My App\";");
   seen.visible = false;
   seen.queues.clear();
-  seen.ticker = false;
+  seen.leader.reset();
   EXPECT_EQ(only(seen).code, "no_grants");
 }
 
 TEST(Diagnosis, FindsThatNobodyTicks) {
   auto seen = healthy();
-  seen.ticker = false;
+  seen.leader.reset();
   seen.queues[0].tick_age = 2min;
   EXPECT_EQ(only(seen).code, "no_ticker");
   EXPECT_EQ(only(seen).severity, Severity::error);
@@ -126,13 +127,103 @@ TEST(Diagnosis, FindsThatNobodyTicks) {
   EXPECT_THAT(codes(seen), ElementsAre("no_ticker", "no_queues"));
 }
 
+// An idle period of an hour excuses no ticker that leaves events waiting.
+TEST(Diagnosis, FindsThatNobodyTicksWhateverTheIdlePeriod) {
+  auto seen = healthy();
+  seen.leader.reset();
+  seen.queues[0].idle_period = 1h;
+  seen.queues[0].tick_age = 50min;
+  EXPECT_EQ(only(seen).code, "unknown_scheduler");
+  seen.queues[0].waiting = 5s + 100ms;
+  EXPECT_EQ(only(seen).code, "unknown_scheduler");
+  seen.queues[0].waiting = 5s + 101ms;
+  EXPECT_EQ(only(seen).code, "no_ticker");
+  seen.queues[0].waiting = 49min;
+  EXPECT_THAT(only(seen).fact, HasSubstr("; events of queue 'orders' have waited for 49 min"));
+  // Another queue's tick of before that proves nothing, one of since then does.
+  seen.queues.push_back(seen.queues[0]);
+  seen.queues[1].name = "audit";
+  seen.queues[1].waiting.reset();
+  EXPECT_EQ(only(seen).code, "no_ticker");
+  seen.queues[1].tick_age = 48min;
+  EXPECT_THAT(codes(seen), ElementsAre("queue_not_ticked", "unknown_scheduler"));
+  EXPECT_THAT(judge(seen, {})[0].fact, HasSubstr("50 min ago; events have waited for 49 min"));
+  // A scheduler there is, and it leaves the queue out.
+  seen.leader = healthy().leader;
+  EXPECT_EQ(only(seen).code, "queue_not_ticked");
+  // Events wait there as they should.
+  seen.queues[0].paused = true;
+  EXPECT_EQ(only(seen).code, "queue_paused");
+}
+
 TEST(Diagnosis, BelievesTheTicks) {
   auto seen = healthy();
-  seen.ticker = false;
+  seen.leader.reset();
   EXPECT_EQ(only(seen).code, "unknown_scheduler");
   EXPECT_EQ(only(seen).severity, Severity::notice);
   seen.scheduler = "pg_cron";
   EXPECT_THAT(codes(seen), IsEmpty());
+}
+
+TEST(Diagnosis, KnowsATickerBehindAPooler) {
+  auto seen = healthy();
+  seen.leader.reset();
+  seen.ticker_sessions = true;
+  EXPECT_EQ(only(seen).code, "pooled_ticker");
+  EXPECT_EQ(only(seen).severity, Severity::notice);
+  EXPECT_THAT(only(seen).remedy, HasSubstr("`pgque tick` without --pooled"));
+  // If there are no ticks, the sessions have been left behind.
+  seen.queues[0].tick_age = 2min;
+  EXPECT_EQ(only(seen).code, "no_ticker");
+  // A direct one keeps the lock.
+  EXPECT_THAT(codes(healthy()), IsEmpty());
+}
+
+TEST(Diagnosis, FindsALockThatAPoolerHasKept) {
+  auto seen = healthy();
+  seen.leader->idle = 10min;
+  EXPECT_THAT(codes(seen), IsEmpty());  // the ticker's period is long
+  seen.queues[0].tick_age = 10min;
+  seen.queues.push_back(seen.queues[0]);
+  seen.queues[1].name = "audit";
+  EXPECT_EQ(only(seen).code, "stranded_ticker_lock");
+  EXPECT_EQ(only(seen).severity, Severity::error);
+  EXPECT_THAT(only(seen).fact, HasSubstr("session 4711 ('pgque ticker') holds the lock of the active ticker, but has "
+                                         "executed nothing for 10 min"));
+  EXPECT_THAT(only(seen).remedy, HasSubstr("select pg_terminate_backend(4711);"));
+  // A role that may not see what the session does, and a session that works.
+  seen.leader->idle.reset();
+  EXPECT_THAT(codes(seen), ElementsAre("queue_not_ticked", "queue_not_ticked"));
+  seen.leader->idle = 5s;
+  EXPECT_THAT(codes(seen), ElementsAre("queue_not_ticked", "queue_not_ticked"));
+}
+
+TEST(Diagnosis, FindsAClockThatWentBack) {
+  auto seen = healthy();
+  seen.queues[0].tick_age = -5s;  // a transaction may begin a little later than this one
+  EXPECT_THAT(codes(seen), IsEmpty());
+  seen.queues[0].tick_age = -54min;
+  EXPECT_EQ(only(seen).code, "clock_went_back");
+  EXPECT_EQ(only(seen).severity, Severity::error);
+  EXPECT_EQ(only(seen).queue, "orders");
+  EXPECT_THAT(only(seen).fact, HasSubstr("was made 54 min in the future"));
+  EXPECT_THAT(only(seen).remedy, HasSubstr("select pgque.force_next_tick('orders');"));
+  // Such a tick does not show that anything ticks.
+  seen.leader.reset();
+  EXPECT_THAT(codes(seen), ElementsAre("no_ticker", "clock_went_back"));
+  seen = healthy();
+  seen.queues[0].rotated_ago = -54min;
+  EXPECT_EQ(only(seen).code, "clock_went_back");
+  EXPECT_EQ(only(seen).severity, Severity::warning);
+  EXPECT_EQ(only(seen).remedy, "update pgque.queue set queue_switch_time = now() where queue_name = 'orders';");
+  // The times of another system's ticks, and of consumers, matter less.
+  seen = healthy();
+  seen.queues[0].tick_age = -54min;
+  seen.queues[0].external_ticker = true;
+  seen.consumers[0].silent = -54min;
+  seen.consumers[0].behind = 1h;
+  EXPECT_THAT(codes(seen), ElementsAre("consumer_behind", "external_ticker"));
+  for (const auto& finding : judge(seen, {})) EXPECT_THAT(finding.fact, HasSubstr(" 0 ms ago"));
 }
 
 TEST(Diagnosis, FindsAQueueThatIsNotTicked) {
@@ -142,8 +233,11 @@ TEST(Diagnosis, FindsAQueueThatIsNotTicked) {
   seen.queues[0].tick_age = 1min + 16s;
   EXPECT_EQ(only(seen).code, "queue_not_ticked");
   EXPECT_EQ(only(seen).queue, "orders");
-  EXPECT_EQ(only(seen).remedy, "see whether the ticker logs errors");
-  seen.ticker = false;
+  EXPECT_EQ(
+      only(seen).remedy,
+      "see whether the ticker, session 4711 ('pgque ticker'), logs errors; if there is no such ticker any more, a "
+      "pooler has kept its session: select pg_terminate_backend(4711);");
+  seen.leader.reset();
   seen.scheduler = "pg_cron";
   EXPECT_THAT(only(seen).remedy, HasSubstr("pgque.start()"));
   seen.queues[0].ticks = 1;
@@ -209,11 +303,125 @@ TEST(Diagnosis, FindsRetriesThatDoNotComeBack) {
   seen.queues[0].due_retries = 11;
   seen.queues[0].retries_overdue = 0s;
   EXPECT_THAT(codes(seen), IsEmpty());
-  seen.ticker = false;
+  seen.leader.reset();
   seen.scheduler = "pg_cron";
   EXPECT_EQ(only(seen).code, "retries_waiting");
   EXPECT_EQ(only(seen).severity, Severity::warning);
   EXPECT_THAT(only(seen).consequence, HasSubstr("moves ten"));
+}
+
+TEST(Diagnosis, FindsTheQueueThatBlocksAllRetries) {
+  auto seen = healthy();
+  seen.queues[0].due_retries = 1;
+  seen.queues.push_back(seen.queues[0]);
+  seen.queues[1].name = "refusing";
+  seen.queues[1].inserts_disabled = true;
+  EXPECT_THAT(codes(seen), ElementsAre("retries_blocked", "inserts_disabled"));
+  const auto blocked = judge(seen, {})[0];
+  EXPECT_EQ(blocked.severity, Severity::error);
+  EXPECT_EQ(blocked.queue, "refusing");
+  EXPECT_THAT(blocked.consequence, HasSubstr("no retry of any queue comes back"));
+  EXPECT_THAT(blocked.remedy, HasSubstr("update pgque.queue set queue_disable_insert = false where queue_name = "
+                                        "'refusing'; or"));
+  EXPECT_THAT(blocked.remedy, HasSubstr("delete from pgque.retry_queue using pgque.queue where ev_queue = queue_id and "
+                                        "queue_name = 'refusing';"));
+  // The others wait for it.
+  seen.queues[0].retries_overdue = 2min;
+  EXPECT_THAT(codes(seen), ElementsAre("retries_blocked", "retries_waiting", "inserts_disabled"));
+  EXPECT_EQ(judge(seen, {})[1].consequence, "they do not come back while queue 'refusing' blocks all retries");
+  seen.queues[1].due_retries = 0;
+  EXPECT_THAT(codes(seen), ElementsAre("retries_waiting", "inserts_disabled"));
+  EXPECT_EQ(judge(seen, {})[0].consequence, "they come late");
+}
+
+TEST(Diagnosis, FindsARotationPeriodThatNoTableLivesToSee) {
+  auto seen = healthy();
+  seen.queues[0].rotation_period = 24h * 3653;
+  EXPECT_THAT(codes(seen), IsEmpty());
+  seen.queues[0].rotation_period = std::chrono::seconds{3'155'760'000'000};  // as far as a duration is read
+  seen.queues[0].rotated_ago = -std::chrono::seconds{3'155'760'000'000};
+  EXPECT_THAT(codes(seen), ElementsAre("clock_went_back", "odd_rotation_period"));
+  const auto odd = judge(seen, {})[1];
+  EXPECT_EQ(odd.severity, Severity::warning);
+  EXPECT_THAT(odd.fact, HasSubstr("is 36525000 d"));
+  EXPECT_EQ(odd.remedy, "select pgque.set_queue_config('orders', 'rotation_period', '2 hours');");
+}
+
+TEST(Diagnosis, FindsNamesThatCannotBeRead) {
+  auto seen = healthy();
+  seen.unreadable = "invalid byte sequence for encoding \"UTF8\": 0xe9";
+  EXPECT_EQ(only(seen).code, "unreadable_rows");
+  EXPECT_EQ(only(seen).severity, Severity::warning);
+  EXPECT_THAT(only(seen).fact, HasSubstr("cannot be read: invalid byte sequence for encoding \"UTF8\": 0xe9"));
+  EXPECT_THAT(only(seen).remedy, HasSubstr("set client_encoding to SQL_ASCII;"));
+}
+
+TEST(Diagnosis, GivesTheAdviceForASlotToAnIdleSlot) {
+  auto seen = healthy();
+  seen.slots = true;
+  seen.any_hash = false;
+  seen.consumers[0].name = "c#0/2";
+  seen.consumers.push_back(seen.consumers[0]);
+  seen.consumers[1].name = "c#1/2";
+  EXPECT_THAT(codes(seen), IsEmpty());
+  seen.consumers[1].behind = 1h;
+  EXPECT_EQ(only(seen).code, "consumer_behind");
+  EXPECT_EQ(only(seen).consumer, "c#1/2");
+  EXPECT_THAT(only(seen).remedy, HasSubstr("let a worker claim slot 1 of 'c' (pgque.claim_slot); or select "
+                                           "pgque.unsubscribe_slot('orders', 'c', 1);"));
+  EXPECT_THAT(only(seen).remedy, Not(HasSubstr("pgque.unsubscribe(")));
+  seen.consumers[1].behind = 0s;
+  seen.consumers[1].batch = 7;
+  seen.consumers[1].silent = 1h;
+  EXPECT_EQ(only(seen).code, "stuck_batch");
+  EXPECT_THAT(only(seen).remedy, HasSubstr("select pgque.unsubscribe_slot('orders', 'c', 1);"));
+}
+
+TEST(Diagnosis, FindsSlotsThatAreNotSubscribed) {
+  auto seen = healthy();
+  seen.slots = true;
+  seen.consumers[0].name = "c#1/3";
+  EXPECT_EQ(only(seen).code, "slot_unsubscribed");
+  EXPECT_EQ(only(seen).severity, Severity::error);
+  EXPECT_EQ(only(seen).consumer, "c");
+  EXPECT_THAT(only(seen).fact, HasSubstr("of the 3 slots of the partitioned consumer 'c' on queue 'orders', these are "
+                                         "not subscribed: 0, 2"));
+  EXPECT_THAT(only(seen).remedy, HasSubstr("select pgque.subscribe_slot('orders', 'c', slot, 3) from "
+                                           "unnest(array[0, 2]) as slot;"));
+}
+
+TEST(Diagnosis, FindsNamesThatAreReservedForSlots) {
+  auto seen = healthy();
+  seen.consumers[0].name = "a#b";
+  seen.consumers[0].last_tick = 17;
+  EXPECT_EQ(only(seen).code, "reserved_name");
+  EXPECT_EQ(only(seen).severity, Severity::notice);
+  EXPECT_EQ(only(seen).consumer, "a#b");
+  EXPECT_THAT(only(seen).remedy, HasSubstr("select pgque.register_consumer_at('orders', 'a-b', 17); -- "));
+  EXPECT_THAT(only(seen).remedy, HasSubstr("select pgque.unsubscribe('orders', 'a#b');"));
+  // A slot of a PgQue that has none is just a name.
+  seen.consumers[0].name = "c#0/1";
+  EXPECT_EQ(only(seen).code, "reserved_name");
+  seen.slots = true;
+  EXPECT_THAT(codes(seen), IsEmpty());
+  for (const auto* const no_slot : {"a#b", "c#1/1", "c#0/", "c#/1", "c#0/1x", "c#-1/2", "c/0#1", "c#0/9999"}) {
+    seen.consumers[0].name = no_slot;
+    EXPECT_EQ(only(seen).severity, Severity::notice) << no_slot;
+  }
+  seen.any_hash = false;
+  EXPECT_EQ(only(seen).severity, Severity::error);
+  EXPECT_THAT(only(seen).consequence, HasSubstr("can be neither received nor acknowledged"));
+  // Of a group and its workers, the one that has it is named.
+  seen.consumers[0].name = "g#";
+  seen.consumers[0].role = ConsumerRole::group;
+  seen.consumers.push_back(seen.consumers[0]);
+  seen.consumers[1].role = ConsumerRole::subconsumer;
+  seen.consumers[1].group = "g#";
+  seen.consumers[1].name = "g#.w";
+  EXPECT_EQ(only(seen).consumer, "g#");
+  seen.consumers[0].name = seen.consumers[1].group = "g";
+  seen.consumers[1].name = "g.w#1";
+  EXPECT_EQ(only(seen).consumer, "g.w#1");
 }
 
 TEST(Diagnosis, FindsABatchThatIsKeptOpen) {
@@ -323,9 +531,9 @@ TEST(Diagnosis, FindsServersAndPoolersThatDoNotNotify) {
   seen.notified = false;
   EXPECT_EQ(only(seen).code, "read_only_server");
   EXPECT_EQ(only(seen).fact, "the server is a standby");
-  seen.ticker = false;  // that of the primary cannot be seen from there
+  seen.leader.reset();  // that of the primary cannot be seen from there
   EXPECT_EQ(only(seen).code, "read_only_server");
-  seen.ticker = true;
+  seen.leader = healthy().leader;
   seen.standby = false;
   seen.notified = true;
   EXPECT_THAT(only(seen).fact, HasSubstr("transaction_read_only"));
@@ -344,6 +552,15 @@ TEST(Diagnosis, HasTheWorstFirst) {
   seen.consumers[0].batch = 7;
   seen.consumers[0].silent = 1h;
   EXPECT_THAT(codes(seen), ElementsAre("stuck_batch", "inserts_disabled", "slow_ticks"));
+}
+
+TEST(Diagnosis, HasTheWorstFirstAlsoWhereItEndsEarly) {
+  auto seen = healthy();
+  seen.notified = false;
+  seen.reader = seen.writer = seen.visible = false;
+  EXPECT_THAT(codes(seen), ElementsAre("no_grants", "listen_unavailable"));
+  seen.installed = false;
+  EXPECT_THAT(codes(seen), ElementsAre("not_installed", "listen_unavailable"));
 }
 
 // Names are quoted, so that the statements do what they say.

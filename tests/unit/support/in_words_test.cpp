@@ -21,6 +21,9 @@ TEST(Duration, IsPutInWords) {
   EXPECT_EQ(in_words(61s), "1 min 1 s");
   EXPECT_EQ(in_words(3600s + 59s), "1 h");
   EXPECT_EQ(in_words(26h + 5min), "1 d 2 h");
+  EXPECT_EQ(in_words(-(53min + 50s)), "-53 min 50 s");
+  EXPECT_EQ(in_words(-2500ms), "-2.5 s");
+  EXPECT_EQ(in_words(-999us), "0 ms");
 }
 
 TEST(Times, ArePutInWords) {
