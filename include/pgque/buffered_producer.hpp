@@ -10,6 +10,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <type_traits>
 
 #include <pgque/dsn.hpp>
 #include <pgque/export.hpp>
@@ -152,6 +153,11 @@ class PGQUE_EXPORT BufferedProducer {
   std::future<EventId> send(std::string_view queue, Payload payload, std::string_view type = "default");
   /// The same for an `Event`; throws the same.
   std::future<EventId> send(std::string_view queue, Event event);
+  /// The same for a received message, which is sent on as `Client::send` does; throws the same.
+  template <class M, std::enable_if_t<std::is_same_v<M, Message>, int> = 0>
+  std::future<EventId> send(std::string_view queue, const M& message) {
+    return send(queue, Payload{message}, message.type ? std::string_view{*message.type} : std::string_view{});
+  }
 
   /// Sends the events in the buffer without waiting for `linger`, and waits until the outcome of every event accepted
   /// before this call is known. Their futures hold it.

@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include <pgque/export.hpp>
@@ -77,6 +78,13 @@ class PGQUE_EXPORT Operations {
   /// The same for an `Event`.
   /// @throws QueueNotFound
   EventId send(std::string_view queue, const Event& event);
+  /// Sends a received message on, to another queue for example: its payload as it was stored, and its type, of which
+  /// NULL becomes "default". Give another type as a third argument. The extra columns are not sent.
+  /// @throws QueueNotFound
+  template <class M, std::enable_if_t<std::is_same_v<M, Message>, int> = 0>
+  EventId send(std::string_view queue, const M& message) {
+    return send(queue, Payload{message}, message.type ? std::string_view{*message.type} : std::string_view{});
+  }
 
   /// Stores several events of one type: all of them or, on any error, none. Returns their ids in the same order. An
   /// empty list is not sent at all and returns no ids, so a missing queue is not noticed.

@@ -408,17 +408,7 @@ ProducerLoop::Result ProducerLoop::deliver(const SendBatch& batch) noexcept {
   };
   try {
     try {
-      const Call call{"send_batch", batch.queue};
       const auto guarded = guard(options_.delivery_timeout);
-      if (session_->peer_closed()) {
-        // The loss is known before anything is sent.
-        Error::Facts facts;
-        facts.operation = call.describe();
-        facts.sqlstate = "08006";
-        facts.advice = "the server has closed the connection";
-        facts.retryable = true;
-        throw ConnectionError{std::move(facts)};
-      }
       // In a transaction, so that the outcome is unknown only if the connection is lost during the short commit.
       TransactionExecutor transaction{session_};
       result.ids = verbs::send_batch(transaction, batch.queue, batch.type, batch.payloads);
@@ -426,8 +416,10 @@ ProducerLoop::Result ProducerLoop::deliver(const SendBatch& batch) noexcept {
         throw std::runtime_error{"pgque.send_batch returned " + std::to_string(result.ids.size()) + " ids for " +
                                  events(batch.size())};
       }
+      const Call commit{"commit"};
+      transaction.require_usable(commit);  // a loss that is known before the commit leaves no doubt
       committing = true;
-      transaction.commit({"commit"});
+      transaction.commit(commit);
     } catch (const Error& error) {
       failed(error, std::current_exception());
     } catch (const std::bad_alloc&) {

@@ -259,6 +259,25 @@ TEST_F(BufferedProducerTest, APoisonPayloadFailsItsOwnBatchAloneAndNothingOfItIs
   EXPECT_NO_THROW(again.get());
 }
 
+TEST_F(BufferedProducerTest, SendsAMessageOnAsItWasStored) {
+  client().send(queue(), text(" {not json"), "order.created");
+  client().send(queue(), std::nullopt, "order.gone");
+  const auto received = stored();
+  ASSERT_THAT(received, SizeIs(2));
+  BufferedProducer producer{dsn(), options()};
+  for (const auto& message : received) {
+    producer.send(queue(), message);
+    producer.send(queue(), message, "again");
+    producer.send(queue(), Event{message, "event"});
+  }
+  ASSERT_TRUE(producer.flush(20s));
+  std::multiset<std::pair<std::string, std::string>> sent_on;
+  for (const auto& message : stored()) sent_on.emplace(*message.type, message.payload.value_or("NULL"));
+  EXPECT_THAT(sent_on, ElementsAre(std::pair{"again", " {not json"}, std::pair{"again", "NULL"},
+                                   std::pair{"event", " {not json"}, std::pair{"event", "NULL"},
+                                   std::pair{"order.created", " {not json"}, std::pair{"order.gone", "NULL"}));
+}
+
 TEST_F(BufferedProducerTest, AQueueThatDoesNotExistFailsItsOwnBatchesAlone) {
   BufferedProducer producer{dsn(), options()};
   auto nowhere = producer.send("no_such_queue", "1");

@@ -11,6 +11,7 @@
 #include <pgque/pqxx.hpp>
 
 #include "consumer_fixture.hpp"
+#include "hang_up.hpp"
 #include "messages.hpp"
 #include "thrown.hpp"
 #include "ticker_fixture.hpp"
@@ -58,15 +59,16 @@ TEST_F(PgbouncerTest, ASessionLostInATransactionIsALostConnectionAndNothingOfItH
   EXPECT_TRUE(client().receive(queue(), consumer_name()).empty());
 }
 
-TEST_F(PgbouncerTest, ASessionLostBeforeTheCommitIsALostConnectionOfUnknownOutcome) {
+TEST_F(PgbouncerTest, ASessionLostBeforeTheCommitIsALostConnectionOfCertainOutcome) {
   auto tx = client().begin();
   tx.send(queue(), "1");
   const auto pid = sql().value(
       "select pid from pg_stat_activity where state = 'idle in transaction' and datname = current_database()");
   ASSERT_TRUE(pid);
   ASSERT_TRUE(kill(*pid));
+  ASSERT_TRUE(wait_hung_up(native(client()).sock()));
   const auto error = thrown<ConnectionError>([&] { tx.commit(); });
-  EXPECT_TRUE(error.outcome_unknown());
+  EXPECT_FALSE(error.outcome_unknown());
   EXPECT_EQ(error.operation(), "commit");
   reconnect();
 }
