@@ -126,7 +126,7 @@ TransactionExecutor::~TransactionExecutor() {
 }
 
 template <class Run>
-pqxx::result TransactionExecutor::guarded(const Call& call, Role role, const Run& run) {
+auto TransactionExecutor::guarded(const Call& call, Role role, const Run& run) {
   require_usable(call);
   try {
     auto result = run();
@@ -196,7 +196,7 @@ pqxx::result TransactionExecutor::run_plain(const std::string& sql, const Call& 
 void TransactionExecutor::commit(const Call& call) {
   guarded(call, Role::none, [&] {
     work_->commit();
-    return pqxx::result{};
+    return true;  // libpqxx 6's constructor of an empty result ends the process if there is no memory for it
   });
   rollback();
 }

@@ -82,7 +82,7 @@ class TransactionExecutor final : public Executor {
 
  private:
   template <class Run>
-  pqxx::result guarded(const Call& call, Role role, const Run& run);
+  auto guarded(const Call& call, Role role, const Run& run);
   pqxx::result execute(const Statement& statement, Params params);
 
   std::shared_ptr<Session> session_;

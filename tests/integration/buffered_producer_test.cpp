@@ -123,6 +123,24 @@ TEST_F(BufferedProducerTest, GathersBatchesByBytes) {
   EXPECT_EQ(producer.stats().sent, 11U);
 }
 
+TEST_F(BufferedProducerTest, AnEventThatNoMessageHoldsIsRefusedAtOnceAndHarmsNoOther) {
+  constexpr std::size_t most = std::size_t{512} << 20;
+  auto settings = options();
+  settings.batch_bytes = most;
+  settings.buffer_bytes = 4 * most;
+  settings.delivery_timeout = 20s;
+  BufferedProducer producer{dsn(), settings};
+  auto before = producer.send(queue(), "1", "t");
+  const auto error =
+      thrown<std::invalid_argument>([&] { producer.send(queue(), text(std::string(most + 1, 'x')), "t"); });
+  EXPECT_STREQ(error.what(), "payload: has 536870913 bytes, must have at most 536870912");
+  auto after = producer.send(queue(), "2", "t");
+  ASSERT_TRUE(producer.flush(20s));
+  EXPECT_LT(before.get(), after.get());
+  EXPECT_EQ(producer.stats().reconnects, 0U);
+  EXPECT_EQ(producer.stats().buffered_bytes, 0U);
+}
+
 TEST_F(BufferedProducerTest, SendsWhatHasLingered) {
   auto settings = options();
   settings.linger = 20ms;
