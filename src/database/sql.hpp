@@ -257,7 +257,8 @@ inline constexpr const char* last_as_long_as_needed =
 
 // With its settings, so that a setting that the server refuses leaves no queue behind. They are applied to the queue
 // that is there by then: each row of `configured` has the one of `created` in it.
-inline constexpr Statement create_queue{"pgque_create_queue", Role::admin,
+inline constexpr Statement create_queue{
+    "pgque_create_queue", Role::admin,
     "with created as materialized (select pgque.create_queue($1::pg_catalog.text) as is_new), "
     "configured as materialized (select pgque.set_queue_config($1::pg_catalog.text, name, value) as done "
     "from created cross join rows from (pg_catalog.unnest($2::pg_catalog.text::pg_catalog.text[]), "
@@ -304,11 +305,12 @@ inline constexpr Statement queue_info{"pgque_queue_info", Role::reader,
     "q.queue_name operator(pg_catalog.=) i.queue_name " PGQUE_JOIN_QUEUE_TOTALS "where $1::pg_catalog.text is null or "
     "q.queue_name operator(pg_catalog.=) $1::pg_catalog.text order by q.queue_name"};
 // The part of the queue information that every role can read, and that no odd value makes fail.
-inline constexpr Statement queue_info_limited{"pgque_queue_info_limited", Role::reader,
-    "select " PGQUE_QUEUE_COLUMNS "t.tick_id, "
-    PGQUE_AGE("t.tick_time") ", null, null" PGQUE_QUEUE_TOTALS "from pgque.queue q " PGQUE_JOIN_QUEUE_TOTALS
-    "where $1::pg_catalog.text is null or "
-    "q.queue_name operator(pg_catalog.=) $1::pg_catalog.text order by q.queue_name"};
+inline constexpr Statement queue_info_limited{
+    "pgque_queue_info_limited", Role::reader,
+    "select " PGQUE_QUEUE_COLUMNS "t.tick_id, " PGQUE_AGE(
+        "t.tick_time") ", null, null" PGQUE_QUEUE_TOTALS "from pgque.queue q " PGQUE_JOIN_QUEUE_TOTALS
+                       "where $1::pg_catalog.text is null or "
+                       "q.queue_name operator(pg_catalog.=) $1::pg_catalog.text order by q.queue_name"};
 inline constexpr Statement queue_exists{
     "pgque_queue_exists", Role::none,
     "select 1 from pgque.queue where queue_name operator(pg_catalog.=) $1::pg_catalog.text"};
