@@ -40,6 +40,7 @@ Json to_json(const QueueInfo& info) {
           {"last_tick", number_or_null(info.last_tick)},
           {"ticker_lag_seconds", seconds_or_null(info.ticker_lag)},
           {"new_events", number_or_null(info.new_events)},
+          {"waiting_retries", info.waiting_retries},
           {"events_per_second", info.events_per_second ? Json(*info.events_per_second) : Json(nullptr)},
           {"ticker_max_count", info.ticker_max_count},
           {"ticker_max_lag_seconds", in_seconds(info.ticker_max_lag)},

@@ -47,6 +47,27 @@ TEST_F(PgbouncerTest, EveryTransactionIsInAnotherSession) {
   EXPECT_NE(backend_of_next_transaction(), last);
 }
 
+TEST_F(PgbouncerTest, AForgottenPooledIsNamedByItsErrorAndNothingOfTheTransactionHappened) {
+  Client forgetful{dsn()};
+  std::optional<Error> error;
+  int committed = 0;
+  ASSERT_TRUE(wait_until([&] {
+    try {
+      auto tx = forgetful.begin();
+      tx.send(queue(), "1");
+      tx.commit();
+      ++committed;
+    } catch (const Error& caught) {
+      error.emplace(caught);
+    }
+    return error.has_value();
+  }));
+  EXPECT_THAT(error->what(), testing::HasSubstr("set `pooled`"));
+  EXPECT_FALSE(error->outcome_unknown());
+  queue().tick();
+  EXPECT_EQ(static_cast<int>(client().receive(queue(), consumer_name()).size()), committed);
+}
+
 TEST_F(PgbouncerTest, ASessionLostInATransactionIsALostConnectionAndNothingOfItHappened) {
   auto tx = client().begin();
   tx.send(queue(), "1");
