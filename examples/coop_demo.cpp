@@ -80,13 +80,13 @@ std::map<std::string, int> wait_for_all(const std::function<bool()>& has_failed)
   pqxx::connection connection{example::dsn()};
   while (!has_failed()) {
     pqxx::nontransaction reading{connection};
-    const auto rows = reading.exec("select count(distinct msg_id) from example_coop_report");
+    const auto rows = reading.exec("select pg_catalog.count(distinct msg_id) from example_coop_report");
     if (rows[0][0].as<int>() >= batches * messages_per_batch) break;
     std::this_thread::sleep_for(5ms);
   }
   std::map<std::string, int> per_worker;
   pqxx::nontransaction reading{connection};
-  const auto rows = reading.exec("select worker, count(*) from example_coop_report group by worker");
+  const auto rows = reading.exec("select worker, pg_catalog.count(*) from example_coop_report group by worker");
   for (const auto& row : rows) per_worker[row[0].c_str()] = row[1].as<int>();
   return per_worker;
 }

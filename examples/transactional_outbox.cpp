@@ -56,7 +56,7 @@ int run() {
 
   pqxx::nontransaction reading{connection};
   const auto count = [&](const char* table) {
-    return reading.exec(std::string{"select count(*) from "} + table)[0][0].as<int>();
+    return reading.exec(std::string{"select pg_catalog.count(*) from "} + table)[0][0].as<int>();
   };
   std::cout << count("example_order") << " order, " << count("example_invoice") << " invoice\n";
   const bool right = count("example_order") == 1 && count("example_invoice") == 1;

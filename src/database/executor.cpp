@@ -61,8 +61,9 @@ pqxx::result AutocommitExecutor::run(const Statement& statement, Params params, 
     try {
       return once(call, statement.role, [&](pqxx::transaction_base& tx) {
         // Several statements in one message are one transaction, which `set local` is limited to.
-        return settings_.empty() ? session_->execute(tx, statement, params)
-                                 : tx.exec(settings_ + render(tx, statement, params));
+        const auto settings = settings_ + settings_of(statement);
+        return settings.empty() ? session_->execute(tx, statement, params)
+                                : tx.exec(settings + render(tx, statement, params));
       });
     } catch (const Error& error) {
       if (attempt == attempts || !worth_repeating(error, *session_)) throw;
@@ -216,6 +217,10 @@ pqxx::result CallerExecutor::attempt(const Statement& statement, Params params, 
   } catch (const std::exception& error) {
     throw_mapped(error, {call, statement.role, connection_of(transaction_).is_open()});
   }
+}
+
+std::string settings_of(const Statement& statement) {
+  return statement.path == SearchPath::own ? sql::set_own_path : "";
 }
 
 std::string render(pqxx::transaction_base& tx, const Statement& statement, Params params) {

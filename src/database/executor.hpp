@@ -99,6 +99,10 @@ class CallerExecutor final : public Executor {
   pqxx::transaction_base& transaction_;
 };
 
+// What has to be set for the statement's transaction before it: nothing, or SQL that ends with a semicolon. Only
+// AutocommitExecutor does that by itself; no other transaction of the library's is for one statement.
+std::string settings_of(const Statement& statement);
+
 // The statement with its parameters written into it as literals.
 std::string render(pqxx::transaction_base& tx, const Statement& statement, Params params);
 

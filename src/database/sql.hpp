@@ -77,8 +77,10 @@ inline constexpr Statement receive_first{
                                               "where coalesce((select events from "
                                               "expected), 0) operator(pg_catalog.<=) $3::bigint limit $3::bigint "
                                               "operator(pg_catalog.+) 1) union all " PGQUE_NO_MESSAGE "$3::bigint"};
-inline constexpr Statement next_batch{"pgque_next_batch", Role::reader,
-                                      "select pgque.next_batch($1::pg_catalog.text, $2::pg_catalog.text)"};
+// next_batch() itself has no search_path of its own.
+inline constexpr Statement next_batch{
+    "pgque_next_batch", Role::reader,
+    "select batch_id from pgque.next_batch_custom($1::pg_catalog.text, $2::pg_catalog.text, null, null, null)"};
 inline constexpr Statement ack{"pgque_ack", Role::reader, "select pgque.ack($1::bigint)"};
 inline constexpr Statement nack{"pgque_nack", Role::reader,
     "select pgque.nack($1::bigint, " PGQUE_MESSAGE_OF_ID("$2::bigint") ", $3::bigint operator(pg_catalog.*) interval "
@@ -188,12 +190,13 @@ inline constexpr Statement ticker_of_queue{"pgque_ticker_of_queue", Role::admin,
                                            "queue_name operator(pg_catalog.=) $1::pg_catalog.text)"};
 
 inline constexpr Statement maint_retry_events{"pgque_maint_retry_events", Role::admin,
-                                              "select pgque.maint_retry_events()"};
+                                              "select pgque.maint_retry_events()", SearchPath::own};
 // The index on ev_retry_after tells the earliest retry. Bringing retries back locks the table.
 inline constexpr Statement retry_if_due{
     "pgque_retry_if_due", Role::admin,
     "select case when (select pg_catalog.min(ev_retry_after) from "
-    "pgque.retry_queue) operator(pg_catalog.<=) pg_catalog.now() then pgque.maint_retry_events() end"};
+    "pgque.retry_queue) operator(pg_catalog.<=) pg_catalog.now() then pgque.maint_retry_events() end",
+    SearchPath::own};
 inline constexpr Statement queues_that_refuse_retries{
     "pgque_queues_that_refuse_retries", Role::none,
     "select pg_catalog.string_agg('queue \"' operator(pg_catalog.||) queue_name operator(pg_catalog.||) '\"', ', ' "
@@ -207,14 +210,16 @@ inline constexpr Statement queues_to_rotate{
     "extract(epoch from queue_rotation_period) operator(pg_catalog.<) (extract(epoch from pg_catalog.now()) "
     "operator(pg_catalog.-) extract(epoch from queue_switch_time)) order by queue_id"};
 inline constexpr Statement rotate_step1{"pgque_rotate_step1", Role::admin,
-                                        "select pgque.maint_rotate_tables_step1($1::pg_catalog.text)"};
-inline constexpr Statement rotate_step2{"pgque_rotate_step2", Role::admin, "select pgque.maint_rotate_tables_step2()"};
+                                        "select pgque.maint_rotate_tables_step1($1::pg_catalog.text)", SearchPath::own};
+inline constexpr Statement rotate_step2{"pgque_rotate_step2", Role::admin, "select pgque.maint_rotate_tables_step2()",
+                                        SearchPath::own};
 // Lowers ticker_max_lag where it is higher; never raises it.
 inline constexpr Statement lower_max_lag{
     "pgque_lower_max_lag", Role::admin,
     "select pgque.set_queue_config(queue_name, 'ticker_max_lag', ($1::bigint operator(pg_catalog.*) interval '1 "
     "millisecond')::pg_catalog.text) from pgque.get_queue_info() where "
-    "queue_ticker_max_lag operator(pg_catalog.>) ($1::bigint operator(pg_catalog.*) interval '1 millisecond')"};
+    "queue_ticker_max_lag operator(pg_catalog.>) ($1::bigint operator(pg_catalog.*) interval '1 millisecond')",
+    SearchPath::own};
 // "pgqu" and "tick" in ASCII: the advisory lock by which the tickers of a database agree on the active one. Advisory
 // locks are per database; the two keys distinguish this one from the locks of other programs.
 inline constexpr std::int64_t leader_lock_class = 0x70677175;
@@ -228,6 +233,9 @@ inline std::string take_turn(std::int64_t lock_object) {
   return "set local lock_timeout = 100; select pg_catalog.pg_advisory_xact_lock(" + std::to_string(leader_lock_class) +
          ", " + std::to_string(lock_object) + ')';
 }
+
+// For statements with SearchPath::own.
+inline constexpr const char* set_own_path = "set local search_path = pg_catalog, pg_temp; ";
 
 // For long-lived sessions of this library, unless they go through a pooler, which has its own settings. The server
 // then checks whether the client is alive at least as often as the client checks the server, because the locks of a
@@ -247,7 +255,7 @@ inline constexpr const char* last_as_long_as_needed =
 // ignore.
 #define PGQUE_WITHIN_RANGE(seconds)                                 \
   "case when " seconds " is not null then (least(greatest(" seconds \
-  ", -3155760000000), 3155760000000) "                              \
+  ", '-3155760000000'), 3155760000000) "                            \
   "operator(pg_catalog.*) 1000000)::bigint end"
 #define PGQUE_MICROSECONDS(value) PGQUE_WITHIN_RANGE("extract(epoch from " value ")")
 // Infinite times cannot be subtracted before PostgreSQL 17, but their seconds can.
@@ -265,7 +273,8 @@ inline constexpr Statement create_queue{
     "pg_catalog.unnest($3::pg_catalog.text::pg_catalog.text[])) as setting(name, value)) "
     "select is_new from created where (select pg_catalog.count(done) from configured) is not null"};
 inline constexpr Statement drop_queue{"pgque_drop_queue", Role::admin,
-                                      "select pgque.drop_queue($1::pg_catalog.text, $2::integer::boolean)"};
+                                      "select pgque.drop_queue($1::pg_catalog.text, $2::integer::boolean)",
+                                      SearchPath::own};
 // PgQue never drops a queue with cooperative consumers, so their subconsumers are removed first.
 inline constexpr Statement drop_subconsumers{
     "pgque_drop_subconsumers", Role::admin,
@@ -300,10 +309,11 @@ inline constexpr Statement subscribe_at{
   "r.ev_queue operator(pg_catalog.=) q.queue_id "
 inline constexpr Statement queue_info{"pgque_queue_info", Role::reader,
     "select " PGQUE_QUEUE_COLUMNS "i.last_tick_id, " PGQUE_MICROSECONDS("i.ticker_lag") ", i.ev_new, "
-    "case when i.ev_per_sec is not null then least(greatest(i.ev_per_sec operator(pg_catalog.*) 1000, -1e18), "
+    "case when i.ev_per_sec is not null then least(greatest(i.ev_per_sec operator(pg_catalog.*) 1000, '-1e18'), "
     "1e18)::bigint end" PGQUE_QUEUE_TOTALS "from pgque.get_queue_info() i join pgque.queue q on "
     "q.queue_name operator(pg_catalog.=) i.queue_name " PGQUE_JOIN_QUEUE_TOTALS "where $1::pg_catalog.text is null or "
-    "q.queue_name operator(pg_catalog.=) $1::pg_catalog.text order by q.queue_name"};
+    "q.queue_name operator(pg_catalog.=) $1::pg_catalog.text order by q.queue_name",
+    SearchPath::own};
 // The part of the queue information that every role can read, and that no odd value makes fail.
 inline constexpr Statement queue_info_limited{
     "pgque_queue_info_limited", Role::reader,

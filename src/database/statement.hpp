@@ -15,10 +15,15 @@ namespace pgque::detail {
 // PgQue's roles. An error message names the one that the user lacks.
 enum class Role { none, reader, writer, admin };
 
+// Functions of PgQue that run as the caller have no search_path of their own. A statement that calls one is run with
+// `own`, so that they do not find somebody else's operators first.
+enum class SearchPath { callers, own };
+
 struct Statement {
   const char* name;
   Role role;  // what the caller has to be granted
   const char* sql;
+  SearchPath path = SearchPath::callers;
 };
 
 // One statement parameter. Text must be free of NUL bytes (see check_text): libpqxx 6 sends it as a C string.

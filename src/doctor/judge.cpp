@@ -165,10 +165,9 @@ class Judge {
               "; what cannot be read of names is replaced in these findings",
           "`pgque queues`, `pgque consumers`, `pgque metrics` and this library's Admin fail at it with SQLSTATE 22021, "
           "and what is called so can be neither sent to nor received by this library",
-          "in psql: set client_encoding to SQL_ASCII; select queue_id, queue_name from pgque.queue; select co_id, "
-          "co_name from pgque.consumer; -- then rename it: update pgque.consumer set co_name = 'new_name' where co_id "
-          "= "
-          "...; or update pgque.queue set queue_name = 'new_name' where queue_id = ...;");
+          "find it in psql: set client_encoding to SQL_ASCII; select queue_id, queue_name from pgque.queue; select "
+          "co_id, co_name from pgque.consumer; -- then rename it, such as update pgque.consumer set co_name = "
+          "'new_name' where co_id operator(pg_catalog.=) 1;");
     }
     if (seen_.encoding != "SQL_ASCII") return;
     add(Severity::warning, "unchecked_encoding",
@@ -266,7 +265,7 @@ class Judge {
             ", and queues are not ticked",
         "nothing is delivered, and every other Ticker stands by while that session lives: a pooler in transaction mode "
         "has kept it from a Ticker that is gone, or the Ticker's process hangs",
-        "select pg_terminate_backend(" + pid +
+        "select pg_catalog.pg_terminate_backend(" + pid +
             "); -- then connect tickers directly, or set TickerOptions::pooled (pgque tick --pooled)");
   }
 
@@ -316,9 +315,10 @@ class Judge {
       look_at_ticks(queue);
     }
     if (queue.inserts_disabled) {
-      about(add(Severity::warning, "inserts_disabled", "queue " + name + " takes no events",
-                "every send fails with \"Insert into queue disallowed\"",
-                "update pgque.queue set queue_disable_insert = false where queue_name = " + name + ';'));
+      about(add(
+          Severity::warning, "inserts_disabled", "queue " + name + " takes no events",
+          "every send fails with \"Insert into queue disallowed\"",
+          "update pgque.queue set queue_disable_insert = false where queue_name operator(pg_catalog.=) " + name + ';'));
     }
     if (queue.consumers == 0) {
       about(add(Severity::notice, "no_consumers", "no consumer is subscribed to queue " + name,
@@ -347,7 +347,8 @@ class Judge {
           "the tables of queue " + name + " were last rotated " + in_words(-queue.rotated_ago) +
               " in the future: the server's clock went back",
           "they are rotated that much later, and grow until then",
-          "update pgque.queue set queue_switch_time = now() where queue_name = " + name + ';')
+          "update pgque.queue set queue_switch_time = pg_catalog.now() where queue_name operator(pg_catalog.=) " +
+              name + ';')
           .queue = queue.name;
     }
   }
@@ -360,10 +361,10 @@ class Judge {
     if (blocks_retries(queue)) {
       add(Severity::error, "retries_blocked", due + ", and the queue takes no events",
           "maint_retry_events() fails with \"Insert into queue disallowed\", so no retry of any queue comes back",
-          "update pgque.queue set queue_disable_insert = false where queue_name = " + name +
-              "; or, if its retries are not wanted: delete from pgque.retry_queue using pgque.queue where ev_queue = "
-              "queue_id and queue_name = " +
-              name + ';')
+          "update pgque.queue set queue_disable_insert = false where queue_name operator(pg_catalog.=) " + name +
+              "; or, if its retries are not wanted, delete from pgque.retry_queue where ev_queue "
+              "operator(pg_catalog.=) (select queue_id from pgque.queue where queue_name operator(pg_catalog.=) " +
+              name + ");")
           .queue = queue.name;
       return;
     }
@@ -427,7 +428,7 @@ class Judge {
     const auto pid = std::to_string(seen_.leader->pid);
     return "see whether the ticker, session " + pid + " (" + literal(seen_.leader->application) +
            "), logs errors; if there is no such ticker any more, a pooler has kept its session: select "
-           "pg_terminate_backend(" +
+           "pg_catalog.pg_terminate_backend(" +
            pid + ");";
   }
 
@@ -516,7 +517,7 @@ class Judge {
                               " on queue " + literal(queue.name) + ", these are not subscribed: " + missing,
                           "nobody is given the messages of their keys",
                           "select pgque.subscribe_slot(" + literal(queue.name) + ", " + literal(consumer.first) +
-                              ", slot, " + count + ") from unnest(array[" + missing +
+                              ", slot, " + count + ") from pg_catalog.unnest(array[" + missing +
                               "]) as slot; -- from the latest tick on; what came before is lost to them");
       finding.queue = queue.name;
       finding.consumer = consumer.first;

@@ -26,7 +26,7 @@ std::optional<pqxx::result> TickerSession::run(const Statement& statement, Param
     if (error.sqlstate() != "55P03") throw;  // lock_not_available
     return std::nullopt;
   }
-  transaction.run_plain(settings, call);
+  transaction.run_plain(settings + settings_of(statement), call);
   auto result = transaction.run(statement, params, call);
   transaction.commit({"commit"});
   return result;

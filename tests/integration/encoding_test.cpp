@@ -1,11 +1,13 @@
 // Databases with another encoding than UTF8.
 
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <pgque/admin.hpp>
 #include <pgque/consumer.hpp>
 #include <pgque/doctor.hpp>
 #include <pqxx/pqxx>
@@ -16,8 +18,11 @@
 namespace pgque::test {
 namespace {
 
+using testing::AllOf;
+using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::Not;
 using testing::SizeIs;
 
 // A database beside the one of the tests, with PgQue: that of PGQUE_SQL, or the stand-in. Its file is sent as it is:
@@ -214,6 +219,37 @@ TEST_F(EncodingTest, APayloadThatCannotBeReadIsExplainedAndCanBePassed) {
     ASSERT_TRUE(wait_until([&] { return consumer.stats().batches == 1; }));
     EXPECT_THAT(seen.payloads(), ElementsAre("2"));
   }
+}
+
+TEST_F(EncodingTest, TheDoctorSeesThroughANameThatCannotBeRead) {
+  create("SQL_ASCII");
+  const auto queue = there().quote(own().name());
+  const auto codes = [&] {
+    std::vector<std::string> found;
+    for (const auto& finding : diagnose(database().dsn())) found.push_back(finding.code);
+    return found;
+  };
+  EXPECT_THAT(codes(), Not(Contains("unreadable_rows")));
+  there()("select pgque.subscribe(" + queue + ", convert_from('\\x636166e9', 'SQL_ASCII'))");
+  there()(
+      "update pgque.subscription set sub_batch = -1, sub_active = now() - interval '1 hour' where sub_consumer = "
+      "(select max(co_id) from pgque.consumer)");
+  Admin admin{database().dsn(), client_options()};
+  EXPECT_THROW(admin.consumers(), Error);
+  const auto findings = diagnose(database().dsn());
+  const auto with = [&](const char* code) {
+    return std::find_if(findings.begin(), findings.end(), [&](const auto& finding) { return finding.code == code; });
+  };
+  ASSERT_NE(with("unreadable_rows"), findings.end());
+  EXPECT_THAT(with("unreadable_rows")->fact, HasSubstr("0xe9"));
+  ASSERT_NE(with("stuck_batch"), findings.end());
+  EXPECT_EQ(with("stuck_batch")->queue, own().name());
+  EXPECT_EQ(with("stuck_batch")->consumer, "caf\xEF\xBF\xBD");
+  // As the remedy says.
+  there()("update pgque.consumer set co_name = 'new_name' where co_id = (select max(co_id) from pgque.consumer)");
+  EXPECT_THAT(codes(), AllOf(Not(Contains("unreadable_rows")), Contains("stuck_batch")));
+  EXPECT_EQ(admin.consumers().size(), 2U);
+  there()("update pgque.subscription set sub_batch = null");
 }
 
 TEST_F(EncodingTest, TheDoctorNamesAnEncodingThatChecksNothing) {

@@ -9,6 +9,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <pgque/doctor.hpp>
 #include <pgque/pqxx.hpp>
 
 #include "consumer_fixture.hpp"
@@ -32,7 +33,9 @@ class PgbouncerTest : public ConsumerTest {
     pqxx::nontransaction tx{native(client())};
     return backend_of(tx);
   }
-  bool kill(const std::string& pid) { return sql().value("select pg_terminate_backend(" + pid + ", 20000)") == "t"; }
+  bool kill(const std::string& pid) {
+    return sql().value("select pg_catalog.pg_terminate_backend(" + pid + ", 20000)") == "t";
+  }
 };
 
 // Without this, none of the other tests that are run through it would show anything.
@@ -150,6 +153,48 @@ TEST_F(PgbouncerTickerTest, IsRefusedInTransactionModeWhereTwoSessionsTakeTurns)
     needs_another.exec("select 1");
   }
   expect_refusal(two);
+}
+
+// What the refusal prevents, and what others may do: the client has gone, and its lock stays.
+TEST_F(PgbouncerTickerTest, TheDoctorFindsALockThatIsLeftWithThePooler) {
+  sql()("update pgque.tick set tick_time = now() - interval '1 hour' where tick_queue = " +
+        setting(queue(), "queue_id"));
+  const auto lock = "(" + std::to_string(0x70677175) + ", " + std::to_string(0x7469636B) + ')';
+  {
+    Sql gone{dsn_with({{"dbname", "pgque_one_session"}, {"application_name", "pgque ticker"}})};
+    ASSERT_EQ(gone.value("select pg_try_advisory_lock" + lock), "t");
+  }
+  const auto found = [&] {
+    for (auto& finding : diagnose(direct_dsn())) {
+      if (finding.code == "stranded_ticker_lock") return std::optional{std::move(finding)};
+    }
+    return std::optional<Finding>{};
+  };
+  std::optional<Finding> finding;
+  ASSERT_TRUE(wait_until([&] { return (finding = found()).has_value(); }, 60s));
+  EXPECT_THAT(finding->fact, testing::HasSubstr("'pgque ticker'"));
+  const auto begin = finding->remedy.find("select pg_catalog.pg_terminate_backend(");
+  ASSERT_NE(begin, std::string::npos);
+  sql()(finding->remedy.substr(begin, finding->remedy.find(';') - begin));
+  EXPECT_TRUE(
+      wait_until([&] { return sql().number("select count(*) from pg_locks where locktype = 'advisory'") == 0; }));
+  EXPECT_FALSE(found());
+}
+
+TEST_F(PgbouncerTickerTest, TheDoctorKnowsATickerBehindThePooler) {
+  auto options = fast();
+  options.pooled = true;
+  Ticker ticker{dsn(), options};
+  const Running running{ticker};
+  ASSERT_TRUE(wait_until([&] { return ticker.stats().ticks > 1; }));
+  // At the moment of a tick it holds the lock of the active ticker, like one with a direct connection.
+  std::set<std::string> codes;
+  ASSERT_TRUE(wait_until([&] {
+    for (const auto& finding : diagnose(direct_dsn())) codes.insert(finding.code);
+    return codes.count("pooled_ticker") == 1;
+  }));
+  EXPECT_THAT(codes, testing::Not(testing::Contains("unknown_scheduler")));
+  EXPECT_THAT(codes, testing::Not(testing::Contains("no_ticker")));
 }
 
 TEST_F(PgbouncerTickerTest, AsksWhatToDoAboutARefusal) {

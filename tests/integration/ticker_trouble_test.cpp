@@ -84,6 +84,22 @@ TEST_F(TickerTroubleTest, ALockedQueueWhoseRotationIsDueStopsNoTicksAndNoRotatio
   EXPECT_FALSE(running.ended());
 }
 
+// maint() fails for all queues. Seen: so did the look for the queues to rotate.
+TEST_F(TickerTroubleTest, ARotationPeriodThatIsOutOfRangeStopsNoRotationOfOthers) {
+  TestQueue odd{sql()};
+  odd.config("rotation_period", "300000 years");
+  make_rotation_due(queue());
+  const auto switched = setting(queue(), "queue_switch_time");
+  Ticker ticker{dsn(), busy()};
+  Running running{ticker};
+  EXPECT_TRUE(wait_until([&] { return setting(queue(), "queue_switch_time") != switched; }));
+  ASSERT_TRUE(wait_until([&] { return ticker.stats().maintenance_errors >= 1; }));
+  EXPECT_TRUE(is_ticked(queue()));
+  EXPECT_THAT(ticker_log.lines(LogEvent::failed), logged("maint: ", "the queues that can be rotated"));
+  odd.config("rotation_period", "2 hours");
+  EXPECT_TRUE(wait_until([&] { return ticker.stats().maintenance >= 1; }));
+}
+
 TEST_F(TickerTroubleTest, ALockedQueueKeepsItsLagAndStopsNothingElse) {
   TestQueue busy_queue{sql()};
   busy_queue.config("ticker_max_lag", "1 hour");

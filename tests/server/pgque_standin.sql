@@ -525,6 +525,18 @@ begin
   return s.sub_batch;
 end $$;
 
+-- Without what tunes the size of batches.
+create or replace function pgque.next_batch_custom(
+  i_queue_name text, i_consumer_name text, i_min_lag interval, i_min_count integer, i_min_interval interval,
+  out batch_id bigint, out cur_tick_id bigint, out prev_tick_id bigint) language plpgsql as $$
+begin
+  if coalesce(i_min_lag::text, i_min_count::text, i_min_interval::text) is not null then
+    raise exception 'the stand-in cannot tune batches';
+  end if;
+  batch_id := next_batch(i_queue_name, i_consumer_name);
+  select sub_next_tick, sub_last_tick into cur_tick_id, prev_tick_id from subscription where sub_batch = batch_id;
+end $$;
+
 create or replace function pgque.receive(i_queue text, i_consumer text, i_max_return integer default 100)
 returns setof pgque.message language plpgsql as $$
 declare
@@ -1073,7 +1085,7 @@ declare
   producing text[] := array['send', 'send_batch', 'insert_event', 'dlq_replay', 'dlq_replay_all'];
   consuming text[] := array[
     'subscribe', 'unsubscribe', 'register_consumer', 'register_consumer_at', 'unregister_consumer', 'receive', 'ack', 'nack',
-    'next_batch', 'finish_batch', 'event_retry', 'register_subconsumer', 'subscribe_subconsumer', 'unregister_subconsumer',
+    'next_batch', 'next_batch_custom', 'finish_batch', 'event_retry', 'register_subconsumer', 'subscribe_subconsumer', 'unregister_subconsumer',
     'unsubscribe_subconsumer', 'receive_coop', 'touch_subconsumer', 'get_queue_info', 'get_consumer_info', 'get_batch_info',
     'dlq_inspect', 'version'];
   as_caller text[] := array['seq_getval', 'get_queue_info', 'maint_retry_events', 'maint_rotate_tables_step1',

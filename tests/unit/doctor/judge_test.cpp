@@ -190,7 +190,7 @@ TEST(Diagnosis, FindsALockThatAPoolerHasKept) {
   EXPECT_EQ(only(seen).severity, Severity::error);
   EXPECT_THAT(only(seen).fact, HasSubstr("session 4711 ('pgque ticker') holds the lock of the active ticker, but has "
                                          "executed nothing for 10 min"));
-  EXPECT_THAT(only(seen).remedy, HasSubstr("select pg_terminate_backend(4711);"));
+  EXPECT_THAT(only(seen).remedy, HasSubstr("select pg_catalog.pg_terminate_backend(4711);"));
   // A role that may not see what the session does, and a session that works.
   seen.leader->idle.reset();
   EXPECT_THAT(codes(seen), ElementsAre("queue_not_ticked", "queue_not_ticked"));
@@ -215,7 +215,9 @@ TEST(Diagnosis, FindsAClockThatWentBack) {
   seen.queues[0].rotated_ago = -54min;
   EXPECT_EQ(only(seen).code, "clock_went_back");
   EXPECT_EQ(only(seen).severity, Severity::warning);
-  EXPECT_EQ(only(seen).remedy, "update pgque.queue set queue_switch_time = now() where queue_name = 'orders';");
+  EXPECT_EQ(
+      only(seen).remedy,
+      "update pgque.queue set queue_switch_time = pg_catalog.now() where queue_name operator(pg_catalog.=) 'orders';");
   // The times of another system's ticks, and of consumers, matter less.
   seen = healthy();
   seen.queues[0].tick_age = -54min;
@@ -236,7 +238,7 @@ TEST(Diagnosis, FindsAQueueThatIsNotTicked) {
   EXPECT_EQ(
       only(seen).remedy,
       "see whether the ticker, session 4711 ('pgque ticker'), logs errors; if there is no such ticker any more, a "
-      "pooler has kept its session: select pg_terminate_backend(4711);");
+      "pooler has kept its session: select pg_catalog.pg_terminate_backend(4711);");
   seen.leader.reset();
   seen.scheduler = "pg_cron";
   EXPECT_THAT(only(seen).remedy, HasSubstr("pgque.start()"));
@@ -321,10 +323,11 @@ TEST(Diagnosis, FindsTheQueueThatBlocksAllRetries) {
   EXPECT_EQ(blocked.severity, Severity::error);
   EXPECT_EQ(blocked.queue, "refusing");
   EXPECT_THAT(blocked.consequence, HasSubstr("no retry of any queue comes back"));
-  EXPECT_THAT(blocked.remedy, HasSubstr("update pgque.queue set queue_disable_insert = false where queue_name = "
-                                        "'refusing'; or"));
-  EXPECT_THAT(blocked.remedy, HasSubstr("delete from pgque.retry_queue using pgque.queue where ev_queue = queue_id and "
-                                        "queue_name = 'refusing';"));
+  EXPECT_THAT(blocked.remedy, HasSubstr("update pgque.queue set queue_disable_insert = false where queue_name "
+                                        "operator(pg_catalog.=) 'refusing'; or"));
+  EXPECT_THAT(blocked.remedy,
+              HasSubstr("delete from pgque.retry_queue where ev_queue operator(pg_catalog.=) (select queue_id from "
+                        "pgque.queue where queue_name operator(pg_catalog.=) 'refusing');"));
   // The others wait for it.
   seen.queues[0].retries_overdue = 2min;
   EXPECT_THAT(codes(seen), ElementsAre("retries_blocked", "retries_waiting", "inserts_disabled"));
@@ -387,7 +390,7 @@ TEST(Diagnosis, FindsSlotsThatAreNotSubscribed) {
   EXPECT_THAT(only(seen).fact, HasSubstr("of the 3 slots of the partitioned consumer 'c' on queue 'orders', these are "
                                          "not subscribed: 0, 2"));
   EXPECT_THAT(only(seen).remedy, HasSubstr("select pgque.subscribe_slot('orders', 'c', slot, 3) from "
-                                           "unnest(array[0, 2]) as slot;"));
+                                           "pg_catalog.unnest(array[0, 2]) as slot;"));
 }
 
 TEST(Diagnosis, FindsNamesThatAreReservedForSlots) {
