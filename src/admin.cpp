@@ -87,10 +87,8 @@ bool Admin::is_open() const noexcept {
 bool Admin::create_queue(std::string_view queue, const QueueSettings& settings) {
   detail::check_queue(queue);
   const auto arrays = detail::render(settings);
-  const auto created =
-      detail::read_int64(queries().executor().run(detail::sql::create_queue, {queue}, {"create_queue", queue}));
-  if (arrays.names != "{}") configure_queue(queue, settings);
-  return created == 1;
+  return detail::read_int64(queries().executor().run(detail::sql::create_queue, {queue, arrays.names, arrays.values},
+                                                     {"create_queue", queue})) == 1;
 }
 
 void Admin::drop_queue(std::string_view queue, bool with_consumers) {

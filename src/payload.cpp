@@ -20,6 +20,8 @@ Payload::Payload(std::string_view json) : text_{std::string{json}} {}
 Payload::Payload(const char* json) : Payload{checked(json)} {}
 Payload::Payload(std::nullptr_t) : text_{"null"} {}
 Payload::Payload(std::nullopt_t) : format_{Format::text} {}
+Payload::Payload(const Message& message) : text_{message.payload}, format_{Format::text} {}
+Payload::Payload(Message&& message) : text_{std::move(message.payload)}, format_{Format::text} {}
 
 Payload Payload::verbatim(std::string text) {
   Payload payload{std::move(text)};

@@ -1,6 +1,7 @@
 // The subcommands that ask once and print the answer: queues, consumers, dead letters, doctor, status.
 
 #include <algorithm>
+#include <cctype>
 #include <cstdio>
 #include <iostream>
 #include <string>
@@ -39,6 +40,7 @@ Json to_json(const QueueInfo& info) {
           {"last_tick", number_or_null(info.last_tick)},
           {"ticker_lag_seconds", seconds_or_null(info.ticker_lag)},
           {"new_events", number_or_null(info.new_events)},
+          {"waiting_retries", info.waiting_retries},
           {"events_per_second", info.events_per_second ? Json(*info.events_per_second) : Json(nullptr)},
           {"ticker_max_count", info.ticker_max_count},
           {"ticker_max_lag_seconds", in_seconds(info.ticker_max_lag)},
@@ -79,6 +81,17 @@ Json to_json(const DeadLetter& letter) {
           {"extra2", text_or_null(letter.extra2)},
           {"extra3", text_or_null(letter.extra3)},
           {"extra4", text_or_null(letter.extra4)}};
+}
+
+// Whether the answer on standard input is y or yes, in capitals or not.
+bool confirmed() {
+  std::string line;
+  std::string answer;
+  std::getline(std::cin, line);
+  for (const char c : line) {
+    if (c != ' ' && c != '\t' && c != '\r') answer += static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
+  }
+  return answer == "y" || answer == "yes";
 }
 
 std::string cut(std::string text, std::size_t longest) {
@@ -240,9 +253,7 @@ int replay_dead_letters(const Common& common, const ReplayOptions& options) {
       return usage;
     }
     complain(std::string{warning} + ". Go on? [y/N]");
-    std::string answer;
-    std::getline(std::cin, answer);
-    if (answer != "y" && answer != "yes") return failure;
+    if (!confirmed()) return failure;
   }
   Admin admin{common.dsn, unprepared()};
   if (!options.queue.empty()) {
@@ -264,7 +275,7 @@ int replay_dead_letters(const Common& common, const ReplayOptions& options) {
       status = failure;
     } catch (const Error& error) {
       // The replays before the error are reported nevertheless.
-      complain("dead letter " + std::to_string(id) + ": " + error.what());
+      complain("dead letter " + std::to_string(id) + ": " + text_of(error));
       status = status_of(error);
       break;
     }

@@ -26,6 +26,8 @@ enum ExitStatus : int {
 };
 
 int status_of(const Error& error);
+// What is said about it, beginning with the name of the subcommand.
+std::string text_of(const Error& error);
 
 struct Common {
   std::string dsn;

@@ -4,9 +4,11 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include <nlohmann/json.hpp>
 
+#include "json_syntax.hpp"
 #include "output.hpp"
 
 namespace pgque::tool {
@@ -23,9 +25,8 @@ inline void print_json(const Json& json) {
   print_line(dumped(json, 2));
 }
 
-// nlohmann_json accepts a byte order mark, which PostgreSQL and others do not.
-inline bool is_json(const std::string& text) {
-  return text.substr(0, 3) != "\xEF\xBB\xBF" && nlohmann::json::accept(text);
+inline bool is_json(std::string_view text) {
+  return JsonSyntax::accepts(text);
 }
 
 inline Json seconds_or_null(std::optional<std::chrono::microseconds> duration) {

@@ -22,6 +22,7 @@
 
 #include "command.hpp"
 #include "output.hpp"
+#include "usage.hpp"
 
 namespace pgque::tool {
 
@@ -70,6 +71,21 @@ std::string why_not_decimal(const std::string& text) {
 const CLI::Validator decimal{why_not_decimal, ""};
 const CLI::Validator not_empty{[](const std::string& text) { return text.empty() ? "must not be empty" : ""; }, ""};
 
+// Whoever writes a DSN where a name belongs must not find its password in the terminal or in the server's log.
+const CLI::Validator not_a_dsn{
+    [](const std::string& text) { return may_contain_password(text) ? "looks like a DSN and is not shown" : ""; }, ""};
+
+// CLI11's own check shows the path.
+const CLI::Validator file_or_standard_input{[](std::string& path) {
+                                              if (path == "-" || CLI::ExistingFile(path).empty()) return "";
+                                              return "File does not exist";
+                                            },
+                                            ""};
+
+CLI::Option* add_name(CLI::App& app, const std::string& name, std::string& value, const std::string& help) {
+  return app.add_option(name, value, help)->check(not_a_dsn);
+}
+
 // What all subcommands read, and the subcommand that was chosen.
 struct CommandLine {
   Common common;
@@ -98,12 +114,20 @@ void add_settings(CLI::App& app, QueueSettings& settings) {
   app.add_option("--max-retries", settings.max_retries, "Retries before a message becomes a dead letter")
       ->check(decimal)
       ->type_name("NUMBER");
-  app.add_flag_function(
-      "--pause,!--resume", [&settings](std::int64_t count) { settings.paused = count > 0; },
-      "Stop or resume ticking the queue");
-  app.add_flag_function(
-      "--external-ticker,!--own-ticker", [&settings](std::int64_t count) { settings.external_ticker = count > 0; },
-      "Whether ticks come from another system");
+  const auto add_flag = [&app](const std::string& name, std::optional<bool>& setting, bool value, const char* help) {
+    return app.add_flag_callback(
+        name, [&setting, value] { setting = value; }, help);
+  };
+  auto* pause = add_flag("--pause", settings.paused, true, "Stop ticking the queue");
+  add_flag("--resume", settings.paused, false, "Tick the queue again")->excludes(pause);
+  auto* external = add_flag("--external-ticker", settings.external_ticker, true, "Ticks come from another system");
+  add_flag("--own-ticker", settings.external_ticker, false, "Ticks come from PgQue")->excludes(external);
+}
+
+bool changes_nothing(const QueueSettings& settings, const std::vector<std::string>& reset) {
+  return !settings.ticker_max_count && !settings.ticker_max_lag && !settings.ticker_idle_period &&
+         !settings.rotation_period && !settings.max_retries && !settings.paused && !settings.external_ticker &&
+         reset.empty();
 }
 
 std::vector<QueueSetting> settings_named(const std::vector<std::string>& names) {
@@ -123,30 +147,37 @@ std::vector<QueueSetting> settings_named(const std::vector<std::string>& names) 
 }
 
 void declare_queues(CLI::App& app, CommandLine& line) {
-  auto* queues = app.add_subcommand("queues", "Show queues: their ticks, events and settings");
-  queues->add_option("QUEUE", line.queue, "Only this one");
-  queues->callback([&line] { line.run = [&line] { return list_queues(line.common, line.queue); }; });
+  const auto declare_list = [&line](CLI::App& parent, const char* name, const char* help) {
+    auto* list = parent.add_subcommand(name, help);
+    add_name(*list, "QUEUE", line.queue, "Only this one");
+    list->callback([&line] { line.run = [&line] { return list_queues(line.common, line.queue); }; });
+    return list;
+  };
+  auto* queues = declare_list(app, "queues", "Show queues: their ticks, events and settings");
   queues->footer("Example:\n  pgque queues --json | jq '.[] | select(.ticker_lag_seconds > 60)'");
 
-  auto* queue = app.add_subcommand("queue", "Create, drop and configure queues")->require_subcommand(1);
+  auto* queue = app.add_subcommand("queue", "Create, drop, configure and list queues")->require_subcommand(1);
+  declare_list(*queue, "list", "Show queues: the same as pgque queues");
   auto* create = queue->add_subcommand("create", "Create a queue; harmless to repeat");
-  create->add_option("QUEUE", line.queue, "Its name, 57 bytes at most")->required();
+  add_name(*create, "QUEUE", line.queue, "Its name, 57 bytes at most")->required();
   add_settings(*create, line.settings);
   create->callback([&line] { line.run = [&line] { return create_queue(line.common, line.queue, line.settings); }; });
   create->footer("Example:\n  pgque queue create orders --max-lag 100ms --max-retries 10");
 
   auto* drop = queue->add_subcommand("drop", "Drop a queue with its events, retries and dead letters");
-  drop->add_option("QUEUE", line.queue, "Its name")->required();
+  add_name(*drop, "QUEUE", line.queue, "Its name")->required();
   drop->add_flag("--force", line.force, "Even if consumers are subscribed");
   drop->callback([&line] { line.run = [&line] { return drop_queue(line.common, line.queue, line.force); }; });
 
   auto* set = queue->add_subcommand("set", "Change settings of a queue: all of them or, on an error, none");
-  set->add_option("QUEUE", line.queue, "Its name")->required();
+  add_name(*set, "QUEUE", line.queue, "Its name")->required();
   add_settings(*set, line.settings);
   set->add_option("--reset", line.reset, "Back to the default: max-lag, max-retries, ...; separated by commas")
       ->delimiter(',')
       ->type_name("NAME");
   set->callback([&line] {
+    if (changes_nothing(line.settings, line.reset))
+      throw CLI::RequiredError{"A setting, such as --max-lag, or --reset"};
     line.run = [&line] {
       line.settings.reset = settings_named(line.reset);
       return set_queue(line.common, line.queue, line.settings);
@@ -158,17 +189,17 @@ void declare_queues(CLI::App& app, CommandLine& line) {
 
 void declare_consumers(CLI::App& app, CommandLine& line) {
   auto* consumers = app.add_subcommand("consumers", "Show consumers: how far behind they are, and their open batches");
-  consumers->add_option("QUEUE", line.queue, "Only those of this queue");
+  add_name(*consumers, "QUEUE", line.queue, "Only those of this queue");
   consumers->callback([&line] { line.run = [&line] { return list_consumers(line.common, line.queue); }; });
 
   auto& subscription = line.subscription;
   auto* subscribe = app.add_subcommand("subscribe", "Subscribe a consumer; harmless to repeat");
-  subscribe->add_option("QUEUE", subscription.queue, "The queue")->required();
-  subscribe->add_option("CONSUMER", subscription.consumer, "The consumer's name")->required();
+  add_name(*subscribe, "QUEUE", subscription.queue, "The queue")->required();
+  add_name(*subscribe, "CONSUMER", subscription.consumer, "The consumer's name")->required();
   auto* at = subscribe->add_option("--at", subscription.at, "Start after this earlier tick, or go back to it")
                  ->check(decimal)
                  ->type_name("TICK");
-  subscribe->add_option("--subconsumer", subscription.subconsumer, "A worker of a cooperative consumer")
+  add_name(*subscribe, "--subconsumer", subscription.subconsumer, "A worker of a cooperative consumer")
       ->check(not_empty)
       ->type_name("NAME")
       ->excludes(at);
@@ -176,12 +207,11 @@ void declare_consumers(CLI::App& app, CommandLine& line) {
 
   auto* unsubscribe = app.add_subcommand(
       "unsubscribe", "Remove a consumer, its retries and, with its last subscription, its dead letters");
-  unsubscribe->add_option("QUEUE", subscription.queue, "The queue")->required();
-  unsubscribe->add_option("CONSUMER", subscription.consumer, "The consumer's name")->required();
-  auto* worker =
-      unsubscribe->add_option("--subconsumer", subscription.subconsumer, "A worker of a cooperative consumer")
-          ->check(not_empty)
-          ->type_name("NAME");
+  add_name(*unsubscribe, "QUEUE", subscription.queue, "The queue")->required();
+  add_name(*unsubscribe, "CONSUMER", subscription.consumer, "The consumer's name")->required();
+  auto* worker = add_name(*unsubscribe, "--subconsumer", subscription.subconsumer, "A worker of a cooperative consumer")
+                     ->check(not_empty)
+                     ->type_name("NAME");
   unsubscribe->add_flag("--retry-batch", subscription.retry_batch, "Put the messages of its open batch up for retry")
       ->needs(worker);
   unsubscribe->callback([&line] { line.run = [&line] { return tool::unsubscribe(line.common, line.subscription); }; });
@@ -195,7 +225,7 @@ void declare_dead_letters(CLI::App& app, CommandLine& line) {
   dlq->footer("Without a subcommand, counts them per queue and consumer.");
 
   auto* list = dlq->add_subcommand("list", "The newest dead letters of a queue; with --json one per line");
-  list->add_option("QUEUE", line.queue, "The queue")->required();
+  add_name(*list, "QUEUE", line.queue, "The queue")->required();
   list->add_option("--limit", line.limit, "At most this many; 0 for all")
       ->capture_default_str()
       ->check(decimal)
@@ -205,7 +235,7 @@ void declare_dead_letters(CLI::App& app, CommandLine& line) {
 
   auto* replay = dlq->add_subcommand("replay", "Send dead letters again, TO EVERY CONSUMER of their queue");
   auto* ids = replay->add_option("ID", line.replay.ids, "Dead letters, as dlq list shows them")->check(decimal);
-  auto* all = replay->add_option("--all", line.replay.queue, "All dead letters of this queue")->type_name("QUEUE");
+  auto* all = add_name(*replay, "--all", line.replay.queue, "All dead letters of this queue")->type_name("QUEUE");
   ids->excludes(all);
   replay->add_flag("--yes", line.replay.yes, "Do not ask; needed without a terminal");
   replay->callback([&line] {
@@ -215,7 +245,7 @@ void declare_dead_letters(CLI::App& app, CommandLine& line) {
   replay->footer("Examples:\n  pgque dlq replay 17 18\n  pgque dlq replay --all orders --yes");
 
   auto* purge = dlq->add_subcommand("purge", "Delete dead letters by age");
-  purge->add_option("QUEUE", line.queue, "The queue")->required();
+  add_name(*purge, "QUEUE", line.queue, "The queue")->required();
   add_duration(*purge, "--older-than", line.older_than, "Delete those that are older than this")->required();
   purge->callback(
       [&line] { line.run = [&line] { return purge_dead_letters(line.common, line.queue, line.older_than); }; });
@@ -241,13 +271,13 @@ void declare_observation(CLI::App& app, CommandLine& line) {
 void declare_messages(CLI::App& app, CommandLine& line) {
   auto& send = line.send;
   auto* sub = app.add_subcommand("send", "Send one event, or each line of standard input as one");
-  sub->add_option("QUEUE", send.queue, "The queue")->required();
+  add_name(*sub, "QUEUE", send.queue, "The queue")->required();
   // The payload may be empty.
   auto* payload = sub->add_option_function<std::string>(
       "PAYLOAD", [&send](const std::string& text) { send.payload = text; },
       "The payload; without it, and without --file, lines of standard input are sent");
-  auto* file = sub->add_option("-f,--file", send.file, "One event with this file's contents")
-                   ->check(CLI::ExistingFile)
+  auto* file = sub->add_option("-f,--file", send.file, "One event with this file's contents; - is standard input")
+                   ->check(file_or_standard_input)
                    ->type_name("FILE");
   payload->excludes(file);
   sub->add_option("-t,--type", send.type, "What consumers dispatch on")->capture_default_str()->type_name("TYPE");
@@ -268,8 +298,8 @@ void declare_messages(CLI::App& app, CommandLine& line) {
 
   auto& tail = line.tail;
   sub = app.add_subcommand("tail", "Print a consumer's messages as lines of JSON, and acknowledge them");
-  sub->add_option("QUEUE", tail.queue, "The queue")->required();
-  sub->add_option("CONSUMER", tail.consumer, "The consumer, as subscribed")->required();
+  add_name(*sub, "QUEUE", tail.queue, "The queue")->required();
+  add_name(*sub, "CONSUMER", tail.consumer, "The consumer, as subscribed")->required();
   auto* once = sub->add_flag("--once", tail.once, "End when there are no more messages");
   auto* peek = sub->add_flag("--peek", tail.peek, "Acknowledge nothing: show what is waiting, and end")->excludes(once);
   sub->add_option("--limit", tail.limit, "Show at most this many (default: 1000); 0 for all")
@@ -280,7 +310,7 @@ void declare_messages(CLI::App& app, CommandLine& line) {
   sub->add_flag("--subscribe", tail.subscribe, "Subscribe the consumer first, if it is not")->excludes(peek);
   sub->add_flag("--raw", tail.raw, "Print payloads only");
   sub->add_flag("--pooled", tail.pooled, "Through a pooler in transaction mode: poll, without notifications");
-  auto* worker = sub->add_option("--subconsumer", tail.subconsumer, "Work as this worker of a cooperative consumer")
+  auto* worker = add_name(*sub, "--subconsumer", tail.subconsumer, "Work as this worker of a cooperative consumer")
                      ->check(not_empty)
                      ->type_name("NAME");
   add_duration(*sub, "--dead-interval", tail.dead_interval, "Take over from workers without a heartbeat for this long")
@@ -316,12 +346,15 @@ void occupy_standard_streams() {
   }
 }
 
+// Such as "queue create", for the errors of what it does.
+std::string subcommand;
+
 int run(int argc, char** argv) {
   CommandLine line;
   CLI::App app{"Administer and use PgQue, the queue inside PostgreSQL.", "pgque"};
   app.require_subcommand(1);
   app.fallthrough();
-  app.set_version_flag("--version", std::string{"pgque "} + version());
+  app.set_version_flag("-V,--version", std::string{"pgque "} + version());
   app.add_option("--dsn", line.common.dsn,
                  "The database: a postgresql:// URI or key=value settings. Default: libpq's environment (PGHOST, ...)")
       ->envname("PGQUE_DSN");
@@ -334,23 +367,38 @@ int run(int argc, char** argv) {
   declare_consumers(app, line);
   declare_dead_letters(app, line);
   declare_observation(app, line);
+  // `pgque help tail` is `pgque tail --help`.
+  std::vector<std::string> arguments{argv + 1, argv + argc};
+  if (!arguments.empty() && arguments.front() == "help") {
+    arguments.erase(arguments.begin());
+    arguments.emplace_back("--help");
+  }
   try {
-    app.parse(argc, argv);
+    app.parse(std::vector<std::string>{arguments.rbegin(), arguments.rend()});  // as CLI11 wants them
   } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == 0) {
+    if (error.get_exit_code() == 0 && !has_unknown_word(app)) {
       std::ostringstream text;
       app.exit(error, text, text);
       print(text.str());
       return success;
     }
-    complain(error.what());
+    complain(why_wrong(app, error, arguments));
     complain("try --help");
     return usage;
   }
+  subcommand = name_of_subcommand(app);
   return line.run();
 }
 
 }  // namespace
+
+std::string text_of(const Error& error) {
+  // The library names the call that failed, which is not always what the user asked for.
+  std::string text = error.what();
+  const auto verb = error.operation().substr(0, error.operation().find(" ("));
+  if (verb.empty() || verb == "connect" || text.compare(0, verb.size(), verb) != 0) return text;
+  return subcommand + text.substr(verb.size());
+}
 
 int status_of(const Error& error) {
   if (dynamic_cast<const ConnectionError*>(&error)) return no_connection;
@@ -365,10 +413,10 @@ int main(int argc, char** argv) {
   try {
     return run(argc, argv);
   } catch (const pgque::Error& error) {
-    complain(error.what());
+    complain(text_of(error));
     return status_of(error);
   } catch (const std::invalid_argument& error) {
-    complain(error.what());
+    complain(without_password(error.what()));
     return usage;
   } catch (const std::exception& error) {
     complain(error.what());

@@ -1,18 +1,28 @@
 # bash completion for pgque(1)
 
 _pgque() {
-  local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} path='' i
+  local word=${COMP_WORDS[COMP_CWORD]} previous path='' line=$COMP_LINE glued='' i
   local settings='--max-count --max-lag --idle-period --rotation-period --max-retries --pause --resume --external-ticker --own-ticker'
-  local words=''
+  local words='' arguments=()
   COMPREPLY=()
+  # Bash splits the line at : = and @ as well; what no white space separates is one argument.
+  for ((i = 0; i <= COMP_CWORD; i++)); do
+    if [[ $glued ]]; then arguments[-1]+=${COMP_WORDS[i]}; else arguments+=("${COMP_WORDS[i]}"); fi
+    line=${line#"${COMP_WORDS[i]}"}
+    if [[ $line == [[:space:]]* ]]; then glued=''; else glued=1; fi
+    line=${line#"${line%%[![:space:]]*}"}
+  done
+  # --option=word is completed as --option word.
+  previous=${arguments[-2]}
+  if [[ ${arguments[-1]} == --*=* ]]; then previous=${arguments[-1]%%=*} word=${word#=}; fi
   # The subcommand so far, such as "queue create".
-  for ((i = 1; i < COMP_CWORD; i++)); do
-    case ${COMP_WORDS[i]} in
+  for ((i = 1; i < ${#arguments[@]} - 1; i++)); do
+    case ${arguments[i]} in
       --dsn) ((i++)) ;;
       -*) ;;
       *)
         case "$path" in
-          '' | dlq | queue) path=${path:+$path }${COMP_WORDS[i]} ;;
+          '' | dlq | queue | help | 'help dlq' | 'help queue') path=${path:+$path }${arguments[i]} ;;
         esac
         ;;
     esac
@@ -24,17 +34,17 @@ _pgque() {
       --dead-interval | --stuck-after | --all) return ;;
     *)
       case $path in
-        '') words='send tail tick queues queue consumers subscribe unsubscribe dlq doctor metrics status --version' ;;
+        '' | help) words='send tail tick queues queue consumers subscribe unsubscribe dlq doctor metrics status help --version' ;;
         send) words='--file --type --text --batch --batch-size --atomic --no-progress' ;;
         tail) words='--once --peek --limit --subscribe --raw --pooled --subconsumer --dead-interval --poll-interval' ;;
         tick) words='--period --retry-period --maintenance-period --rotation-period --standby-period --max-lag --pooled --quiet' ;;
-        queue) words='create drop set' ;;
+        queue | 'help queue') words='create drop set list' ;;
         'queue create') words=$settings ;;
         'queue set') words="$settings --reset" ;;
         'queue drop') words='--force' ;;
         subscribe) words='--at --subconsumer' ;;
         unsubscribe) words='--subconsumer --retry-batch' ;;
-        dlq) words='list replay purge' ;;
+        dlq | 'help dlq') words='list replay purge' ;;
         'dlq list') words='--limit' ;;
         'dlq replay') words='--all --yes' ;;
         'dlq purge') words='--older-than' ;;

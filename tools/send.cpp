@@ -20,6 +20,8 @@
 #include <pgque/client.hpp>
 #include <pgque/error.hpp>
 #include <pgque/json.hpp>
+#include <pgque/pqxx.hpp>
+#include <pqxx/pqxx>
 
 #include "command.hpp"
 #include "json.hpp"
@@ -48,6 +50,21 @@ void stop_at_signals() {
     sigaction(number, nullptr, &previous);
     if (previous.sa_handler != SIG_IGN) sigaction(number, &action, nullptr);
   }
+}
+
+// The next bytes of standard input; none at its end and when a signal came.
+std::size_t read_input(char* buffer, std::size_t size) {
+  ssize_t count = -1;
+  while (count < 0 && signalled == 0) {
+    count = ::read(STDIN_FILENO, buffer, size);
+    pollfd descriptor{STDIN_FILENO, POLLIN, 0};
+    // Another program on the same terminal may have made it non-blocking.
+    if (count < 0 && errno == EAGAIN)
+      ::poll(&descriptor, 1, -1);
+    else if (count < 0 && errno != EINTR)
+      throw std::system_error{errno, std::generic_category(), "standard input"};
+  }
+  return count > 0 ? static_cast<std::size_t>(count) : 0;
 }
 
 // The lines of standard input, one in memory at a time.
@@ -80,20 +97,10 @@ class LineReader {
 
  private:
   bool fill() {
-    ssize_t count = -1;
-    while (count < 0 && signalled == 0) {
-      count = ::read(STDIN_FILENO, buffer_.data(), buffer_.size());
-      pollfd descriptor{STDIN_FILENO, POLLIN, 0};
-      // Another program on the same terminal may have made it non-blocking.
-      if (count < 0 && errno == EAGAIN)
-        ::poll(&descriptor, 1, -1);
-      else if (count < 0 && errno != EINTR)
-        throw std::system_error{errno, std::generic_category(), "standard input"};
-    }
     position_ = 0;
-    filled_ = count > 0 ? static_cast<std::size_t>(count) : 0;
+    filled_ = read_input(buffer_.data(), buffer_.size());
     bytes_ += filled_;
-    return count > 0;
+    return filled_ > 0;
   }
 
   std::array<char, 1 << 16> buffer_{};
@@ -169,6 +176,14 @@ std::string file_text(const std::string& path) {
   return text;
 }
 
+std::string input_text() {
+  std::string text;
+  std::array<char, 1 << 16> buffer{};
+  for (std::size_t count = 0; (count = read_input(buffer.data(), buffer.size())) > 0;)
+    text.append(buffer.data(), count);
+  return text;
+}
+
 int send_one(const Common& common, const SendOptions& options, const std::string& text) {
   check(text, options.text);
   const auto id = Client{common.dsn, unprepared()}.send(options.queue, Payload::verbatim(text), options.type);
@@ -178,6 +193,17 @@ int send_one(const Common& common, const SendOptions& options, const std::string
     print_line(to_string(id));
   }
   return success;
+}
+
+// Whether the server has closed the connection.
+bool is_lost(Client& client) {
+#if defined(POLLRDHUP)
+  constexpr short closed = POLLRDHUP | POLLHUP | POLLERR;
+#else
+  constexpr short closed = POLLHUP | POLLERR;
+#endif
+  pollfd descriptor{native(client).sock(), closed, 0};
+  return ::poll(&descriptor, 1, 0) > 0;
 }
 
 class LineSender {
@@ -200,8 +226,7 @@ class LineSender {
       if (transaction_ && mistake_.empty() && !stopped_) transaction_->commit();
     } catch (const Error& error) {
       progress_.show(sent_, input_.bytes(), true);
-      const auto lines = "lines " + std::to_string(first_pending_) + " to " + std::to_string(input_.lines()) + ": ";
-      complain((pending_.empty() ? "" : lines) + error.what() + so_far(error.outcome_unknown()));
+      complain((pending_.empty() ? "" : lines_pending()) + text_of(error) + so_far(error.outcome_unknown()));
       return status_of(error);
     }
     progress_.show(sent_, input_.bytes(), true);
@@ -246,8 +271,21 @@ class LineSender {
     if (!options_.batch || pending_.size() >= options_.batch_size || pending_bytes_ >= enough_bytes) flush();
   }
 
+  std::string lines_pending() const {
+    const auto last = std::to_string(input_.lines());
+    if (first_pending_ == input_.lines()) return "line " + last + ": ";
+    return "lines " + std::to_string(first_pending_) + " to " + last + ": ";
+  }
+
+  // The server may end a session that waits for slow input: idle_session_timeout. Nothing was being sent then, so
+  // nothing is sent twice.
+  void connect_again_if_lost() {
+    if (!transaction_ && is_lost(client_)) client_ = Client{common_.dsn, unprepared()};
+  }
+
   void flush() {
     if (pending_.empty()) return;
+    connect_again_if_lost();
     Operations& to = transaction_ ? static_cast<Operations&>(*transaction_) : client_;
     const auto ids = to.send_batch(options_.queue, options_.type, pending_);
     if (!first_id_ && !ids.empty()) first_id_ = ids.front();
@@ -296,6 +334,10 @@ class LineSender {
 
 int send(const Common& common, const SendOptions& options) {
   if (options.payload) return send_one(common, options, *options.payload);
+  if (options.file == "-") {
+    if (is_terminal(STDIN_FILENO)) complain("reading the event from the terminal; end with Ctrl-D");
+    return send_one(common, options, input_text());
+  }
   if (!options.file.empty()) return send_one(common, options, file_text(options.file));
   return LineSender{common, options}.run();
 }

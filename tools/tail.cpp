@@ -10,76 +10,63 @@
 #include <pgque/admin.hpp>
 #include <pgque/client.hpp>
 #include <pgque/consumer.hpp>
-#include <pgque/pqxx.hpp>
 #include <pgque/signals.hpp>
-#include <pgque/transaction.hpp>
-#include <pqxx/pqxx>
 
 #include "command.hpp"
 #include "json.hpp"
+#include "log_lines.hpp"
 #include "output.hpp"
+#include "peek.hpp"
 
 namespace pgque::tool {
 
 namespace {
 
+constexpr std::string_view read_only_sqlstate{"25006"};
+
 std::string quoted(const std::optional<std::string>& text) {
   return dumped(text_or_null(text));
 }
 
+Shown shown(const Message& message) {
+  return {to_string(message.msg_id),
+          to_string(message.batch_id),
+          message.type,
+          message.payload,
+          message.retry_count ? std::to_string(*message.retry_count) : "null",
+          iso_time(message.created_at),
+          {message.extra1, message.extra2, message.extra3, message.extra4}};
+}
+
 // JSON is passed on as it is, so that no number loses a digit.
-std::string line_of(const Message& message) {
+std::string line_of(const Shown& message) {
   const bool is_json = message.payload && tool::is_json(*message.payload);
-  std::string line = "{\"msg_id\":" + to_string(message.msg_id) + ",\"batch_id\":" + to_string(message.batch_id) +
+  std::string line = "{\"msg_id\":" + message.msg_id + ",\"batch_id\":" + message.batch_id +
                      ",\"type\":" + quoted(message.type) +
                      ",\"payload\":" + (is_json ? compact_json(*message.payload) : quoted(message.payload));
   if (message.payload && !is_json) line += ",\"payload_is_text\":true";
-  line += ",\"retry_count\":" + (message.retry_count ? std::to_string(*message.retry_count) : "null") +
-          ",\"created_at\":\"" + iso_time(message.created_at) + '"';
+  line += ",\"retry_count\":" + message.retry_count + R"(,"created_at":")" + message.created_at + '"';
   int number = 0;
-  for (const auto& extra : {message.extra1, message.extra2, message.extra3, message.extra4}) {
+  for (const auto& extra : message.extras) {
     ++number;
     if (extra) line += ",\"extra" + std::to_string(number) + "\":" + quoted(extra);
   }
   return line + '}';
 }
 
-std::string text_of(const Message& message, bool raw) {
+std::string printed(const Shown& message, bool raw) {
   return raw ? message.payload.value_or("") : line_of(message);
 }
 
-// Everything that waits for the consumer, received in a transaction that is rolled back, so that nothing changes.
-std::vector<Message> peek(const Common& common, const TailOptions& options) {
-  Admin admin{common.dsn, unprepared()};
-  const auto consumer = admin.consumer(options.queue, options.consumer);
-  const auto last_tick = admin.queue(options.queue).last_tick;
-  // receive() returns nothing both for an empty window and at the end, but there are no more windows than ticks.
-  auto windows = last_tick && consumer.last_tick
-                     ? static_cast<std::int64_t>(*last_tick) - static_cast<std::int64_t>(*consumer.last_tick)
-                     : 0;
-  const auto limit = static_cast<std::size_t>(options.limit.value_or(1000));
-  std::vector<Message> seen;
+void show_waiting(const Common& common, const TailOptions& options) {
+  // With the errors of a consumer that is not subscribed, of a permission that is missing, and so on.
+  Admin{common.dsn, unprepared()}.consumer(options.queue, options.consumer);
   Client client{common.dsn, unprepared()};
-  pqxx::work work{native(client)};
-  // The real consumer may lock its row for as long as its handlers run, so this waits only briefly.
-  work.exec("set local lock_timeout = '5s'");
-  Transaction transaction{work};
-  // The group's position is already past a worker's open batch, so that batch is an additional window.
-  if (!options.subconsumer.empty()) ++windows;
-  for (; windows > 0 && (limit == 0 || seen.size() < limit); --windows) {
-    auto messages = options.subconsumer.empty()
-                        ? transaction.receive(options.queue, options.consumer)
-                        : transaction.receive_coop(options.queue, options.consumer, options.subconsumer);
-    if (messages.empty()) continue;
-    transaction.ack(messages.front().batch_id);
-    std::move(messages.begin(), messages.end(), std::back_inserter(seen));
-  }
-  work.abort();
-  if (limit != 0 && seen.size() > limit) seen.resize(limit);
-  return seen;
+  peek(client, {options.queue, options.consumer, options.subconsumer, options.limit.value_or(1000)},
+       [&](const Shown& message) { print_line(printed(message, options.raw)); });
 }
 
-void follow(const Common& common, const TailOptions& options) {
+int follow(const Common& common, const TailOptions& options) {
   ConsumerOptions consumer_options;
   consumer_options.queue = options.queue;
   consumer_options.name = options.consumer;
@@ -88,16 +75,25 @@ void follow(const Common& common, const TailOptions& options) {
   if (options.poll_interval) consumer_options.poll_interval = *options.poll_interval;
   // No transaction is open while the reader is slow, and few messages are in memory.
   consumer_options.transaction = TransactionMode::split;
+  consumer_options.max_messages = std::nullopt;  // there are no pages through a pooler
   if (!options.pooled) consumer_options.max_messages = 1000;
   consumer_options.pooled = options.pooled;
   consumer_options.until_drained = options.once;
-  consumer_options.log = [](const LogRecord& record) {
-    if (record.level >= LogLevel::warning) complain(std::string{record.message});
+  LogLines log;
+  Consumer* running = nullptr;
+  bool read_only = false;
+  consumer_options.log = [&](const LogRecord& record) {
+    if (record.level >= LogLevel::warning) log.print("", record);
+    // Whoever wants the messages that are there now does not wait for a standby to become the primary.
+    if (!options.once || record.sqlstate != read_only_sqlstate) return;
+    read_only = true;
+    running->stop();
   };
   Consumer consumer{common.dsn, consumer_options};
+  running = &consumer;
   // print() ends the process if it cannot print, so only printed messages are acknowledged.
   consumer.on("*", [&](const Message& message, Context& context) {
-    const auto text = text_of(message, options.raw) + '\n';
+    const auto text = printed(shown(message), options.raw) + '\n';
     // If the reader takes nothing, the command must still be interruptible. A pipe accepts this much at once.
     for (std::string_view rest{text}; !rest.empty(); rest.remove_prefix(std::min<std::size_t>(rest.size(), PIPE_BUF))) {
       while (!output_writable(std::chrono::milliseconds{100})) {
@@ -107,7 +103,13 @@ void follow(const Common& common, const TailOptions& options) {
     }
   });
   stop_on_signals(consumer);
-  consumer.start();
+  try {
+    consumer.start();
+  } catch (const Error& error) {
+    if (!log.has_printed(error)) throw;
+    return status_of(error);
+  }
+  return read_only ? failure : success;
 }
 
 }  // namespace
@@ -116,11 +118,8 @@ int tail(const Common& common, const TailOptions& options) {
   if (options.subscribe && options.subconsumer.empty()) {
     Client{common.dsn, unprepared()}.subscribe(options.queue, options.consumer);
   }
-  if (options.peek) {
-    for (const auto& message : peek(common, options)) print_line(text_of(message, options.raw));
-  } else {
-    follow(common, options);
-  }
+  if (!options.peek) return follow(common, options);
+  show_waiting(common, options);
   return success;
 }
 

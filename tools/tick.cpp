@@ -9,7 +9,9 @@
 #include <pgque/ticker.hpp>
 
 #include "command.hpp"
+#include "log_lines.hpp"
 #include "output.hpp"
+#include "service_manager.hpp"
 
 namespace pgque::tool {
 
@@ -44,15 +46,22 @@ int tick(const Common& common, const TickOptions& options) {
   ticker_options.ticker_max_lag = options.max_lag;
   ticker_options.pooled = options.pooled;
   // Lines for a service's log, which adds the time.
-  ticker_options.log = [quiet = options.quiet](const LogRecord& record) {
-    if (record.level < (quiet ? LogLevel::warning : LogLevel::info)) return;
-    auto line = std::string{to_string(record.level)} + ": ";
-    line.append(record.message);
-    complain(line);
+  LogLines log;
+  ticker_options.log = [&log, quiet = options.quiet, ready = false](const LogRecord& record) mutable {
+    const auto least = quiet ? LogLevel::warning : LogLevel::info;
+    if (record.level >= least) log.print(std::string{to_string(record.level)} + ": ", record);
+    const bool works = record.event == LogEvent::leader || record.event == LogEvent::standby;
+    if (works && !std::exchange(ready, true)) tell_service_manager("READY=1");
+    if (record.event == LogEvent::stopped) tell_service_manager("STOPPING=1");
   };
   Ticker ticker{common.dsn, ticker_options};
   stop_on_signals(ticker);
-  ticker.start();
+  try {
+    ticker.start();
+  } catch (const Error& error) {
+    if (!log.has_printed(error)) throw;
+    return status_of(error);
+  }
   if (!options.quiet) {
     const auto stats = ticker.stats();
     complain("info: made " + std::to_string(stats.ticks) + " ticks, brought " + std::to_string(stats.retries) +

@@ -89,6 +89,9 @@ struct QueueInfo {
   std::optional<std::chrono::microseconds> ticker_lag;  ///< age of that tick
   std::optional<std::int64_t> new_events;               ///< events since that tick; empty if unknown: see `note`
   std::optional<double> events_per_second;              ///< over the last ticks; empty if unknown: see `note`
+  std::optional<Timestamp> last_tick_at;                ///< when that tick was made
+  std::optional<std::int64_t> last_tick_event;          ///< the number of the latest event at that tick
+  std::int64_t waiting_retries = 0;                     ///< messages in the retry queue, due or not
   /// Why a member is unknown; empty if all are known. PgQue 0.2.0 denies `get_queue_info()` to `pgque_reader`, and the
   /// function fails if a queue has an infinite time.
   std::string note;
@@ -116,7 +119,10 @@ struct ConsumerInfo {
   std::optional<std::chrono::microseconds> lag;
   /// Time since the consumer last opened or finished a batch or, for a subconsumer, sent a heartbeat.
   std::chrono::microseconds last_seen{0};
-  std::optional<TickId> last_tick;       ///< the last tick that the consumer has finished
+  Timestamp last_seen_at{};         ///< when that was
+  std::optional<TickId> last_tick;  ///< the last tick that the consumer has finished
+  /// When that tick was made. Empty for an idle subconsumer, and if PgQue keeps the tick no more.
+  std::optional<Timestamp> last_tick_at;
   std::optional<BatchId> current_batch;  ///< the open batch
   std::optional<TickId> next_tick;       ///< the tick that ends the open batch
   /// How long the batch has been open; for a subconsumer with a batch, the time since its last heartbeat.
@@ -202,7 +208,7 @@ class PGQUE_EXPORT Admin {
   /// @name Queues. Need `pgque_admin`.
   /// @{
 
-  /// Creates a queue unless it exists, and applies the settings in either case.
+  /// Creates a queue unless it exists, and applies the settings in either case: all of that or, on any error, nothing.
   /// @return true if it was new
   /// @throws std::invalid_argument for a setting out of its range, before anything is created
   /// SQL: `pgque.create_queue(text)`, `pgque.set_queue_config(text, text, text)`
@@ -240,7 +246,7 @@ class PGQUE_EXPORT Admin {
 
   /// All queues, ordered by name. If PgQue denies `get_queue_info()` to a reader, as 0.2.0 does, or if it fails at a
   /// value that is out of range, the members that need it are empty, and `QueueInfo::note` says so.
-  /// SQL: `pgque.get_queue_info()`
+  /// SQL: `pgque.get_queue_info()`, and the tables `tick` and `retry_queue`
   std::vector<QueueInfo> queues();
   /// One queue.
   /// @throws QueueNotFound
@@ -248,7 +254,7 @@ class PGQUE_EXPORT Admin {
   QueueInfo queue(std::string_view queue);
 
   /// All subscriptions, ordered by queue and name.
-  /// SQL: `pgque.get_consumer_info()`, and the tables `subscription` and `consumer` for roles and groups; if it fails
+  /// SQL: `pgque.get_consumer_info()`, and the tables `subscription`, `consumer` and `tick` for the rest; if it fails
   /// at a value that is out of range, the tables `subscription` and `tick` instead
   std::vector<ConsumerInfo> consumers();
   /// The subscriptions of one queue.

@@ -10,6 +10,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <type_traits>
 
 #include <pgque/dsn.hpp>
 #include <pgque/export.hpp>
@@ -26,9 +27,10 @@ class ProducerLoop;
 
 /// How a buffered producer works. Wrong values make the constructor throw `std::invalid_argument`.
 struct BufferedProducerOptions {
-  /// Most events in one batch. Default 1000; at least 1.
+  /// Most events in one batch. Default 1000; at least 1. No batch has more than 16 Mi.
   std::size_t batch_messages = 1'000;
-  /// Most bytes of payload in one batch; a single larger payload is a batch by itself. Default 1 MiB; at least 1.
+  /// Most bytes of payload in one batch; a single larger payload is a batch by itself. Default 1 MiB; 1 to 512 MiB.
+  /// PostgreSQL takes less than 1 GiB in one message, and closes the connection if there is more.
   std::size_t batch_bytes = std::size_t{1} << 20;
   /// How long an event waits for others to fill its batch. Default 5 ms; 0 sends as soon as the connection is free. At
   /// most 30 days. While the buffer is full, no event waits for others.
@@ -109,6 +111,7 @@ struct BufferedProducerStats {
 /// | refused by the server, for example for malformed JSON or a missing queue | none is stored | the server's |
 /// | connection lost before the commit | kept, and sent again over a new connection | none yet |
 /// | connection lost during the commit | all stored or none | `ConnectionError`, `outcome_unknown()` |
+/// | no memory to send it | not stored | `Error`, `retryable()` |
 /// | not sent within `delivery_timeout`, or before `close()` ended | not stored | `Error`, `retryable()` |
 ///
 /// So each call of `send()` stores its event at most once: an event that may have been stored is never sent again. A
@@ -142,13 +145,19 @@ class PGQUE_EXPORT BufferedProducer {
   /// destructor does not wait; a failure is then reported only in the log and in `stats()`.
   /// @param payload see `Payload`
   /// @param type what consumers dispatch on; an empty one means "default"
-  /// @throws std::invalid_argument naming the argument: as `Client::send`, or a payload larger than `buffer_bytes`
+  /// @throws std::invalid_argument naming the argument: as `Client::send`, or a payload larger than `buffer_bytes` or
+  ///   than 512 MiB, which the largest batch holds
   /// @throws Error whose `retryable()` is true if there was no room in the buffer within `block_timeout`
   /// @throws std::logic_error if the producer is closed, also while waiting for room
   /// SQL: `pgque.send_batch(text, text, jsonb[])` or `pgque.send_batch(text, text, text[])`
   std::future<EventId> send(std::string_view queue, Payload payload, std::string_view type = "default");
   /// The same for an `Event`; throws the same.
   std::future<EventId> send(std::string_view queue, Event event);
+  /// The same for a received message, which is sent on as `Client::send` does; throws the same.
+  template <class M, std::enable_if_t<std::is_same_v<M, Message>, int> = 0>
+  std::future<EventId> send(std::string_view queue, const M& message) {
+    return send(queue, Payload{message}, message.type ? std::string_view{*message.type} : std::string_view{});
+  }
 
   /// Sends the events in the buffer without waiting for `linger`, and waits until the outcome of every event accepted
   /// before this call is known. Their futures hold it.

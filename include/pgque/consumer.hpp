@@ -115,6 +115,10 @@ class PGQUE_EXPORT Consumer {
 
   /// Registers a handler for the decoded payload: `handler(const T&)` or `handler(const T&, Context&)`. A payload that
   /// is not a `T` counts as a failure of the handler. Needs `pgque/json.hpp` or your own `PayloadDecoder<T>`.
+  ///
+  /// With `pgque/json.hpp` this is `payload_as<T>()`, which refuses numbers that a `T` cannot hold, but only where `T`
+  /// is a number or consists of such by the standard's containers. A `from_json()` of yours is not checked: read by
+  /// `json.at("id").get_to(id)` into a `std::int64_t`, 2^63 from Python becomes -2^63 (see `payload_as`).
   template <class T, class Handler>
   Consumer& on(std::string type, Handler handler) {
     static_assert(std::is_invocable_v<Handler&, const T&, Context&> || std::is_invocable_v<Handler&, const T&>,

@@ -41,9 +41,9 @@ inline constexpr std::int32_t default_max_messages = 10'000;
 struct ConsumerOptions {
   /// The queue. Required; 1 to 57 bytes.
   std::string queue{};
-  /// The name with which the consumer is subscribed. Required. If two processes use the same name, both handle every
-  /// message; to share the messages, give each process a `subconsumer`. Avoid `#` in the name, which PgQue 0.3
-  /// reserves.
+  /// The name with which the consumer is subscribed. Required. Two processes of one name take turns in `per_batch`
+  /// mode, and both handle every message in `split` mode; to share the messages, give each process a `subconsumer`.
+  /// Avoid `#` in the name, which PgQue 0.3 reserves.
   std::string name{};
   /// How long to wait for a notification before asking the server anyway. Default 30 s; 1 ms to 30 days.
   std::chrono::milliseconds poll_interval{30'000};

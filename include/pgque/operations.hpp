@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include <pgque/export.hpp>
@@ -50,7 +51,9 @@ enum class BatchHandling : std::int32_t {
 /// `Transaction` runs several calls in one. This class cannot be instantiated by itself.
 ///
 /// **Arguments.** Queue names have 1 to 57 bytes, consumer names at least one byte. All text must be valid UTF-8
-/// without NUL bytes. Anything else is `std::invalid_argument`, thrown before anything is sent; it names the argument.
+/// without NUL bytes. A name must not look like a DSN (with `://` or `password=` in it), because names end up in logs.
+/// Anything else is `std::invalid_argument`, thrown before anything is sent; it names the argument, and does not show a
+/// DSN.
 ///
 /// **Errors.** Every function throws `Error` or a class derived from it: `ConnectionError` when the connection is lost,
 /// `QueueNotFound` / `ConsumerNotFound` / `BatchNotFound` when there is no such queue, consumer or batch, `Error` with
@@ -75,6 +78,13 @@ class PGQUE_EXPORT Operations {
   /// The same for an `Event`.
   /// @throws QueueNotFound
   EventId send(std::string_view queue, const Event& event);
+  /// Sends a received message on, to another queue for example: its payload as it was stored, and its type, of which
+  /// NULL becomes "default". Give another type as a third argument. The extra columns are not sent.
+  /// @throws QueueNotFound
+  template <class M, std::enable_if_t<std::is_same_v<M, Message>, int> = 0>
+  EventId send(std::string_view queue, const M& message) {
+    return send(queue, Payload{message}, message.type ? std::string_view{*message.type} : std::string_view{});
+  }
 
   /// Stores several events of one type: all of them or, on any error, none. Returns their ids in the same order. An
   /// empty list is not sent at all and returns no ids, so a missing queue is not noticed.

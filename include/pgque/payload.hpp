@@ -4,6 +4,7 @@
 /// What is sent: payloads and events.
 
 #include <cstddef>
+#include <iterator>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -11,6 +12,7 @@
 #include <utility>
 
 #include <pgque/export.hpp>
+#include <pgque/message.hpp>
 
 namespace pgque {
 
@@ -18,7 +20,7 @@ class Payload;
 
 /// Customisation point: how a value of type `T` becomes a payload. `pgque/json.hpp` specialises it for everything
 /// nlohmann_json can serialise; specialise it for your own types with `static Payload encode(const T&)`. Include the
-/// specialisation before the first use of `T` as a payload.
+/// specialisation before the first use of `T` as a payload. For text none is asked.
 template <class T, class Enable = void>
 struct PayloadEncoder {};
 
@@ -34,22 +36,149 @@ struct has_encoder : std::false_type {};
 template <class T>
 struct has_encoder<T, std::void_t<decltype(PayloadEncoder<T>::encode(std::declval<const T&>()))>> : std::true_type {};
 
-// Text never goes through an encoder: a C++ string must not silently become a JSON string.
+template <class T>
+using bare = std::remove_cv_t<std::remove_reference_t<T>>;
+
+template <class T>
+inline constexpr bool is_character =
+#if defined(__cpp_char8_t)
+    std::is_same_v<T, char8_t> ||
+#endif
+    std::is_same_v<T, char> || std::is_same_v<T, signed char> || std::is_same_v<T, unsigned char> ||
+    std::is_same_v<T, wchar_t> || std::is_same_v<T, char16_t> || std::is_same_v<T, char32_t> ||
+    std::is_same_v<T, std::byte>;
+
+template <class T>
+inline constexpr bool is_utf8 = false;
+#if defined(__cpp_char8_t)
+template <>
+inline constexpr bool is_utf8<const char8_t*> = true;
+template <>
+inline constexpr bool is_utf8<char8_t*> = true;
+template <class Traits, class Allocator>
+inline constexpr bool is_utf8<std::basic_string<char8_t, Traits, Allocator>> = true;
+template <class Traits>
+inline constexpr bool is_utf8<std::basic_string_view<char8_t, Traits>> = true;
+#endif
+
+// Text never goes through an encoder: it must not silently become a JSON string, or an array of numbers.
 template <class T>
 inline constexpr bool is_text =
-    std::is_convertible_v<const T&, std::string_view> || std::is_same_v<T, std::nullptr_t> ||
-    std::is_same_v<T, std::nullopt_t> || std::is_same_v<T, Payload>;
+    std::is_convertible_v<const T&, std::string_view> || std::is_convertible_v<const T&, const char*> ||
+    is_utf8<std::decay_t<T>> || std::is_same_v<T, std::nullptr_t> || std::is_same_v<T, std::nullopt_t> ||
+    std::is_same_v<T, Payload> || std::is_same_v<T, Message>;
+template <class T>
+inline constexpr bool is_text<std::optional<T>> = is_text<T>;
+
+template <class T>
+inline constexpr bool is_optional = false;
+template <class T>
+inline constexpr bool is_optional<std::optional<T>> = true;
+
+template <class T, class = void>
+inline constexpr bool is_tuple = false;
+template <class T>
+inline constexpr bool is_tuple<T, std::void_t<decltype(std::tuple_size<T>::value)>> = true;
+
+// What a range consists of; T itself if it is none.
+template <class T, class = void>
+struct range_element {
+  using type = T;
+};
+template <class T>
+struct range_element<T, std::void_t<decltype(*std::begin(std::declval<const T&>()))>> {
+  using type = bare<decltype(*std::begin(std::declval<const T&>()))>;
+};
+
+template <class T>
+constexpr bool has_characters();
+
+template <class T, std::size_t... I>
+constexpr bool any_has_characters(std::index_sequence<I...>) {
+  return (has_characters<bare<std::tuple_element_t<I, T>>>() || ...);
+}
+
+// Whether there are single characters or bytes in a T, however deep, that are not elements of a text of `char`: nobody
+// knows whether they are text or numbers.
+template <class T>
+constexpr bool has_characters() {
+  using Element = typename range_element<T>::type;
+  if constexpr (is_character<T>) {
+    return true;
+  } else if constexpr (is_optional<T>) {
+    return has_characters<bare<typename T::value_type>>();
+  } else if constexpr (is_text<T> && !is_utf8<std::decay_t<T>>) {
+    return false;
+  } else if constexpr (std::is_pointer_v<T>) {
+    return is_character<bare<std::remove_pointer_t<T>>>;
+  } else if constexpr (!std::is_same_v<Element, T>) {
+    return has_characters<Element>();
+  } else if constexpr (is_tuple<T>) {
+    return any_has_characters<T>(std::make_index_sequence<std::tuple_size_v<T>>{});
+  } else {
+    return false;
+  }
+}
+
+// What makes a payload of a T.
+enum class Source {
+  itself,   // a constructor that names the type
+  text,     // that of other text, such as a std::pmr::string, or a UTF-8 literal of C++20
+  encoder,  // its PayloadEncoder
+  characters,
+  nothing
+};
+
+template <class T>
+constexpr Source source_of() {
+  if constexpr (is_text<T>) {
+    constexpr bool named = std::is_same_v<T, std::string> || std::is_same_v<T, std::string_view> ||
+                           std::is_same_v<T, std::nullopt_t> || std::is_same_v<T, Payload> ||
+                           std::is_same_v<T, Message> || is_optional<T>;
+    return is_utf8<std::decay_t<T>> || (std::is_class_v<T> && !named) ? Source::text : Source::itself;
+  } else if constexpr (has_encoder<T>::value) {
+    return Source::encoder;
+  } else {
+    return has_characters<T>() ? Source::characters : Source::nothing;
+  }
+}
+
+template <class T>
+inline constexpr Source source = source_of<T>();
+
+// Text of any type as a `std::string_view` or, if it ends with a NUL, as a `const char*`.
+template <class T>
+auto plain(const T& text) {
+  if constexpr (std::is_pointer_v<std::decay_t<T>>) {
+    const auto* const pointer = text;
+    return reinterpret_cast<const char*>(pointer);
+  } else if constexpr (is_utf8<T>) {
+    return std::string_view{reinterpret_cast<const char*>(text.data()), text.size()};
+  } else if constexpr (std::is_convertible_v<const T&, std::string_view>) {
+    const std::string_view view = text;
+    return view;
+  } else {
+    const char* const pointer = text;
+    return pointer;
+  }
+}
 
 }  // namespace detail
 
 /// The text of an event and how it is to be stored.
 ///
-/// - from `std::string`, `std::string_view`, `const char*`: JSON; the server checks it and stores `jsonb`'s canonical
-///   text
+/// - from `std::string`, `std::string_view`, `const char*`, whatever converts to one of the latter two, and text of
+///   `char8_t`: JSON in UTF-8; the server checks it and stores `jsonb`'s canonical text
 /// - from `pgque::text(...)`: the text as it is, byte for byte
+/// - from a `Message`: its payload as it was stored, byte for byte
 /// - from `nullptr`: JSON `null`
 /// - from `std::nullopt`: SQL NULL
+/// - from a `std::optional` of any of these: the same, or SQL NULL if it is empty
 /// - from a value with a `PayloadEncoder`, such as everything `pgque/json.hpp` covers: what the encoder makes of it
+///
+/// Other characters do not compile, unless they have a `PayloadEncoder` of yours: `wchar_t`, `char16_t`, `char32_t`,
+/// and all single characters and bytes (`std::uint8_t` and `std::int8_t` are characters), alone and in containers.
+/// Write a `std::string` if they are text, and `nlohmann::json(...)` if they are numbers.
 ///
 /// **Thread safety.** A value type; distinct objects may be used by distinct threads.
 class PGQUE_EXPORT Payload {
@@ -70,9 +199,26 @@ class PGQUE_EXPORT Payload {
   Payload(std::nullptr_t);  // NOLINT(google-explicit-constructor)
   /// SQL NULL: the event has no payload at all.
   Payload(std::nullopt_t);  // NOLINT(google-explicit-constructor)
+  /// A message that is sent on: its payload as it was stored, so that SQL NULL stays SQL NULL. Its type and its extra
+  /// columns are no part of the payload.
+  Payload(const Message& message);  // NOLINT(google-explicit-constructor)
+  /// The same; takes the payload away from the message.
+  Payload(Message&& message);  // NOLINT(google-explicit-constructor)
+  /// JSON text of any other type: what converts to `std::string_view` or `const char*`, and text of `char8_t`.
+  /// @throws std::invalid_argument if it is a null pointer
+  template <class T, std::enable_if_t<detail::source<T> == detail::Source::text, int> = 0>
+  Payload(const T& json) : Payload{detail::plain(json)} {}  // NOLINT(google-explicit-constructor)
+  /// What a `T` becomes; SQL NULL if it is empty. For everything else that is text.
+  template <class T, std::enable_if_t<detail::is_text<T>, int> = 0>
+  Payload(std::optional<T> value)  // NOLINT(google-explicit-constructor)
+      : Payload{value ? Payload{std::move(*value)} : Payload{std::nullopt}} {}
   /// What the `PayloadEncoder` makes of the value.
-  template <class T, std::enable_if_t<!detail::is_text<T> && detail::has_encoder<T>::value, int> = 0>
+  template <class T, std::enable_if_t<detail::source<T> == detail::Source::encoder, int> = 0>
   Payload(const T& value) : Payload{PayloadEncoder<T>::encode(value)} {}  // NOLINT(google-explicit-constructor)
+  /// Nothing: they may be text or numbers. A compiler that refuses a program here shows what to write.
+  template <class T, std::enable_if_t<detail::source<T> == detail::Source::characters, int> = 0>
+  // NOLINTNEXTLINE(google-explicit-constructor)
+  Payload(const T&) = delete;  // If they are text, write a std::string in UTF-8; if numbers, nlohmann::json(...).
 
   /// Text that is stored verbatim; it need not be JSON. Same as `pgque::text()`.
   static Payload verbatim(std::string text);

@@ -15,6 +15,12 @@ constexpr const char* denied_note =
     "this PgQue denies get_queue_info() to pgque_reader, as 0.2.0 does, so new events and events per second are not "
     "known; grant pgque_admin to see them";
 
+template <class Row>
+std::optional<Timestamp> read_time_or_null(Row& row) {
+  const auto since_epoch = row.template optional<std::chrono::microseconds>();
+  return since_epoch ? std::optional{Timestamp{*since_epoch}} : std::nullopt;
+}
+
 }  // namespace
 
 [[noreturn]] void throw_queue_not_found(std::string_view queue, const char* verb) {
@@ -79,6 +85,9 @@ std::vector<QueueInfo> AdminQueries::queues(const std::optional<std::string>& qu
     if (const auto thousandths = row.optional_integer()) {
       info.events_per_second = static_cast<double>(*thousandths) / 1000;
     }
+    info.last_tick_at = read_time_or_null(row);
+    info.last_tick_event = row.optional_integer();
+    info.waiting_retries = row.integer();
     info.note = note;
   });
   return infos;
@@ -110,6 +119,8 @@ std::vector<ConsumerInfo> AdminQueries::consumers(const std::optional<std::strin
     info.current_batch = row.template optional<BatchId>();
     info.next_tick = row.template optional<TickId>();
     info.pending_events = row.optional_integer();
+    info.last_tick_at = read_time_or_null(row);
+    info.last_seen_at = row.time();
     if (info.current_batch) info.open_batch_age = info.last_seen;
   });
   return infos;

@@ -4,6 +4,7 @@
 
 #include "consumer/options.hpp"
 #include "database/error_map.hpp"
+#include "database/peer.hpp"
 #include "database/row.hpp"
 #include "database/sql.hpp"
 #include "database/text_array.hpp"
@@ -253,13 +254,7 @@ Finish Batch::finish(const std::vector<Retry>& retries, const InTime& in_time) {
 }
 
 void Batch::require_connection() {
-  if (!transaction_ || !session_->peer_closed()) return;
-  Error::Facts facts;
-  facts.operation = call("handle").describe();
-  facts.sqlstate = "08006";
-  facts.advice = "the connection was lost; nothing of the transaction was stored";
-  facts.retryable = true;
-  throw ConnectionError{std::move(facts)};
+  if (transaction_ && session_->finds_loss()) throw_not_sent(call("handle"), true);
 }
 
 void Batch::close_cursor() noexcept {

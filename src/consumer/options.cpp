@@ -49,7 +49,7 @@ void check(const ConsumerOptions& options) {
     check_duration("dead_interval", *options.dead_interval, milliseconds{1}, longest_wait);
   }
   if (!options.subconsumer.empty()) {
-    check_text("subconsumer", options.subconsumer);
+    check_consumer("subconsumer", options.subconsumer);
     check_no_dot("subconsumer", options.subconsumer);
     check_no_dot("name", options.name);
   }

@@ -1,11 +1,13 @@
 #include "database/executor.hpp"
 
+#include <cassert>
 #include <charconv>
 #include <stdexcept>
 
 #include <pgque/error.hpp>
 
 #include "database/error_map.hpp"
+#include "database/peer.hpp"
 #include "database/session.hpp"
 #include "database/sql.hpp"
 
@@ -31,7 +33,24 @@ bool worth_repeating(const Error& error, Session& session) {
   return error.sqlstate() == "23505" && error.retryable();
 }
 
+// Below PostgreSQL's limit of 1 GiB, with some room for what is not a parameter.
+constexpr std::size_t longest_message = (std::size_t{1} << 30U) - 4096;
+
+std::string too_long(std::size_t bytes) {
+  return "there are " + std::to_string(bytes) + " bytes to send, but PostgreSQL takes less than 1 GiB at once";
+}
+
+void check_params(Params params, const Call& call) {
+  std::size_t bytes = 0;
+  for (const auto& param : params) bytes += param.text().size();
+  check_message(bytes, call);
+}
+
 }  // namespace
+
+void check_message(std::size_t bytes, const Call& call) {
+  if (bytes > longest_message) throw std::invalid_argument{call.describe() + ": " + too_long(bytes)};
+}
 
 void Executor::commit(const Call& call) {
   throw std::logic_error{call.describe() + ": the transaction is the caller's; only the caller can end it"};
@@ -44,26 +63,34 @@ void Executor::rollback() {
 template <class Run>
 pqxx::result AutocommitExecutor::once(const Call& call, Role role, const Run& run) {
   Connection& connection = session_->idle_connection(call);
+  bool executing = false;
   try {
     pqxx::nontransaction tx{connection};
-    auto result = run(tx);
+    auto result = run(tx, executing);
     tx.commit();
     session_->succeeded(call);
     return result;
   } catch (const std::exception& error) {
-    fail(*session_, error, {call, role, connection.is_open(), true});
+    fail(*session_, error, {call, role, connection.is_open(), executing});
   }
 }
 
 pqxx::result AutocommitExecutor::run(const Statement& statement, Params params, const Call& call) {
+  check_params(params, call);
   constexpr int attempts = 5;
   for (int attempt = 1;; ++attempt) {
     try {
-      return once(call, statement.role, [&](pqxx::transaction_base& tx) {
-        // Several statements in one message are one transaction, which `set local` is limited to.
+      return once(call, statement.role, [&](pqxx::transaction_base& tx, bool& executing) {
         const auto settings = settings_ + settings_of(statement);
-        return settings.empty() ? session_->execute(tx, statement, params)
-                                : tx.exec(settings + render(tx, statement, params));
+        if (settings.empty()) {
+          session_->prepare(statement);
+          executing = true;
+          return session_->execute(tx, statement, params);
+        }
+        // Several statements in one message are one transaction, which `set local` is limited to.
+        const auto sql = settings + render(tx, statement, params);
+        executing = true;
+        return tx.exec(sql);
       });
     } catch (const Error& error) {
       if (attempt == attempts || !worth_repeating(error, *session_)) throw;
@@ -80,7 +107,7 @@ pqxx::result AutocommitExecutor::attempt(const Statement& statement, Params para
 }
 
 pqxx::result AutocommitExecutor::run_plain(const std::string& sql, const Call& call, Role role) {
-  return once(call, role, [&](pqxx::transaction_base& tx) { return tx.exec(sql); });
+  return once(call, role, [&](pqxx::transaction_base& tx, bool&) { return tx.exec(sql); });
 }
 
 TransactionExecutor::TransactionExecutor(std::shared_ptr<Session> session) : session_{std::move(session)} {
@@ -99,7 +126,7 @@ TransactionExecutor::~TransactionExecutor() {
 }
 
 template <class Run>
-pqxx::result TransactionExecutor::guarded(const Call& call, Role role, const Run& run) {
+auto TransactionExecutor::guarded(const Call& call, Role role, const Run& run) {
   require_usable(call);
   try {
     auto result = run();
@@ -119,13 +146,18 @@ void TransactionExecutor::require_usable(const Call& call) {
     throw std::logic_error{call.describe() + ": the transaction has failed and must be rolled back; it failed at " +
                            failure_};
   }
+  if (!session_->finds_loss()) return;
+  failure_ = call.describe();
+  throw_not_sent(call, true);
 }
 
 pqxx::result TransactionExecutor::run(const Statement& statement, Params params, const Call& call) {
+  check_params(params, call);
   return guarded(call, statement.role, [&] { return execute(statement, params); });
 }
 
 pqxx::result TransactionExecutor::execute(const Statement& statement, Params params) {
+  assert(statement.path == SearchPath::callers);
   try {
     return session_->execute(*work_, statement, params);
   } catch (const pqxx::sql_error& error) {
@@ -136,6 +168,7 @@ pqxx::result TransactionExecutor::execute(const Statement& statement, Params par
 }
 
 pqxx::result TransactionExecutor::attempt(const Statement& statement, Params params, const Call& call) {
+  check_params(params, call);
   // A call of its own: that it succeeds says nothing about the statement.
   const Call savepoint{"savepoint", call.queue, call.consumer, call.batch};
   run_plain(sql::set_attempt, savepoint);
@@ -163,7 +196,7 @@ pqxx::result TransactionExecutor::run_plain(const std::string& sql, const Call& 
 void TransactionExecutor::commit(const Call& call) {
   guarded(call, Role::none, [&] {
     work_->commit();
-    return pqxx::result{};
+    return true;  // libpqxx 6's constructor of an empty result ends the process if there is no memory for it
   });
   rollback();
 }
@@ -191,20 +224,32 @@ void CallerExecutor::require_usable(const Call& call) {
 }
 
 pqxx::result CallerExecutor::run(const Statement& statement, Params params, const Call& call) {
+  assert(statement.path == SearchPath::callers);
+  check_params(params, call);
+  // In a transaction, whatever is lost before its commit had no effect.
+  const bool autocommit = dynamic_cast<const pqxx::nontransaction*>(&transaction_) != nullptr;
+  if (autocommit && peer_closed(connection_of(transaction_))) throw_not_sent(call, false);
+  bool executing = false;
   try {
     const bool has_binary = params.size() != 0 && (params.end() - 1)->kind() == Param::Kind::binary;
     // Only libpqxx's plain exec() makes sure that the transaction is still open, and opens libpqxx 6's lazy savepoints.
     // For a large array the extra round trip is cheaper than writing the array out as a literal.
-    if (!has_binary) return transaction_.exec(render(transaction_, statement, params));
+    if (!has_binary) {
+      const auto sql = render(transaction_, statement, params);
+      if (sql.size() > longest_message) throw pqxx::argument_error{too_long(sql.size())};
+      executing = autocommit;
+      return transaction_.exec(sql);
+    }
     transaction_.exec(std::string{});
+    executing = autocommit;
     return exec_params(transaction_, statement.sql, params);
   } catch (const std::exception& error) {
-    const bool autocommit = dynamic_cast<const pqxx::nontransaction*>(&transaction_) != nullptr;
-    throw_mapped(error, {call, statement.role, connection_of(transaction_).is_open(), autocommit});
+    throw_mapped(error, {call, statement.role, connection_of(transaction_).is_open(), executing});
   }
 }
 
 pqxx::result CallerExecutor::attempt(const Statement& statement, Params params, const Call& call) {
+  check_params(params, call);
   auto* const transaction = dynamic_cast<pqxx::dbtransaction*>(&transaction_);
   if (!transaction) return run(statement, params, call);  // there is no transaction to save
   try {

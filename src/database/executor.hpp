@@ -2,6 +2,7 @@
 
 // How a statement is run: each in its own transaction, in a transaction that this library began, or in the caller's.
 
+#include <cstddef>
 #include <memory>
 #include <string>
 
@@ -49,10 +50,12 @@ class AutocommitExecutor final : public Executor {
   pqxx::result run(const Statement& statement, Params params, const Call& call) override;
   pqxx::result attempt(const Statement& statement, Params params, const Call& call) override;
   void require_usable(const Call& call) override;
-  // Runs `sql` as it is, once. The role is what the caller has to be granted.
+  // Runs `sql` as it is, once. It concerns only the session: settings and cursors, which are gone with the connection.
+  // The role is what the caller has to be granted.
   pqxx::result run_plain(const std::string& sql, const Call& call, Role role = Role::none);
 
  private:
+  // run(transaction, bool& executing): sets the latter when it sends what has an effect.
   template <class Run>
   pqxx::result once(const Call& call, Role role, const Run& run);
 
@@ -79,7 +82,7 @@ class TransactionExecutor final : public Executor {
 
  private:
   template <class Run>
-  pqxx::result guarded(const Call& call, Role role, const Run& run);
+  auto guarded(const Call& call, Role role, const Run& run);
   pqxx::result execute(const Statement& statement, Params params);
 
   std::shared_ptr<Session> session_;
@@ -100,8 +103,13 @@ class CallerExecutor final : public Executor {
 };
 
 // What has to be set for the statement's transaction before it: nothing, or SQL that ends with a semicolon. Only
-// AutocommitExecutor does that by itself; no other transaction of the library's is for one statement.
+// AutocommitExecutor does that by itself, and takes statements with SearchPath::own: a longer transaction would keep the
+// setting.
 std::string settings_of(const Statement& statement);
+
+// Throws std::invalid_argument if PostgreSQL would not take so many bytes in one message: it would close the
+// connection, and nobody would know why.
+void check_message(std::size_t bytes, const Call& call);
 
 // The statement with its parameters written into it as literals.
 std::string render(pqxx::transaction_base& tx, const Statement& statement, Params params);

@@ -88,6 +88,14 @@ inline pqxx::params to_pqxx(Params params) {
 }
 #endif
 
+// Does not leave it to the first execution, as libpqxx 6 would.
+inline void prepare_now(Connection& connection, const std::string& name, const char* sql) {
+  connection.prepare(name, sql);
+#if PQXX_VERSION_MAJOR < 7
+  connection.prepare_now(name);
+#endif
+}
+
 inline pqxx::result exec_prepared(pqxx::transaction_base& tx, const std::string& name, Params params) {
 #if PQXX_VERSION_MAJOR < 7
   return with_params(params, [&](const auto&... args) { return tx.exec_prepared(name, args...); });

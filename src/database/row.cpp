@@ -19,6 +19,13 @@ std::int64_t parse_integer(const char* text) {
   return static_cast<std::int64_t>(negative ? 0 - value : value);
 }
 
+std::int32_t to_int32(std::int64_t value) {
+  if (value < std::numeric_limits<std::int32_t>::min() || value > std::numeric_limits<std::int32_t>::max()) {
+    throw std::runtime_error{"the server sent an integer that is too large"};
+  }
+  return static_cast<std::int32_t>(value);
+}
+
 Timestamp parse_timestamp(const char* hex) {
   std::uint64_t bits = 0;
   int digits = 0;
@@ -50,20 +57,7 @@ ConsumerRole parse_consumer_role(std::string_view name) {
 std::vector<Message> read_messages(const pqxx::result& result) {
   std::vector<Message> messages;
   messages.reserve(static_cast<std::size_t>(result.size()));
-  for_each_row(result, [&](auto field) {
-    RowReader row{field};
-    Message& message = messages.emplace_back();
-    message.msg_id = EventId{row.integer()};
-    message.batch_id = BatchId{row.integer()};
-    row.text_into(message.type);
-    row.text_into(message.payload);
-    message.retry_count = row.optional_int32();
-    message.created_at = row.binary_time();
-    row.text_into(message.extra1);
-    row.text_into(message.extra2);
-    row.text_into(message.extra3);
-    row.text_into(message.extra4);
-  });
+  for_each_row(result, [&](auto field) { read_message(field, messages.emplace_back()); });
   return messages;
 }
 

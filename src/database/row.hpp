@@ -17,9 +17,10 @@
 
 namespace pgque::detail {
 
-// Numbers are read up to their terminator: asking libpqxx for their length takes longer than reading them. Both throw
-// std::runtime_error for anything else.
+// Numbers are read up to their terminator: asking libpqxx for their length takes longer than reading them. The
+// following throw std::runtime_error for anything else.
 std::int64_t parse_integer(const char* text);
+std::int32_t to_int32(std::int64_t value);
 // From a timestamptz's binary form in hexadecimal: microseconds since the year 2000. PostgreSQL's infinity becomes the
 // latest possible time.
 Timestamp parse_timestamp(const char* hex);
@@ -46,10 +47,10 @@ class RowReader {
   }
   Timestamp binary_time() { return parse_timestamp(next()->c_str()); }
   // The same in other types. Times and durations are selected in microseconds.
-  std::int32_t int32() { return static_cast<std::int32_t>(integer()); }
+  std::int32_t int32() { return to_int32(integer()); }
   std::optional<std::int32_t> optional_int32() {
     const auto value = optional_integer();
-    return value ? std::optional{static_cast<std::int32_t>(*value)} : std::nullopt;
+    return value ? std::optional{to_int32(*value)} : std::nullopt;
   }
   bool boolean() { return integer() != 0; }
   std::string text_or_empty() { return text().value_or(std::string{}); }
@@ -74,7 +75,23 @@ class RowReader {
 // The role that PgQue's name of it stands for.
 ConsumerRole parse_consumer_role(std::string_view name);
 
-// The rows selected by PGQUE_MESSAGE_COLUMNS.
+// A row selected by PGQUE_MESSAGE_COLUMNS, from its first field on.
+template <class Iterator>
+void read_message(Iterator first, Message& message) {
+  RowReader row{std::move(first)};
+  message.msg_id = EventId{row.integer()};
+  message.batch_id = BatchId{row.integer()};
+  row.text_into(message.type);
+  row.text_into(message.payload);
+  message.retry_count = row.optional_int32();
+  message.created_at = row.binary_time();
+  row.text_into(message.extra1);
+  row.text_into(message.extra2);
+  row.text_into(message.extra3);
+  row.text_into(message.extra4);
+}
+
+// All rows of such a result.
 std::vector<Message> read_messages(const pqxx::result& result);
 
 // The single value of a single row; empty for SQL NULL.

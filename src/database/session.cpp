@@ -8,7 +8,6 @@
 #include <utility>
 
 #include <fcntl.h>
-#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -16,6 +15,7 @@
 
 #include "database/conninfo.hpp"
 #include "database/error_map.hpp"
+#include "database/peer.hpp"
 
 namespace pgque::detail {
 
@@ -130,7 +130,8 @@ Connection& Session::idle_connection(const Call& call) {
     throw std::logic_error{call.describe() +
                            ": a transaction from begin() is open; use it, commit it or roll it back first"};
   }
-  if (!connection_->is_open()) throw_lost(call);
+  if (lost_ || !connection_->is_open()) throw_lost(call);
+  if (finds_loss()) throw_not_sent(call, false);
   if (worn_out_ && renewable_) renew();
   return *connection_;
 }
@@ -165,15 +166,20 @@ void Session::failed(const Call& call, const Error& error) {
   if (++failures.count == most) worn_out_ = true;
 }
 
-pqxx::result Session::execute(pqxx::transaction_base& tx, const Statement& statement, Params params) {
-  if (!owned_ || options_.pooled) return exec_params(tx, statement.sql, params);
+const std::string* Session::prepare(const Statement& statement) {
+  if (!owned_ || options_.pooled) return nullptr;
   auto prepared = prepared_.find(statement.name);
   if (prepared == prepared_.end()) {
     auto name = std::string{statement.name} + '_' + std::to_string(generation_);
-    connection_->prepare(name, statement.sql);
+    prepare_now(*connection_, name, statement.sql);
     prepared = prepared_.emplace(statement.name, std::move(name)).first;
   }
-  return exec_prepared(tx, prepared->second, params);
+  return &prepared->second;
+}
+
+pqxx::result Session::execute(pqxx::transaction_base& tx, const Statement& statement, Params params) {
+  const auto* const name = prepare(statement);
+  return name ? exec_prepared(tx, *name, params) : exec_params(tx, statement.sql, params);
 }
 
 void Session::forget_statements() {
@@ -195,21 +201,16 @@ void Session::close() noexcept {
 }
 
 bool Session::is_open() const noexcept {
-  return home_.is_this() && !closed_ && connection_->is_open();
+  return home_.is_this() && !closed_ && !lost_ && connection_->is_open();
 }
 
 void Session::shut_down() noexcept {
   if (home_.is_this()) ::shutdown(socket_, SHUT_RDWR);
 }
 
-bool Session::peer_closed() noexcept {
-#if defined(POLLRDHUP)
-  constexpr short closed = POLLRDHUP | POLLHUP | POLLERR;
-#else
-  constexpr short closed = POLLHUP | POLLERR;
-#endif
-  pollfd descriptor{connection_->sock(), closed, 0};
-  return descriptor.fd < 0 || (::poll(&descriptor, 1, 0) > 0 && (descriptor.revents & closed) != 0);
+bool Session::finds_loss() noexcept {
+  lost_ = lost_ || !connection_->is_open() || peer_closed(*connection_);
+  return lost_;
 }
 
 void Session::cancel() noexcept {

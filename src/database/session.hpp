@@ -32,12 +32,16 @@ class Session {
   ~Session();
 
   // The connection, ready for a new transaction. Throws std::logic_error after close(), while a transaction is open and
-  // in a child process, ConnectionError once it is lost. A renewable session that is worn out connects again first.
+  // in a child process, ConnectionError once it is lost, which is found out without a round trip. A renewable session
+  // that is worn out connects again first.
   Connection& idle_connection(const Call& call);
 
   // The connection in any state, for waiting on its socket.
   Connection& connection() noexcept { return *connection_; }
 
+  // Prepares the statement, if that has not been done. Nothing is executed yet. Returns the name, or null where nothing
+  // is prepared.
+  const std::string* prepare(const Statement& statement);
   pqxx::result execute(pqxx::transaction_base& tx, const Statement& statement, Params params);
 
   // All statements are then prepared again, under new names, because libpqxx 6 never prepares a name twice.
@@ -64,8 +68,8 @@ class Session {
   // Ends all traffic on the socket at once, so that nothing waits for an answer any more. May be called from another
   // thread while the session lives. Does nothing unless the session is stoppable.
   void shut_down() noexcept;
-  // Whether the server is known to have closed the connection, without asking it. Costs one system call.
-  bool peer_closed() noexcept;
+  // Whether the connection is lost, as far as that can be known without asking the server. Costs one system call.
+  bool finds_loss() noexcept;
   // The process whose connection it is. In its children close(), cancel(), shut_down() and the destructor do nothing,
   // because they would end the parent's.
   const HomeProcess& home() const noexcept { return home_; }
@@ -93,6 +97,7 @@ class Session {
   bool worn_out_ = false;
   bool renewable_ = false;
   bool closed_ = false;
+  bool lost_ = false;  // and libpq may not know it
   bool transaction_open_ = false;
   std::mutex cancel_mutex_;  // cancel() must not meet close()
   // libpq closes its descriptor when the connection is lost, and another file may get the same number a moment later,

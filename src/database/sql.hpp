@@ -263,11 +263,20 @@ inline constexpr const char* last_as_long_as_needed =
   PGQUE_WITHIN_RANGE("(extract(epoch from " end ") operator(pg_catalog.-) extract(epoch from " begin "))")
 #define PGQUE_AGE(time) PGQUE_BETWEEN(time, "pg_catalog.now()")
 
-inline constexpr Statement create_queue{"pgque_create_queue", Role::admin,
-                                        "select pgque.create_queue($1::pg_catalog.text)"};
+// The value of a setting that is reset. Under array_nulls = off, it is the text NULL.
+#define PGQUE_SETTING_VALUE "case when value operator(pg_catalog.<>) 'NULL' then value end"
+// With its settings, so that a setting that the server refuses leaves no queue behind. They are applied to the queue
+// that is there by then: each row of `configured` has the one of `created` in it.
+inline constexpr Statement create_queue{
+    "pgque_create_queue", Role::admin,
+    "with created as materialized (select pgque.create_queue($1::pg_catalog.text) as is_new), "
+    "configured as materialized (select pgque.set_queue_config($1::pg_catalog.text, name, " PGQUE_SETTING_VALUE
+    ") as done "
+    "from created cross join rows from (pg_catalog.unnest($2::pg_catalog.text::pg_catalog.text[]), "
+    "pg_catalog.unnest($3::pg_catalog.text::pg_catalog.text[])) as setting(name, value)) "
+    "select is_new from created where (select pg_catalog.count(done) from configured) is not null"};
 inline constexpr Statement drop_queue{"pgque_drop_queue", Role::admin,
-                                      "select pgque.drop_queue($1::pg_catalog.text, $2::integer::boolean)",
-                                      SearchPath::own};
+                                      "select pgque.drop_queue($1::pg_catalog.text, $2::integer::boolean)"};
 // PgQue never drops a queue with cooperative consumers, so their subconsumers are removed first.
 inline constexpr Statement drop_subconsumers{
     "pgque_drop_subconsumers", Role::admin,
@@ -280,8 +289,8 @@ inline constexpr Statement drop_subconsumers{
     "mc.co_id operator(pg_catalog.=) m.sub_consumer where queue_name operator(pg_catalog.=) $1::pg_catalog.text"};
 inline constexpr Statement set_queue_config{
     "pgque_set_queue_config", Role::admin,
-    "select pgque.set_queue_config($1::pg_catalog.text, name, value) from rows from "
-    "(pg_catalog.unnest($2::pg_catalog.text::pg_catalog.text[]), "
+    "select pgque.set_queue_config($1::pg_catalog.text, name, " PGQUE_SETTING_VALUE
+    ") from rows from (pg_catalog.unnest($2::pg_catalog.text::pg_catalog.text[]), "
     "pg_catalog.unnest($3::pg_catalog.text::pg_catalog.text[])) as setting(name, value)"};
 inline constexpr Statement subscribe_at{
     "pgque_subscribe_at", Role::reader,
@@ -293,19 +302,26 @@ inline constexpr Statement subscribe_at{
   PGQUE_MICROSECONDS("q.queue_ticker_max_lag") ", " PGQUE_MICROSECONDS("q.queue_ticker_idle_period") ", " \
   "q.queue_ticker_paused::integer, q.queue_external_ticker::integer, q.queue_disable_insert::integer, " \
   "q.queue_max_retries, "
+// What get_queue_info() does not tell: the latest tick t, and the number r of messages in the retry queue.
+#define PGQUE_QUEUE_TOTALS ", " PGQUE_MICROSECONDS("t.tick_time") ", t.tick_event_seq, coalesce(r.waiting, 0) "
+#define PGQUE_JOIN_QUEUE_TOTALS                                                                                        \
+  "left join lateral (select tick_id, tick_time, tick_event_seq from pgque.tick where "                                \
+  "tick_queue operator(pg_catalog.=) q.queue_id order by tick_id desc limit 1) t on true left join (select ev_queue, " \
+  "pg_catalog.count(*) as waiting from pgque.retry_queue group by ev_queue) r on "                                     \
+  "r.ev_queue operator(pg_catalog.=) q.queue_id "
 inline constexpr Statement queue_info{"pgque_queue_info", Role::reader,
     "select " PGQUE_QUEUE_COLUMNS "i.last_tick_id, " PGQUE_MICROSECONDS("i.ticker_lag") ", i.ev_new, "
     "case when i.ev_per_sec is not null then least(greatest(i.ev_per_sec operator(pg_catalog.*) 1000, '-1e18'), "
-    "1e18)::bigint end from pgque.get_queue_info() i join pgque.queue q on "
-    "q.queue_name operator(pg_catalog.=) i.queue_name where $1::pg_catalog.text is null or "
+    "1e18)::bigint end" PGQUE_QUEUE_TOTALS "from pgque.get_queue_info() i join pgque.queue q on "
+    "q.queue_name operator(pg_catalog.=) i.queue_name " PGQUE_JOIN_QUEUE_TOTALS "where $1::pg_catalog.text is null or "
     "q.queue_name operator(pg_catalog.=) $1::pg_catalog.text order by q.queue_name", SearchPath::own};
 // The part of the queue information that every role can read, and that no odd value makes fail.
-inline constexpr Statement queue_info_limited{"pgque_queue_info_limited", Role::reader,
-    "select " PGQUE_QUEUE_COLUMNS "t.tick_id, "
-    PGQUE_AGE("t.tick_time") ", null, null from pgque.queue q left "
-    "join lateral (select tick_id, tick_time from pgque.tick where tick_queue operator(pg_catalog.=) q.queue_id order "
-    "by tick_id desc limit 1) t on true where $1::pg_catalog.text is null or "
-    "q.queue_name operator(pg_catalog.=) $1::pg_catalog.text order by q.queue_name"};
+inline constexpr Statement queue_info_limited{
+    "pgque_queue_info_limited", Role::reader,
+    "select " PGQUE_QUEUE_COLUMNS "t.tick_id, " PGQUE_AGE(
+        "t.tick_time") ", null, null" PGQUE_QUEUE_TOTALS "from pgque.queue q " PGQUE_JOIN_QUEUE_TOTALS
+                       "where $1::pg_catalog.text is null or "
+                       "q.queue_name operator(pg_catalog.=) $1::pg_catalog.text order by q.queue_name"};
 inline constexpr Statement queue_exists{
     "pgque_queue_exists", Role::none,
     "select 1 from pgque.queue where queue_name operator(pg_catalog.=) $1::pg_catalog.text"};
@@ -316,11 +332,13 @@ inline constexpr Statement queue_exists{
   "g.co_id operator(pg_catalog.=) main.sub_consumer "
 inline constexpr Statement consumer_info{"pgque_consumer_info", Role::reader,
     "select i.queue_name, i.consumer_name, s.sub_role, g.co_name, " PGQUE_MICROSECONDS("i.lag") ", "
-    PGQUE_MICROSECONDS("i.last_seen") ", i.last_tick, i.current_batch, i.next_tick, i.pending_events from "
+    PGQUE_MICROSECONDS("i.last_seen") ", i.last_tick, i.current_batch, i.next_tick, i.pending_events, "
+    PGQUE_MICROSECONDS("done.tick_time") ", " PGQUE_MICROSECONDS("s.sub_active") " from "
     "pgque.get_consumer_info() i join pgque.queue q on q.queue_name operator(pg_catalog.=) i.queue_name join "
     "pgque.consumer c on c.co_name operator(pg_catalog.=) i.consumer_name join pgque.subscription s on "
     "s.sub_queue operator(pg_catalog.=) q.queue_id and s.sub_consumer operator(pg_catalog.=) c.co_id " PGQUE_JOIN_GROUP
-    "where ($1::pg_catalog.text is null or i.queue_name operator(pg_catalog.=) $1::pg_catalog.text) and "
+    "left join pgque.tick done on done.tick_queue operator(pg_catalog.=) q.queue_id and "
+    "done.tick_id operator(pg_catalog.=) s.sub_last_tick where ($1::pg_catalog.text is null or i.queue_name operator(pg_catalog.=) $1::pg_catalog.text) and "
     "($2::pg_catalog.text is null or i.consumer_name operator(pg_catalog.=) $2::pg_catalog.text) "
     "order by i.queue_name, i.consumer_name"};
 // A subscription, with the tick that its consumer has finished last, and the latest one.
@@ -334,7 +352,8 @@ inline constexpr Statement consumer_info{"pgque_consumer_info", Role::reader,
 inline constexpr Statement consumer_info_from_tables{"pgque_consumer_info_from_tables", Role::reader,
     "select q.queue_name, c.co_name, s.sub_role, g.co_name, " PGQUE_AGE("done.tick_time") ", "
     PGQUE_AGE("s.sub_active") ", s.sub_last_tick, s.sub_batch, s.sub_next_tick, "
-    "latest.tick_event_seq operator(pg_catalog.-) done.tick_event_seq " PGQUE_SUBSCRIPTIONS
+    "latest.tick_event_seq operator(pg_catalog.-) done.tick_event_seq, " PGQUE_MICROSECONDS("done.tick_time") ", "
+    PGQUE_MICROSECONDS("s.sub_active") " " PGQUE_SUBSCRIPTIONS
     "where ($1::pg_catalog.text is null or q.queue_name operator(pg_catalog.=) $1::pg_catalog.text) and "
     "($2::pg_catalog.text is null or c.co_name operator(pg_catalog.=) $2::pg_catalog.text) "
     "order by q.queue_name, c.co_name"};

@@ -49,6 +49,7 @@ std::vector<EventId> send_batch(Executor& executor, std::string_view queue, std:
     bytes += payload.text() ? payload.text()->size() : 0;
     json += payload.format() == Payload::Format::json ? 1U : 0U;
   }
+  check_message(bytes, call);
   TextArray array{payloads.size(), bytes};
   for (std::size_t i = 0; i < payloads.size(); ++i) {
     const auto& text = payloads[i].text();

@@ -1,6 +1,7 @@
 #include "producer/loop.hpp"
 
 #include <algorithm>
+#include <new>
 #include <stdexcept>
 #include <utility>
 
@@ -17,6 +18,11 @@ namespace {
 
 using std::chrono::milliseconds;
 
+// PostgreSQL takes at most 1 GiB in one message and in one value. A batch is one of both: its payloads in binary form,
+// where nothing is escaped, and four bytes for each. It stays well below, because a conversion may make it longer.
+constexpr std::size_t most_bytes = std::size_t{512} << 20;
+constexpr std::size_t most_events = std::size_t{16} << 20;
+
 void check_size(std::string_view argument, std::size_t value) {
   if (value == 0) throw std::invalid_argument{std::string{argument} + ": must be at least 1, is 0"};
 }
@@ -24,6 +30,10 @@ void check_size(std::string_view argument, std::size_t value) {
 BufferedProducerOptions checked(BufferedProducerOptions options) {
   check_size("batch_messages", options.batch_messages);
   check_size("batch_bytes", options.batch_bytes);
+  if (options.batch_bytes > most_bytes) {
+    throw std::invalid_argument{"batch_bytes: must be at most " + std::to_string(most_bytes) + ", is " +
+                                std::to_string(options.batch_bytes)};
+  }
   check_duration("linger", options.linger, milliseconds{0}, longest_wait);
   check_size("buffer_messages", options.buffer_messages);
   check_size("buffer_bytes", options.buffer_bytes);
@@ -35,11 +45,34 @@ BufferedProducerOptions checked(BufferedProducerOptions options) {
 }
 
 SendLimits send_limits(const BufferedProducerOptions& options) {
-  return {options.batch_messages, options.batch_bytes, options.linger, options.buffer_messages, options.buffer_bytes};
+  return {std::min(options.batch_messages, most_events), options.batch_bytes, options.linger, options.buffer_messages,
+          options.buffer_bytes};
 }
 
 std::string events(std::size_t count) {
   return std::to_string(count) + (count == 1 ? " event" : " events");
+}
+
+// Short enough for a string that needs no memory.
+constexpr const char* out_of_memory = "out of memory";
+
+std::exception_ptr error_without_memory(bool outcome_unknown) {
+  Error::Facts facts;
+  facts.operation = "send";
+  facts.advice = std::string{out_of_memory} + (outcome_unknown ? "; the event may or may not be stored" : "");
+  facts.retryable = !outcome_unknown;
+  facts.outcome_unknown = outcome_unknown;
+  return std::make_exception_ptr(Error{std::move(facts)});
+}
+
+Trouble trouble_of(const std::exception& error) noexcept {
+  try {
+    if (dynamic_cast<const std::bad_alloc*>(&error)) return {out_of_memory, {}};
+    const auto* const ours = dynamic_cast<const Error*>(&error);
+    return {error.what(), ours ? ours->sqlstate() : std::string{}};
+  } catch (const std::bad_alloc&) {
+    return {out_of_memory, {}};
+  }
 }
 
 [[noreturn]] void throw_closed() {
@@ -64,6 +97,8 @@ ProducerLoop::ProducerLoop(Dsn dsn, BufferedProducerOptions options)
       options_{checked(std::move(options))},
       session_options_{session_options(options_)},
       log_{options_.log, {}, {}},
+      not_stored_{error_without_memory(false)},
+      in_doubt_{error_without_memory(true)},
       session_{Session::connect(dsn_, session_options_)},
       guard_{stopper_, options_.drain_timeout, milliseconds{0}},
       buffer_{send_limits(options_)},
@@ -97,12 +132,16 @@ std::future<EventId> ProducerLoop::send(std::string_view queue, Payload&& payloa
   check_queue(queue);
   check_text("type", type);
   if (type.empty()) type = "default";
-  if (payload.text()) check_text("payload", *payload.text());
   const auto bytes = bytes_of(payload);
   if (bytes > options_.buffer_bytes) {
     throw std::invalid_argument{"payload: has " + std::to_string(bytes) + " bytes, buffer_bytes is " +
                                 std::to_string(options_.buffer_bytes)};
   }
+  if (bytes > most_bytes) {
+    throw std::invalid_argument{"payload: has " + std::to_string(bytes) + " bytes, must have at most " +
+                                std::to_string(most_bytes)};
+  }
+  if (payload.text()) check_text("payload", *payload.text());
   std::promise<EventId> promise;
   auto future = promise.get_future();
 
@@ -224,7 +263,7 @@ void ProducerLoop::run() noexcept {
   }
 }
 
-void ProducerLoop::wait(Lock& lock, ProducerMachine::Step step) {
+void ProducerLoop::wait(Lock& lock, ProducerMachine::Step step) noexcept {
   stats_.state = step.action == ProducerAction::pause ? ProducerState::backing_off : ProducerState::waiting;
   idle_ = true;
   idle_due_ = due();
@@ -237,54 +276,74 @@ void ProducerLoop::wait(Lock& lock, ProducerMachine::Step step) {
   idle_ = false;
 }
 
-void ProducerLoop::reconnect(Lock& lock) {
+void ProducerLoop::reconnect(Lock& lock) noexcept {
   stats_.state = ProducerState::connecting;
   lock.unlock();
-  std::string text;
-  std::string sqlstate;
-  try {
-    session_ = Session::connect(dsn_, session_options_);
-    configure();
-    log_(LogLevel::info, LogEvent::connected, "producer connected");
-  } catch (const Error& error) {
-    text = error.what();
-    sqlstate = error.sqlstate();
-  } catch (const std::exception& error) {
-    text = error.what();
-  }
+  const auto trouble = connect();
   lock.lock();
-  if (!text.empty()) return lost(lock, text, sqlstate);
+  if (trouble) return lost(lock, *trouble);
   machine_.connected();
   ++stats_.reconnects;
 }
 
-void ProducerLoop::lost(Lock& lock, const std::string& text, const std::string& sqlstate) {
+std::optional<Trouble> ProducerLoop::connect() noexcept {
+  try {
+    session_ = Session::connect(dsn_, session_options_);
+    configure();
+    log_(LogLevel::info, LogEvent::connected, "producer connected");
+    return std::nullopt;
+  } catch (const std::exception& error) {
+    return trouble_of(error);
+  }
+}
+
+void ProducerLoop::lost(Lock& lock, const Trouble& trouble) noexcept {
   machine_.disconnected(Clock::now());
-  stats_.last_error = text;
+  remember(trouble);
   stats_.state = ProducerState::backing_off;
   lock.unlock();
   session_.reset();
-  LogRecord record{LogLevel::warning, LogEvent::connection_lost, text};
-  record.sqlstate = sqlstate;
+  LogRecord record{LogLevel::warning, LogEvent::connection_lost, trouble.text};
+  record.sqlstate = trouble.sqlstate;
   log_.write(record);
   lock.lock();
 }
 
-void ProducerLoop::send_batch(Lock& lock) {
+void ProducerLoop::remember(const Trouble& trouble) noexcept {
+  try {
+    stats_.last_error = trouble.text;
+  } catch (const std::bad_alloc&) {
+    stats_.last_error = out_of_memory;
+  }
+}
+
+std::string ProducerLoop::with_latest_error(std::string_view why) const noexcept {
+  try {
+    std::string text{why};
+    if (!stats_.last_error.empty()) text += "; the latest error: " + stats_.last_error;
+    return text;
+  } catch (const std::bad_alloc&) {
+    return out_of_memory;
+  }
+}
+
+void ProducerLoop::send_batch(Lock& lock) noexcept {
   stats_.state = ProducerState::sending;
-  auto batch = buffer_.take(Clock::now());
+  auto taken = buffer_.take(Clock::now());
+  auto& batch = taken.front();
   sending_ = batch.waiting.front().number;
   lock.unlock();
-  auto result = deliver(batch);
+  const auto result = deliver(batch);
   lock.lock();
 
-  const bool on_this_connection = result.delivery == Delivery::sent || result.delivery == Delivery::refused;
+  const bool answered = result.delivery == Delivery::sent || result.delivery == Delivery::refused;
+  const bool on_this_connection = answered && result.session_good;
   if (on_this_connection) machine_.sent();
-  if (result.error) stats_.last_error = result.text;
+  if (result.error) remember(result.trouble);
   if (result.delivery == Delivery::kept) {
-    buffer_.put_back(std::move(batch));
+    buffer_.put_back(std::move(taken));
     sending_ = nothing;
-    return lost(lock, result.text, result.sqlstate);
+    return lost(lock, result.trouble);
   }
 
   // When a future becomes ready, its event is already counted and its room is free.
@@ -302,15 +361,13 @@ void ProducerLoop::send_batch(Lock& lock) {
   lock.unlock();
   switch (result.delivery) {
     case Delivery::sent:
-      write(LogLevel::debug, LogEvent::batch_sent, batch, events(batch.size()) + " sent");
+      write(LogLevel::debug, LogEvent::batch_sent, batch, "sent");
       break;
     case Delivery::refused:
-      write(LogLevel::error, LogEvent::batch_refused, batch, events(batch.size()) + " refused: " + result.text,
-            result.sqlstate);
+      write(LogLevel::error, LogEvent::batch_refused, batch, "refused", result.trouble);
       break;
     default:
-      write(LogLevel::error, LogEvent::batch_in_doubt, batch,
-            events(batch.size()) + " may or may not be stored: " + result.text, result.sqlstate);
+      write(LogLevel::error, LogEvent::batch_in_doubt, batch, "may or may not be stored", result.trouble);
   }
   for (std::size_t i = 0; i < batch.size(); ++i) {
     auto& promise = batch.waiting[i].promise;
@@ -320,28 +377,27 @@ void ProducerLoop::send_batch(Lock& lock) {
       promise.set_value(result.ids[i]);
     }
   }
-  batch = {};
+  taken.clear();
   lock.lock();
   sending_ = nothing;
   progress_.notify_all();
-  if (!on_this_connection || session_->worn_out()) lost(lock, result.text, result.sqlstate);
+  if (!on_this_connection || session_->worn_out()) lost(lock, result.trouble);
 }
 
-void ProducerLoop::count_out(const SendBatch& batch) {
-  buffer_.release(batch.size(), batch.bytes);
+void ProducerLoop::count_out(const SendBatch& batch) noexcept {
+  buffer_.release(batch);
   wake_waiter();
 }
 
-ProducerLoop::Result ProducerLoop::deliver(const SendBatch& batch) {
+ProducerLoop::Result ProducerLoop::deliver(const SendBatch& batch) noexcept {
   Result result;
   bool committing = false;
-  const auto failed = [&](const Error& error) {
-    const bool open = session_->is_open();
-    result.error = std::current_exception();
-    result.delivery = delivery_after(error, open, committing);
-    result.text = error.what();
-    result.sqlstate = error.sqlstate();
-    if (result.delivery != Delivery::in_doubt || error.outcome_unknown()) return;
+  const auto failed = [&](const Error& error, const std::exception_ptr& as_thrown) {
+    result.delivery = delivery_after(error, session_->is_open(), committing);
+    const bool says_so = result.delivery != Delivery::in_doubt || error.outcome_unknown();
+    if (says_so) result.error = as_thrown;
+    result.trouble = {error.what(), error.sqlstate()};
+    if (says_so) return;
     Error::Facts facts;
     facts.operation = error.operation();
     facts.server_message = error.server_message();
@@ -351,41 +407,45 @@ ProducerLoop::Result ProducerLoop::deliver(const SendBatch& batch) {
     result.error = std::make_exception_ptr(ConnectionError{std::move(facts)});
   };
   try {
-    const Call call{"send_batch", batch.queue};
-    const auto guarded = guard(options_.delivery_timeout);
-    if (session_->peer_closed()) {
-      // The loss is known before anything is sent.
+    try {
+      const auto guarded = guard(options_.delivery_timeout);
+      // In a transaction, so that the outcome is unknown only if the connection is lost during the short commit.
+      TransactionExecutor transaction{session_};
+      result.ids = verbs::send_batch(transaction, batch.queue, batch.type, batch.payloads);
+      if (result.ids.size() != batch.size()) {
+        throw std::runtime_error{"pgque.send_batch returned " + std::to_string(result.ids.size()) + " ids for " +
+                                 events(batch.size())};
+      }
+      const Call commit{"commit"};
+      transaction.require_usable(commit);  // a loss that is known before the commit leaves no doubt
+      committing = true;
+      transaction.commit(commit);
+    } catch (const Error& error) {
+      failed(error, std::current_exception());
+    } catch (const std::bad_alloc&) {
+      throw;
+    } catch (const std::exception& error) {
       Error::Facts facts;
-      facts.operation = call.describe();
-      facts.sqlstate = "08006";
-      facts.advice = "the server has closed the connection";
-      facts.retryable = true;
-      throw ConnectionError{std::move(facts)};
+      facts.operation = Call{"send_batch", batch.queue}.describe();
+      facts.advice = error.what();
+      facts.outcome_unknown = committing;
+      const Error wrapped{std::move(facts)};
+      failed(wrapped, std::make_exception_ptr(wrapped));
     }
-    // In a transaction, so that the outcome is unknown only if the connection is lost during the short commit.
-    TransactionExecutor transaction{session_};
-    result.ids = verbs::send_batch(transaction, batch.queue, batch.type, batch.payloads);
-    if (result.ids.size() != batch.size()) {
-      throw std::runtime_error{"pgque.send_batch returned " + std::to_string(result.ids.size()) + " ids for " +
-                               events(batch.size())};
+  } catch (const std::exception&) {
+    // There was no memory, perhaps not even to say what else went wrong. If the connection is good, this batch fails
+    // and does not hold up the others; it may be too large for the memory there is.
+    if (result.delivery == Delivery::sent) {
+      result.delivery = committing ? Delivery::in_doubt : session_->is_open() ? Delivery::refused : Delivery::kept;
     }
-    committing = true;
-    transaction.commit({"commit"});
-  } catch (const Error& error) {
-    failed(error);
-  } catch (const std::exception& error) {
-    Error::Facts facts;
-    facts.operation = Call{"send_batch", batch.queue}.describe();
-    facts.advice = error.what();
-    facts.outcome_unknown = committing;
-    const Error wrapped{std::move(facts)};
-    failed(wrapped);
-    result.error = std::make_exception_ptr(wrapped);
+    if (!result.error) result.error = result.delivery == Delivery::in_doubt ? in_doubt_ : not_stored_;
+    result.trouble = {out_of_memory, {}};
+    result.session_good = false;
   }
   return result;
 }
 
-void ProducerLoop::drop(Lock& lock, Clock::time_point since, const char* why) {
+void ProducerLoop::drop(Lock& lock, Clock::time_point since, std::string_view why) noexcept {
   auto batches = buffer_.take_older(since);
   // flush() waits for these events until their futures are ready.
   for (const auto& batch : batches) {
@@ -394,16 +454,11 @@ void ProducerLoop::drop(Lock& lock, Clock::time_point since, const char* why) {
     stats_.failed += batch.size();
   }
   if (drain_end_ != SendBuffer::never && !batches.empty()) complete_ = false;
-  auto reason = std::string{why};
-  if (!stats_.last_error.empty()) reason += "; the latest error: " + stats_.last_error;
+  const auto reason = with_latest_error(why);
   lock.unlock();
   for (auto& batch : batches) {
-    write(LogLevel::error, LogEvent::events_dropped, batch, events(batch.size()) + ' ' + reason);
-    Error::Facts facts;
-    facts.operation = Call{"send", batch.queue}.describe();
-    facts.advice = reason;
-    facts.retryable = true;
-    const auto error = std::make_exception_ptr(Error{std::move(facts)});
+    write(LogLevel::error, LogEvent::events_dropped, batch, reason);
+    const auto error = not_sent(batch, reason);
     for (auto& one : batch.waiting) one.promise.set_exception(error);
   }
   batches.clear();
@@ -412,11 +467,32 @@ void ProducerLoop::drop(Lock& lock, Clock::time_point since, const char* why) {
   progress_.notify_all();
 }
 
-void ProducerLoop::write(LogLevel level, LogEvent event, const SendBatch& batch, const std::string& text,
-                         std::string_view sqlstate) {
-  LogRecord record{level, event, text};
+std::exception_ptr ProducerLoop::not_sent(const SendBatch& batch, const std::string& reason) const noexcept {
+  try {
+    Error::Facts facts;
+    facts.operation = Call{"send", batch.queue}.describe();
+    facts.advice = reason;
+    facts.retryable = true;
+    return std::make_exception_ptr(Error{std::move(facts)});
+  } catch (const std::bad_alloc&) {
+    return not_stored_;
+  }
+}
+
+void ProducerLoop::write(LogLevel level, LogEvent event, const SendBatch& batch, std::string_view what,
+                         const Trouble& why) {
+  std::string text;
+  LogRecord record{level, event, what};
   record.queue = batch.queue;
-  record.sqlstate = sqlstate;
+  record.sqlstate = why.sqlstate;
+  try {
+    text = events(batch.size());
+    text.append(1, ' ').append(what);
+    if (!why.text.empty()) text.append(": ").append(why.text);
+    record.message = text;
+  } catch (const std::bad_alloc&) {
+    // Then the line says what happened, and not how often and why.
+  }
   log_.write(record);
 }
 

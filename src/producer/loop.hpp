@@ -38,7 +38,17 @@ enum class Delivery {
 // What an error before or during the commit of a batch means for that batch.
 Delivery delivery_after(const Error& error, bool connection_open, bool committing);
 
+// What an error says.
+struct Trouble {
+  std::string text;
+  std::string sqlstate;
+};
+
 // The threads, the connection and the promises around SendBuffer and ProducerMachine.
+//
+// On the sending thread nothing fails for want of memory: what needs memory there is tried, and left out or replaced by
+// what was made before. Every promise is kept or fails with an Error, and an event whose future fails is not stored
+// unless the error says that it may be.
 class ProducerLoop {
  public:
   ProducerLoop(Dsn dsn, BufferedProducerOptions options);
@@ -61,8 +71,8 @@ class ProducerLoop {
     Delivery delivery = Delivery::sent;
     std::vector<EventId> ids{};
     std::exception_ptr error{};
-    std::string text{};  // of the error
-    std::string sqlstate{};
+    Trouble trouble{};         // the error's
+    bool session_good = true;  // false if the session may be in any state
   };
 
   // A thread that waits for room.
@@ -85,21 +95,29 @@ class ProducerLoop {
 
   // Run on the sending thread. They are called, and return, with the lock held.
   void run() noexcept;
-  void wait(Lock& lock, ProducerMachine::Step step);
-  void reconnect(Lock& lock);
-  void send_batch(Lock& lock);
-  void drop(Lock& lock, Clock::time_point since, const char* why);
-  void count_out(const SendBatch& batch);
-  void lost(Lock& lock, const std::string& text, const std::string& sqlstate);
+  void wait(Lock& lock, ProducerMachine::Step step) noexcept;
+  void reconnect(Lock& lock) noexcept;
+  void send_batch(Lock& lock) noexcept;
+  void drop(Lock& lock, Clock::time_point since, std::string_view why) noexcept;
+  void count_out(const SendBatch& batch) noexcept;
+  void lost(Lock& lock, const Trouble& trouble) noexcept;
+  void remember(const Trouble& trouble) noexcept;
+  std::string with_latest_error(std::string_view why) const noexcept;
 
-  Result deliver(const SendBatch& batch);
-  void write(LogLevel level, LogEvent event, const SendBatch& batch, const std::string& text,
-             std::string_view sqlstate = {});
+  // Run on the sending thread without the lock.
+  std::optional<Trouble> connect() noexcept;
+  Result deliver(const SendBatch& batch) noexcept;
+  std::exception_ptr not_sent(const SendBatch& batch, const std::string& reason) const noexcept;
+  // Logs the number of events, and what happened to them and why.
+  void write(LogLevel level, LogEvent event, const SendBatch& batch, std::string_view what, const Trouble& why = {});
 
   const Dsn dsn_;
   const BufferedProducerOptions options_;
   SessionOptions session_options_;
   Logger log_;
+  // The errors of events for when there is no memory to say more.
+  const std::exception_ptr not_stored_;
+  const std::exception_ptr in_doubt_;
 
   // Only the sending thread uses it.
   std::shared_ptr<Session> session_;

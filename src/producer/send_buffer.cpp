@@ -2,76 +2,94 @@
 
 #include <algorithm>
 #include <iterator>
+#include <new>
 
 namespace pgque::detail {
 
 namespace {
 
-// Makes the following push_back unable to throw, because the two lists must have the same length.
+// Makes the following push_back unable to throw.
 template <class T>
 void make_room(std::vector<T>& list) {
   constexpr std::size_t least = 16;
   if (list.size() == list.capacity()) list.reserve(std::max(least, 2 * list.size()));
 }
 
+// Moves the first elements of one list to the end of another that has room for them.
+template <class T>
+void move_first(std::vector<T>& from, std::size_t count, std::vector<T>& to) noexcept {
+  const auto end = from.begin() + static_cast<std::ptrdiff_t>(count);
+  std::move(from.begin(), end, std::back_inserter(to));
+  from.erase(from.begin(), end);
+}
+
 }  // namespace
 
-SendBuffer::Lane& SendBuffer::lane(std::string_view queue, std::string_view type) {
-  if (const auto found = lanes_.find({queue, type}); found != lanes_.end()) return *found->second;
-  auto lane = std::make_unique<Lane>();
-  lane->queue = queue;
-  lane->type = type;
+SendBuffer::Lane& SendBuffer::make_lane(Lanes& lanes, std::string_view queue, std::string_view type) {
+  auto lane = std::make_unique<Lane>(Lane{std::string{queue}, std::string{type}});
+  const auto node = [&] {
+    Order one;
+    return one.extract(one.emplace(0, lane.get()).first);
+  };
+  lane->in_order = node();
+  lane->in_full = node();
   const Key key{lane->queue, lane->type};
-  return *lanes_.emplace(key, std::move(lane)).first->second;
+  return *lanes.emplace(key, std::move(lane)).first->second;
 }
 
 bool SendBuffer::full(const SendBatch& batch) const noexcept {
   return batch.size() >= limits_.batch_messages || batch.bytes >= limits_.batch_bytes;
 }
 
-void SendBuffer::enter(Lane& lane) {
-  order_.emplace(number(lane), &lane);
-  if (due_at_once(lane)) full_.emplace(number(lane), &lane);
+void SendBuffer::enter(Lane& lane) noexcept {
+  lane.in_order.key() = number(lane);
+  order_.insert(std::move(lane.in_order));
+  enter_full(lane);
 }
 
-void SendBuffer::leave(Lane& lane) {
-  order_.erase(number(lane));
-  full_.erase(number(lane));
+void SendBuffer::enter_full(Lane& lane) noexcept {
+  if (lane.in_full.empty() || !due_at_once(lane)) return;
+  lane.in_full.key() = number(lane);
+  full_.insert(std::move(lane.in_full));
 }
 
-void SendBuffer::erase_if_empty(Lane& lane) {
-  if (lane.batches.empty()) lanes_.erase({lane.queue, lane.type});
+void SendBuffer::leave(Lane& lane) noexcept {
+  lane.in_order = order_.extract(number(lane));
+  if (lane.in_full.empty()) lane.in_full = full_.extract(number(lane));
 }
 
 void SendBuffer::append(SendBatch& batch, Payload&& payload, std::promise<EventId>&& promise, Clock::time_point now) {
-  batch.bytes += bytes_of(payload);
   make_room(batch.payloads);
   make_room(batch.waiting);
+  // From here on nothing throws.
+  batch.bytes += bytes_of(payload);
   batch.payloads.push_back(std::move(payload));
   batch.waiting.push_back({std::move(promise), now, next_number_++});
 }
 
 void SendBuffer::add(std::string_view queue, std::string_view type, Payload&& payload, std::promise<EventId>&& promise,
                      Clock::time_point now) {
-  auto& lane = this->lane(queue, type);
-  auto& batches = lane.batches;
   const auto bytes = bytes_of(payload);
+  // What is new joins the rest only after everything that may throw.
+  Lanes new_lane;
+  SendBatches new_batch;
+  const auto found = lanes_.find({queue, type});
+  auto& lane = found != lanes_.end() ? *found->second : make_lane(new_lane, queue, type);
+  auto& batches = lane.batches;
   const bool fits = !batches.empty() && !full(batches.back()) &&
                     bytes <= limits_.batch_bytes - std::min(limits_.batch_bytes, batches.back().bytes);
+  if (!fits) new_batch.push_back(SendBatch{lane.queue, lane.type});
+  append(fits ? batches.back() : new_batch.front(), std::move(payload), std::move(promise), now);
+
   const bool first = batches.empty();
-  if (fits) {
-    append(batches.back(), std::move(payload), std::move(promise), now);
-  } else {
-    SendBatch batch{lane.queue, lane.type, {}, {}, 0};
-    append(batch, std::move(payload), std::move(promise), now);
-    batches.push_back(std::move(batch));
-  }
+  batches.splice(batches.end(), new_batch);
+  lanes_.merge(new_lane);
   ++messages_;
   bytes_ += bytes;
   if (first) {
     enter(lane);
-  } else if (due_at_once(lane)) {
-    full_.emplace(number(lane), &lane);
+  } else {
+    enter_full(lane);
   }
 }
 
@@ -85,58 +103,68 @@ SendBuffer::Clock::time_point SendBuffer::oldest() const noexcept {
   return empty() ? never : order_.begin()->second->batches.front().waiting.front().since;
 }
 
-SendBatch SendBuffer::take(Clock::time_point now) {
+void SendBuffer::take_first(Lane& lane, SendBatches& taken) noexcept {
+  leave(lane);
+  taken.splice(taken.end(), lane.batches, lane.batches.begin());
+  ++lane.taken;
+  if (!lane.batches.empty()) enter(lane);
+}
+
+SendBatches SendBuffer::take(Clock::time_point now) noexcept {
   // Events that have lingered are older than those that have not, so the oldest event, if it is due, goes before a full
   // batch.
   const bool oldest_due = first_number() < flush_before_ || oldest() + limits_.linger <= now;
-  auto& lane = oldest_due || full_.empty() ? *order_.begin()->second : *full_.begin()->second;
-  leave(lane);
-  auto batch = std::move(lane.batches.front());
-  lane.batches.pop_front();
-  if (!lane.batches.empty()) enter(lane);
-  erase_if_empty(lane);
-  return batch;
+  SendBatches taken;
+  take_first(oldest_due || full_.empty() ? *order_.begin()->second : *full_.begin()->second, taken);
+  return taken;
 }
 
-void SendBuffer::put_back(SendBatch&& batch) {
-  auto& lane = this->lane(batch.queue, batch.type);
+void SendBuffer::put_back(SendBatches&& taken) noexcept {
+  auto& lane = lane_of(taken.front());
   if (!lane.batches.empty()) leave(lane);
-  lane.batches.push_front(std::move(batch));
+  lane.batches.splice(lane.batches.begin(), taken);
+  --lane.taken;
   enter(lane);
 }
 
-std::vector<SendBatch> SendBuffer::take_older(Clock::time_point since) {
-  std::vector<SendBatch> taken;
-  while (oldest() <= since && !empty()) {
+SendBatches SendBuffer::take_older(Clock::time_point since) noexcept {
+  SendBatches taken;
+  while (!empty() && oldest() <= since) {
     auto& lane = *order_.begin()->second;
-    leave(lane);
     auto& batch = lane.batches.front();
     const auto older = std::partition_point(batch.waiting.begin(), batch.waiting.end(),
                                             [&](const SendBatch::Waiting& one) { return one.since <= since; });
     if (older == batch.waiting.end()) {
-      taken.push_back(std::move(batch));
-      lane.batches.pop_front();
-    } else {
-      const auto count = older - batch.waiting.begin();
-      SendBatch part{batch.queue, batch.type, {}, {}, 0};
-      part.payloads.assign(std::make_move_iterator(batch.payloads.begin()),
-                           std::make_move_iterator(batch.payloads.begin() + count));
-      part.waiting.assign(std::make_move_iterator(batch.waiting.begin()), std::make_move_iterator(older));
-      for (const auto& payload : part.payloads) part.bytes += bytes_of(payload);
-      batch.bytes -= part.bytes;
-      batch.payloads.erase(batch.payloads.begin(), batch.payloads.begin() + count);
-      batch.waiting.erase(batch.waiting.begin(), older);
-      taken.push_back(std::move(part));
+      take_first(lane, taken);
+      continue;
     }
-    if (!lane.batches.empty()) enter(lane);
-    erase_if_empty(lane);
+    const auto count = static_cast<std::size_t>(older - batch.waiting.begin());
+    SendBatches part;
+    try {
+      part.push_back(SendBatch{batch.queue, batch.type});
+      part.front().payloads.reserve(count);
+      part.front().waiting.reserve(count);
+    } catch (const std::bad_alloc&) {
+      break;
+    }
+    leave(lane);
+    auto& first = part.front();
+    move_first(batch.payloads, count, first.payloads);
+    move_first(batch.waiting, count, first.waiting);
+    for (const auto& payload : first.payloads) first.bytes += bytes_of(payload);
+    batch.bytes -= first.bytes;
+    enter(lane);
+    taken.splice(taken.end(), part);
+    ++lane.taken;
   }
   return taken;
 }
 
-void SendBuffer::release(std::size_t messages, std::size_t bytes) noexcept {
-  messages_ -= messages;
-  bytes_ -= bytes;
+void SendBuffer::release(const SendBatch& batch) noexcept {
+  messages_ -= batch.size();
+  bytes_ -= batch.bytes;
+  auto& lane = lane_of(batch);
+  if (--lane.taken == 0 && lane.batches.empty()) lanes_.erase({lane.queue, lane.type});
 }
 
 }  // namespace pgque::detail

@@ -1,12 +1,15 @@
 #pragma once
 
 // Events that wait to be sent: which of them form a batch, and when it is sent. No I/O, no clock, no threads.
+//
+// If add() gets no memory, it changes nothing. To take what is in the buffer, to put it back and to give it up needs no
+// memory, so the sending thread can always do that.
 
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <future>
+#include <list>
 #include <map>
 #include <memory>
 #include <string>
@@ -38,12 +41,14 @@ struct SendBatch {
 
   std::string queue;
   std::string type;
-  std::vector<Payload> payloads;  // as send_batch takes them
-  std::vector<Waiting> waiting;   // one for each
+  std::vector<Payload> payloads{};  // as send_batch takes them
+  std::vector<Waiting> waiting{};   // one for each
   std::size_t bytes = 0;
 
   std::size_t size() const noexcept { return payloads.size(); }
 };
+// A list, because a batch moves from one list to another without memory.
+using SendBatches = std::list<SendBatch>;
 
 // The bytes that count for the limits.
 inline std::size_t bytes_of(const Payload& payload) noexcept {
@@ -62,7 +67,8 @@ class SendBuffer {
   bool has_room(std::size_t bytes) const noexcept {
     return messages_ < limits_.buffer_messages && bytes <= limits_.buffer_bytes - bytes_;
   }
-  // `now` must not go backwards.
+  // `now` must not go backwards. If this throws, nothing has changed, and the payload and the promise are still the
+  // caller's.
   void add(std::string_view queue, std::string_view type, Payload&& payload, std::promise<EventId>&& promise,
            Clock::time_point now);
 
@@ -81,39 +87,50 @@ class SendBuffer {
   // Makes everything in the buffer due at once.
   void flush() noexcept { flush_before_ = next_number_; }
 
-  // The batch with the oldest event among those that are due, or of all if none is. Not from an empty buffer.
-  SendBatch take(Clock::time_point now);
-  // Returns a batch that was not sent to its place before all others of its queue and type.
-  void put_back(SendBatch&& batch);
-  // Takes the events that have been waiting since `since` or longer, in batches of one queue and type each.
-  std::vector<SendBatch> take_older(Clock::time_point since);
+  // The batch with the oldest event among those that are due, or of all if none is. Not from an empty buffer. Each
+  // batch that is taken has to be put back or released.
+  SendBatches take(Clock::time_point now) noexcept;
+  // Returns a batch from take() to its place before all others of its queue and type.
+  void put_back(SendBatches&& taken) noexcept;
+  // Takes the events that have been waiting since `since` or longer, in batches of one queue and type each. Where
+  // later events share the batch, this needs memory; if there is none, events stay behind until the next call.
+  SendBatches take_older(Clock::time_point since) noexcept;
   // The room of a batch that was taken is free again.
-  void release(std::size_t messages, std::size_t bytes) noexcept;
+  void release(const SendBatch& batch) noexcept;
 
  private:
-  // The events of one queue and type, in their order.
+  struct Lane;
+  using Order = std::map<std::uint64_t, Lane*>;
+
+  // The events of one queue and type, in their order. It stays while a batch of it is taken and may be put back.
   struct Lane {
     std::string queue;
     std::string type;
-    std::deque<SendBatch> batches{};
+    SendBatches batches{};
+    std::size_t taken = 0;
+    // The lane's nodes in order_ and full_ while they are not there.
+    Order::node_type in_order{};
+    Order::node_type in_full{};
   };
   using Key = std::pair<std::string_view, std::string_view>;  // into the lane's own strings
   using Lanes = std::map<Key, std::unique_ptr<Lane>>;
 
-  Lane& lane(std::string_view queue, std::string_view type);
+  static Lane& make_lane(Lanes& lanes, std::string_view queue, std::string_view type);
+  Lane& lane_of(const SendBatch& batch) noexcept { return *lanes_.find({batch.queue, batch.type})->second; }
   void append(SendBatch& batch, Payload&& payload, std::promise<EventId>&& promise, Clock::time_point now);
   bool full(const SendBatch& batch) const noexcept;
   bool due_at_once(const Lane& lane) const noexcept { return lane.batches.size() > 1 || full(lane.batches.front()); }
   static std::uint64_t number(const Lane& lane) noexcept { return lane.batches.front().waiting.front().number; }
-  void enter(Lane& lane);
-  void leave(Lane& lane);
-  void erase_if_empty(Lane& lane);
+  void enter(Lane& lane) noexcept;
+  void enter_full(Lane& lane) noexcept;
+  void leave(Lane& lane) noexcept;
+  void take_first(Lane& lane, SendBatches& taken) noexcept;
 
   const SendLimits limits_;
   Lanes lanes_;
   // By the number of its oldest event: all lanes, and those with a batch that is full.
-  std::map<std::uint64_t, Lane*> order_;
-  std::map<std::uint64_t, Lane*> full_;
+  Order order_;
+  Order full_;
   std::uint64_t next_number_ = 0;
   std::uint64_t flush_before_ = 0;
   std::size_t messages_ = 0;

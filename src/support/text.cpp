@@ -65,8 +65,22 @@ void check_text(std::string_view argument, std::string_view text) {
                               std::to_string(*offset)};
 }
 
+bool looks_like_dsn(std::string_view text) noexcept {
+  if (text.find("://") != std::string_view::npos) return true;
+  // libpq allows white space before the equals sign.
+  constexpr std::string_view keyword{"password"};
+  for (auto at = text.find(keyword); at != std::string_view::npos; at = text.find(keyword, at + 1)) {
+    const auto next = text.find_first_not_of(" \t\n\r\f\v", at + keyword.size());
+    if (next != std::string_view::npos && text[next] == '=') return true;
+  }
+  return false;
+}
+
 void check_consumer(std::string_view argument, std::string_view name) {
   if (name.empty()) throw std::invalid_argument{std::string{argument} + ": must not be empty"};
+  if (looks_like_dsn(name)) {
+    throw std::invalid_argument{std::string{argument} + ": is a DSN, which is not shown here, and not a name"};
+  }
   check_text(argument, name);
 }
 

@@ -14,9 +14,12 @@ std::optional<std::size_t> first_invalid_byte(std::string_view text) noexcept;
 
 // Throws std::invalid_argument, naming the argument, unless PostgreSQL can store the text.
 void check_text(std::string_view argument, std::string_view text);
-// The same for names: not empty; a queue name has at most 57 bytes, so that its notification channel fits.
+// The same for names: not empty, and no DSN, which is not shown; a queue name has at most 57 bytes, so that its
+// notification channel fits.
 void check_queue(std::string_view name);
 void check_consumer(std::string_view argument, std::string_view name);
+// Whether it looks like a DSN, be it a URI or key=value settings, and so may have a password in it.
+bool looks_like_dsn(std::string_view text) noexcept;
 
 // Valid UTF-8 without NUL in at most `longest` bytes: invalid bytes are replaced by U+FFFD, and a text that is too long
 // is cut.

@@ -27,7 +27,7 @@ std::optional<pqxx::result> TickerSession::run(const Statement& statement, Param
     return std::nullopt;
   }
   transaction.run_plain(settings + settings_of(statement), call);
-  auto result = transaction.run(statement, params, call);
+  auto result = transaction.run({statement.name, statement.role, statement.sql}, params, call);  // its path is set
   transaction.commit({"commit"});
   return result;
 }

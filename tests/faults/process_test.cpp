@@ -30,6 +30,23 @@ TEST_P(Processes, KilledInTheMiddleOfABatch) {
   expect_works_on(work, mode());
 }
 
+#ifdef __GLIBC__
+// Its pthread_exit() unwinds the stack, and ends the process where that is caught, as every exception of a handler is.
+TEST_P(Processes, AHandlerThatEndsItsThreadEndsTheProcessAndTheBatchComesAgain) {
+  publish_numbers(count);
+  Worker victim{queue(), consumer_name(), mode_argument(), {"crash_at=4", "crash_by=thread"}};
+  EXPECT_EQ(victim.wait(), 128 + SIGABRT);
+  EXPECT_EQ(victim.count("end"), 4);
+
+  Work work{queue(), mode()};
+  Consumer consumer{dsn(), options()};
+  work.handle_with(consumer);
+  const Running running{consumer};
+  expect_nothing_lost(work, mode());
+  EXPECT_EQ(work.total(), count) << "all of the batch comes again, once";
+}
+#endif
+
 TEST_P(Processes, TwoWithOneConsumerName) {
   publish_numbers(count);
   Worker first{queue(), consumer_name(), mode_argument(), {"hang_at=0"}};

@@ -1,17 +1,17 @@
 // A consumer in a separate process, for tests that kill, stop and duplicate processes.
 //
 //   pgque_fault_worker DSN QUEUE CONSUMER per_batch|split|WORKER [hang_at=PAYLOAD] [dead=MS] [poll=MS] [concurrency=N]
-//                      [guard=FILE] [crash_at=PAYLOAD] [crash_by=segv|abort|exit|kill] [beside=N]
+//                      [guard=FILE] [crash_at=PAYLOAD] [crash_by=segv|abort|exit|kill|thread] [beside=N]
 //                      [key_crashes_at=PAYLOAD] [delay_crashes_at=PAYLOAD] [late=TABLE] [type=TYPE]
 //                      [crash_of_unknown=1]
 //
 // WORKER makes it that worker of a cooperative consumer. It prints a line for each delivery, "begin PAYLOAD" and "end
 // PAYLOAD", and for each event of the library. A handler that meets hang_at=PAYLOAD waits until a line can be read. One
-// that meets crash_at=PAYLOAD ends the process, by a segmentation fault if nothing else is said; with beside=N once N
-// other handlers are running, which never return. The function of the key does that at key_crashes_at=PAYLOAD, and
-// retry_delay at delay_crashes_at=PAYLOAD, where the handler throws, or with late=TABLE inserts a 1 there. With
-// type=TYPE there is a handler for that type only, and with crash_of_unknown=1 the log sink crashes at a message of
-// another one. SIGTERM ends the process.
+// that meets crash_at=PAYLOAD ends the process, or its thread, by a segmentation fault if nothing else is said; with
+// beside=N once N other handlers are running, which never return. The function of the key does that at
+// key_crashes_at=PAYLOAD, and retry_delay at delay_crashes_at=PAYLOAD, where the handler throws, or with late=TABLE
+// inserts a 1 there. With type=TYPE there is a handler for that type only, and with crash_of_unknown=1 the log sink
+// crashes at a message of another one. SIGTERM ends the process.
 
 #include <atomic>
 #include <chrono>
@@ -24,6 +24,7 @@
 #include <string>
 #include <thread>
 
+#include <pthread.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -47,6 +48,7 @@ void print(const std::string& line) {
   std::signal(SIGABRT, SIG_DFL);
   std::signal(SIGSEGV, SIG_DFL);
   if (how == "abort") std::abort();
+  if (how == "thread") ::pthread_exit(nullptr);
   auto* const page = static_cast<volatile char*>(::mmap(nullptr, 1, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
   for (;;) *page = 1;
 }

@@ -8,6 +8,7 @@
 
 #include "database.hpp"
 #include "messages.hpp"
+#include "row_trigger.hpp"
 #include "support.hpp"
 #include "thrown.hpp"
 
@@ -136,6 +137,28 @@ TEST_F(AdminTest, RefusesSettingsBeforeItCreatesAnything) {
   EXPECT_THROW(admin().create_queue(std::string(58, 'q')), std::invalid_argument);
 }
 
+TEST_F(AdminTest, ASettingThatTheServerRefusesLeavesNoQueueBehind) {
+  const auto name = unique_name("refused");
+  const RowTrigger refuses{"update", "pgque.queue",
+                           "new.queue_name = " + sql().quote(name) + " and new.queue_max_retries = 7",
+                           "raise exception 'seven is refused';"};
+  QueueSettings settings;
+  settings.ticker_max_count = 9;
+  settings.max_retries = 7;
+  EXPECT_EQ(thrown<Error>([&] { admin().create_queue(name, settings); }).server_message(), "seven is refused");
+  EXPECT_THROW(admin().queue(name), QueueNotFound);
+  settings.max_retries = 8;
+  EXPECT_TRUE(admin().create_queue(name, settings));
+  EXPECT_EQ(admin().queue(name).max_retries, 8);
+  // Nor does it change some of the settings of a queue that is there.
+  settings.ticker_max_count = 10;
+  settings.max_retries = 7;
+  EXPECT_EQ(thrown<Error>([&] { admin().create_queue(name, settings); }).server_message(), "seven is refused");
+  EXPECT_EQ(admin().queue(name).ticker_max_count, 9);
+  EXPECT_EQ(admin().queue(name).max_retries, 8);
+  admin().drop_queue(name);
+}
+
 TEST_F(AdminTest, SaysThatAQueueIsNotThere) {
   QueueSettings settings;
   settings.paused = true;
@@ -167,6 +190,46 @@ TEST_F(AdminTest, TellsWhatAQueueIsAt) {
   EXPECT_FALSE(after.inserts_disabled);
   const auto all = admin().queues();
   EXPECT_EQ(std::count_if(all.begin(), all.end(), [&](const auto& info) { return info.queue == queue().name(); }), 1);
+}
+
+TEST_F(AdminTest, TellsTimesAndTotalsThatDoNotDependOnWhenItIsAsked) {
+  const auto microseconds = [](Timestamp time) { return time.time_since_epoch().count(); };
+  const auto of_queue = " where queue_name = " + sql().quote(queue().name());
+  const auto of_latest_tick = [&](const std::string& what) {
+    return sql().number("select " + what + " from pgque.tick join pgque.queue on queue_id = tick_queue" + of_queue +
+                        " order by tick_id desc limit 1");
+  };
+  const std::string tick_time = "(extract(epoch from tick_time) * 1000000)::int8";
+  client().subscribe(queue(), consumer_name());
+  const auto start = of_latest_tick(tick_time);
+  client().send_batch(queue(), "t", {Payload{"1"}, Payload{"2"}, Payload{"3"}});
+  queue().tick();
+  Admin reader{dsn_of_role_with({"pgque_reader"}), client_options()};
+  for (Admin* who : {&admin(), &reader}) {
+    const auto info = who->queue(queue());
+    EXPECT_EQ(microseconds(info.last_tick_at.value()), of_latest_tick(tick_time));
+    EXPECT_EQ(info.last_tick_event, of_latest_tick("tick_event_seq"));
+    EXPECT_EQ(info.waiting_retries, 0);
+    const auto consumer = who->consumer(queue(), consumer_name());
+    EXPECT_EQ(microseconds(consumer.last_tick_at.value()), start) << "it has finished nothing since it subscribed";
+    EXPECT_EQ(microseconds(consumer.last_seen_at),
+              sql().number("select (extract(epoch from sub_active) * 1000000)::int8 from pgque.subscription join "
+                           "pgque.queue on queue_id = sub_queue" +
+                           of_queue));
+  }
+  const auto messages = client().receive(queue(), consumer_name());
+  ASSERT_THAT(messages, SizeIs(3));
+  NackOptions later;
+  later.retry_after = 1h;
+  client().nack(messages[0], later);
+  client().nack(messages[1], later);
+  client().ack(messages[0].batch_id);
+  EXPECT_EQ(admin().queue(queue()).waiting_retries, 2);
+  EXPECT_EQ(reader.queue(queue()).waiting_retries, 2);
+  EXPECT_EQ(microseconds(admin().consumer(queue(), consumer_name()).last_tick_at.value()), of_latest_tick(tick_time));
+  // Those of another queue do not count.
+  const TestQueue other{sql()};
+  EXPECT_EQ(admin().queue(other.name()).waiting_retries, 0);
 }
 
 // What PgQue 0.2.0 refuses is left out, and said to be.

@@ -125,6 +125,19 @@ TEST_P(BadTextTest, EmptyNamesAreRefused) {
   }
 }
 
+// A DSN in the place of a name is a mistake that would show its password in the server's log.
+TEST_P(BadTextTest, DsnsAreRefusedAsNamesAndNotShown) {
+  for (const auto& argument : text_arguments()) {
+    if (!is_name(argument)) continue;
+    for (const auto* dsn : {"postgresql://u:s3cret@h/db", "host=h password=s3cret"}) {
+      EXPECT_THAT([&] { call([&](Operations& ops) { argument.call(ops, queue(), dsn); }); },
+                  testing::ThrowsMessage<std::invalid_argument>(testing::StrEq(
+                      argument.argument + std::string{": is a DSN, which is not shown here, and not a name"})))
+          << argument.verb;
+    }
+  }
+}
+
 TEST_P(BadTextTest, QueueNamesOfMoreThan57BytesAreRefused) {
   for (const auto& argument : text_arguments()) {
     if (std::string{argument.argument} != "queue") continue;

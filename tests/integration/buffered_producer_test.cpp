@@ -123,6 +123,24 @@ TEST_F(BufferedProducerTest, GathersBatchesByBytes) {
   EXPECT_EQ(producer.stats().sent, 11U);
 }
 
+TEST_F(BufferedProducerTest, AnEventThatNoMessageHoldsIsRefusedAtOnceAndHarmsNoOther) {
+  constexpr std::size_t most = std::size_t{512} << 20;
+  auto settings = options();
+  settings.batch_bytes = most;
+  settings.buffer_bytes = 4 * most;
+  settings.delivery_timeout = 20s;
+  BufferedProducer producer{dsn(), settings};
+  auto before = producer.send(queue(), "1", "t");
+  const auto error =
+      thrown<std::invalid_argument>([&] { producer.send(queue(), text(std::string(most + 1, 'x')), "t"); });
+  EXPECT_STREQ(error.what(), "payload: has 536870913 bytes, must have at most 536870912");
+  auto after = producer.send(queue(), "2", "t");
+  ASSERT_TRUE(producer.flush(20s));
+  EXPECT_LT(before.get(), after.get());
+  EXPECT_EQ(producer.stats().reconnects, 0U);
+  EXPECT_EQ(producer.stats().buffered_bytes, 0U);
+}
+
 TEST_F(BufferedProducerTest, SendsWhatHasLingered) {
   auto settings = options();
   settings.linger = 20ms;
@@ -239,6 +257,25 @@ TEST_F(BufferedProducerTest, APoisonPayloadFailsItsOwnBatchAloneAndNothingOfItIs
   auto again = producer.send(queue(), R"({"secret": 1})", "poisoned");
   ASSERT_TRUE(producer.flush(20s));
   EXPECT_NO_THROW(again.get());
+}
+
+TEST_F(BufferedProducerTest, SendsAMessageOnAsItWasStored) {
+  client().send(queue(), text(" {not json"), "order.created");
+  client().send(queue(), std::nullopt, "order.gone");
+  const auto received = stored();
+  ASSERT_THAT(received, SizeIs(2));
+  BufferedProducer producer{dsn(), options()};
+  for (const auto& message : received) {
+    producer.send(queue(), message);
+    producer.send(queue(), message, "again");
+    producer.send(queue(), Event{message, "event"});
+  }
+  ASSERT_TRUE(producer.flush(20s));
+  std::multiset<std::pair<std::string, std::string>> sent_on;
+  for (const auto& message : stored()) sent_on.emplace(*message.type, message.payload.value_or("NULL"));
+  EXPECT_THAT(sent_on, ElementsAre(std::pair{"again", " {not json"}, std::pair{"again", "NULL"},
+                                   std::pair{"event", " {not json"}, std::pair{"event", "NULL"},
+                                   std::pair{"order.created", " {not json"}, std::pair{"order.gone", "NULL"}));
 }
 
 TEST_F(BufferedProducerTest, AQueueThatDoesNotExistFailsItsOwnBatchesAlone) {

@@ -14,6 +14,7 @@
 #include <unistd.h>
 #include <pgque/pqxx.hpp>
 
+#include "hang_up.hpp"
 #include "messages.hpp"
 #include "support.hpp"
 #include "thrown.hpp"
@@ -165,11 +166,14 @@ class ConnectionTest : public DatabaseTest {
     return wait_until([&] { return sql().number("select count(*) from pg_stat_activity where pid = " + pid) == 0; });
   }
   // Ends the session behind the client's back.
-  void kill(const std::string& pid) {
+  void kill(PqxxConnection& connection) {
+    const auto pid = std::to_string(connection.backendpid());
     // With a timeout of its own, pg_terminate_backend looks only every 100 ms whether the session has ended.
     ASSERT_EQ(sql().value("select pg_terminate_backend(" + pid + ")"), "t");
     ASSERT_TRUE(backend_is_gone(pid));
+    ASSERT_TRUE(wait_hung_up(connection.sock()));
   }
+  void kill(Client& client) { kill(native(client)); }
 };
 
 TEST_F(ConnectionTest, IsOpenUntilClosed) {
@@ -254,10 +258,9 @@ TEST_F(ConnectionTest, HasKeepalivesUnlessTheDsnSetsThem) {
 TEST_F(ConnectionTest, ThatIsLostIsAConnectionErrorNowAndForEver) {
   Client client{dsn(), client_options()};
   client.send(queue(), "1");
-  kill(backend_of(client));
+  kill(client);
   const auto first = thrown<ConnectionError>([&] { client.send(queue(), "2"); });
-  EXPECT_TRUE(first.outcome_unknown());
-  EXPECT_FALSE(first.retryable());
+  EXPECT_EQ(first.sqlstate(), "08006");
   EXPECT_FALSE(client.is_open());
   for (const auto& verb : verbs()) {
     const auto later = thrown<ConnectionError>([&] { verb.call(client, queue().name(), "c"); });
@@ -272,16 +275,20 @@ TEST_F(ConnectionTest, ThatIsLostIsAConnectionErrorNowAndForEver) {
   thrown<std::logic_error>([&] { client.send(queue(), "3"); });
 }
 
-TEST_F(ConnectionTest, ThatIsLostIsAConnectionErrorOfUnknownOutcomeInEveryVerb) {
-  for (const auto& verb : verbs()) {
-    SCOPED_TRACE(verb.name);
-    Client client{dsn(), client_options()};
-    kill(backend_of(client));
-    const auto error = thrown<ConnectionError>([&] { verb.call(client, queue().name(), consumer_name()); });
-    EXPECT_TRUE(error.outcome_unknown());
-    EXPECT_FALSE(error.retryable());
-    EXPECT_THAT(error.what(), HasSubstr("the connection was lost"));
-    EXPECT_FALSE(client.is_open());
+// An idle client learns of the loss before it sends anything.
+TEST_F(ConnectionTest, ThatIsLostBeforeACallHasACertainOutcomeInEveryVerb) {
+  for (const bool used_before : {false, true}) {
+    for (const auto& verb : verbs()) {
+      SCOPED_TRACE(verb.name);
+      Client client{dsn(), client_options()};
+      if (used_before) client.send(queue(), "1");
+      kill(client);
+      const auto error = thrown<ConnectionError>([&] { verb.call(client, queue().name(), consumer_name()); });
+      EXPECT_FALSE(error.outcome_unknown());
+      EXPECT_TRUE(error.retryable());
+      EXPECT_THAT(error.what(), HasSubstr("the connection was lost before the call"));
+      EXPECT_FALSE(client.is_open());
+    }
   }
 }
 
@@ -289,11 +296,10 @@ TEST_F(ConnectionTest, ThatIsLostInsideATransactionHasACertainOutcomeInEveryVerb
   for (const auto& verb : verbs()) {
     SCOPED_TRACE(verb.name);
     Client client{dsn(), client_options()};
-    const auto pid = backend_of(client);
     {
       auto tx = client.begin();
       tx.send(queue(), "1");
-      kill(pid);
+      kill(client);
       const auto error = thrown<ConnectionError>([&] { verb.call(tx, queue().name(), consumer_name()); });
       EXPECT_FALSE(error.outcome_unknown());
       EXPECT_TRUE(error.retryable());
@@ -303,15 +309,14 @@ TEST_F(ConnectionTest, ThatIsLostInsideATransactionHasACertainOutcomeInEveryVerb
   }
 }
 
-TEST_F(ConnectionTest, ThatIsLostAtTheCommitHasAnUnknownOutcome) {
+TEST_F(ConnectionTest, ThatIsLostBeforeTheCommitHasACertainOutcome) {
   Client client{dsn(), client_options()};
-  const auto pid = backend_of(client);
   auto tx = client.begin();
   tx.send(queue(), "1");
-  kill(pid);
+  kill(client);
   const auto error = thrown<ConnectionError>([&] { tx.commit(); });
-  EXPECT_TRUE(error.outcome_unknown());
-  EXPECT_FALSE(error.retryable());
+  EXPECT_FALSE(error.outcome_unknown());
+  EXPECT_TRUE(error.retryable());
   EXPECT_EQ(error.operation(), "commit");
   thrown<std::logic_error>([&] { tx.commit(); });
   EXPECT_NO_THROW(tx.rollback());
@@ -320,7 +325,7 @@ TEST_F(ConnectionTest, ThatIsLostAtTheCommitHasAnUnknownOutcome) {
 
 TEST_F(ConnectionTest, ThatIsLostBeforeATransactionFailsItsBeginOrItsFirstCall) {
   Client client{dsn(), client_options()};
-  kill(backend_of(client));
+  kill(client);
   const auto error = thrown<ConnectionError>([&] {
     auto tx = client.begin();
     tx.send(queue(), "1");
@@ -334,7 +339,7 @@ TEST_F(ConnectionTest, ThatIsLostUnderATransactionOfTheCaller) {
   {
     pqxx::work work{own.connection()};
     Transaction tx{work};
-    kill(work.exec("select pg_backend_pid()")[0][0].as<std::string>());
+    kill(own.connection());
     const auto error = thrown<ConnectionError>([&] { tx.send(queue(), "1"); });
     EXPECT_FALSE(error.outcome_unknown());
     EXPECT_TRUE(error.retryable());
@@ -342,15 +347,17 @@ TEST_F(ConnectionTest, ThatIsLostUnderATransactionOfTheCaller) {
   Sql another;
   pqxx::nontransaction autocommit{another.connection()};
   Transaction tx{autocommit};
-  kill(autocommit.exec("select pg_backend_pid()")[0][0].as<std::string>());
-  EXPECT_TRUE(thrown<ConnectionError>([&] { tx.send(queue(), "1"); }).outcome_unknown());
+  kill(another.connection());
+  const auto error = thrown<ConnectionError>([&] { tx.send(queue(), "1"); });
+  EXPECT_FALSE(error.outcome_unknown());
+  EXPECT_TRUE(error.retryable());
 }
 
 TEST_F(ConnectionTest, ThatIsBorrowedAndLostIsAConnectionError) {
   Sql own;
   auto client = borrow(own.connection());
-  kill(backend_of(client));
-  thrown<ConnectionError>([&] { client.send(queue(), "1"); });
+  kill(own.connection());
+  EXPECT_FALSE(thrown<ConnectionError>([&] { client.send(queue(), "1"); }).outcome_unknown());
   EXPECT_FALSE(client.is_open());
   thrown<ConnectionError>([&] { client.send(queue(), "1"); });
 }

@@ -1,5 +1,8 @@
 // Handlers that meet other transactions: deadlocks and serialization failures use up no retry.
 
+#include <atomic>
+#include <memory>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <pgque/consumer.hpp>
@@ -140,6 +143,38 @@ TEST_F(ConsumerConflictTest, ASerializationFailureLeavesTheBatchAndUsesUpNoRetry
   EXPECT_EQ(log.count(LogEvent::batch_received), 3U);
   EXPECT_EQ(log.lines(LogEvent::failed).at(0).sqlstate, "40001");
   EXPECT_EQ(consumer.stats().reconnects, 0U);
+}
+
+// The default isolation of a role applies to the library's transactions, too. Where they conflict, they are repeated.
+TEST_F(ConsumerConflictTest, UnderEveryIsolationOfTheRoleEachMessagesWritesHappenOnce) {
+  sql()("grant all on " + table() + " to public");
+  const std::vector<std::string> names{consumer_name(), "x" + consumer_name()};
+  client().subscribe(queue(), names[1]);
+  std::size_t published = 0;
+  for (const std::string level : {"repeatable read", "serializable"}) {
+    const auto role = dsn_of_role_set({{"default_transaction_isolation", sql().quote(level)}});
+    std::atomic<int> otherwise{0};
+    std::vector<std::unique_ptr<Consumer>> consumers;
+    for (const auto& name : names) {
+      auto with = quick();
+      with.name = name;
+      consumers.push_back(std::make_unique<Consumer>(role, with));
+      consumers.back()->on("t", [&, name](const Message& message, Context& context) {
+        auto& transaction = context.transaction();
+        if (transaction.exec("show transaction_isolation")[0][0].c_str() != level) ++otherwise;
+        transaction.exec(insert(name + ' ' + message.payload.value()));
+      });
+    }
+    {
+      const Running first{*consumers[0]};
+      const Running second{*consumers[1]};
+      for (int i = 0; i < 15; ++i) publish(std::to_string(published++));
+      EXPECT_TRUE(wait_until([&] { return rows().size() == 2 * published; })) << level;
+    }
+    EXPECT_EQ(otherwise, 0) << level;
+  }
+  EXPECT_EQ(queue().retries(), 0);
+  EXPECT_EQ(sql().number("select count(*) from pgque.dead_letter where dl_queue_id = " + queue_id()), 0);
 }
 
 // When the handler is called again, it makes that transaction anew.

@@ -13,6 +13,7 @@
 #include <pgque/pqxx.hpp>
 
 #include "consumer_fixture.hpp"
+#include "hang_up.hpp"
 #include "messages.hpp"
 #include "thrown.hpp"
 #include "ticker_fixture.hpp"
@@ -46,6 +47,27 @@ TEST_F(PgbouncerTest, EveryTransactionIsInAnotherSession) {
   EXPECT_NE(backend_of_next_transaction(), last);
 }
 
+TEST_F(PgbouncerTest, AForgottenPooledIsNamedByItsErrorAndNothingOfTheTransactionHappened) {
+  Client forgetful{dsn()};
+  std::optional<Error> error;
+  int committed = 0;
+  ASSERT_TRUE(wait_until([&] {
+    try {
+      auto tx = forgetful.begin();
+      tx.send(queue(), "1");
+      tx.commit();
+      ++committed;
+    } catch (const Error& caught) {
+      error.emplace(caught);
+    }
+    return error.has_value();
+  }));
+  EXPECT_THAT(error->what(), testing::HasSubstr("set `pooled`"));
+  EXPECT_FALSE(error->outcome_unknown());
+  queue().tick();
+  EXPECT_EQ(static_cast<int>(client().receive(queue(), consumer_name()).size()), committed);
+}
+
 TEST_F(PgbouncerTest, ASessionLostInATransactionIsALostConnectionAndNothingOfItHappened) {
   auto tx = client().begin();
   tx.send(queue(), "1");
@@ -62,15 +84,16 @@ TEST_F(PgbouncerTest, ASessionLostInATransactionIsALostConnectionAndNothingOfItH
   EXPECT_TRUE(client().receive(queue(), consumer_name()).empty());
 }
 
-TEST_F(PgbouncerTest, ASessionLostBeforeTheCommitIsALostConnectionOfUnknownOutcome) {
+TEST_F(PgbouncerTest, ASessionLostBeforeTheCommitIsALostConnectionOfCertainOutcome) {
   auto tx = client().begin();
   tx.send(queue(), "1");
   const auto pid = sql().value(
       "select pid from pg_stat_activity where state = 'idle in transaction' and datname = current_database()");
   ASSERT_TRUE(pid);
   ASSERT_TRUE(kill(*pid));
+  ASSERT_TRUE(wait_hung_up(native(client()).sock()));
   const auto error = thrown<ConnectionError>([&] { tx.commit(); });
-  EXPECT_TRUE(error.outcome_unknown());
+  EXPECT_FALSE(error.outcome_unknown());
   EXPECT_EQ(error.operation(), "commit");
   reconnect();
 }

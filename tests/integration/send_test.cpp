@@ -5,6 +5,7 @@
 #include <pgque/json.hpp>
 
 #include "messages.hpp"
+#include "thrown.hpp"
 #include "verbs.hpp"
 
 namespace pgque::test {
@@ -41,6 +42,40 @@ TEST_P(SendTest, AcceptsAnEvent) {
   const auto messages = deliver();
   EXPECT_THAT(payloads_of(messages), ElementsAre(R"({"k": true})", "2", "3"));
   EXPECT_THAT(types_of(messages), ElementsAre("typed", "default", "default"));
+}
+
+// As it was stored, and not as JSON: it need not be any, and NULL stays NULL.
+TEST_P(SendTest, SendsAMessageOn) {
+  subscribe();
+  send(text(" {not json"), "order.created");
+  send(std::nullopt, "order.gone");
+  const auto received = deliver();
+  ASSERT_EQ(received.size(), 2U);
+  ack(received[0].batch_id);
+
+  for (const auto& message : received) {
+    call([&](Operations& ops) { return ops.send(queue(), message); });
+    call([&](Operations& ops) { return ops.send(queue(), message, "again"); });
+    call([&](Operations& ops) { return ops.send(queue(), Event{message, "event"}); });
+  }
+  call([&](Operations& ops) { return ops.send_batch(queue(), "batch", {received.begin(), received.end()}); });
+  auto untyped = received[0];
+  untyped.type = std::nullopt;
+  call([&](Operations& ops) { return ops.send(queue(), untyped); });
+  const auto messages = deliver();
+  EXPECT_THAT(payloads_of(messages), ElementsAre(" {not json", " {not json", " {not json", std::nullopt, std::nullopt,
+                                                 std::nullopt, " {not json", std::nullopt, " {not json"));
+  EXPECT_THAT(types_of(messages), ElementsAre("order.created", "again", "event", "order.gone", "again", "event",
+                                              "batch", "batch", "default"));
+}
+
+TEST_P(SendTest, TakesTheTextInAnOptionalForText) {
+  subscribe();
+  const std::optional<std::string> payload{R"({"a": 1})"};
+  call([&](Operations& ops) { return ops.send(queue(), payload); });
+  call([&](Operations& ops) { return ops.send(queue(), std::optional<std::string>{}); });
+  call([&](Operations& ops) { return ops.send_batch(queue(), "t", {payload, std::optional<std::string>{}}); });
+  EXPECT_THAT(payloads_of(deliver()), ElementsAre(payload, std::nullopt, payload, std::nullopt));
 }
 
 TEST_P(SendTest, SeveralBeforeOneTickArriveInOneBatchInTheOrderSent) {
@@ -104,6 +139,22 @@ TEST_P(HugeSendTest, KeepsTwentyMebibytesOfPayload) {
   ASSERT_EQ(messages.size(), 2U);
   EXPECT_TRUE(messages[0].payload == huge);
   EXPECT_TRUE(messages[1].payload == huge);
+}
+
+// PostgreSQL would close the connection, and nobody would know whether the event is stored.
+TEST_P(HugeSendTest, AGibibyteIsRefusedBeforeItIsSent) {
+  subscribe();
+  {
+    const auto gibibyte = text(std::string(std::size_t{1} << 30U, 'x'));
+    EXPECT_THAT(thrown<std::invalid_argument>([&] { send(gibibyte); }).what(), testing::HasSubstr("1 GiB"));
+  }
+  {
+    std::vector<Payload> halves;
+    for (int i = 0; i < 2; ++i) halves.push_back(text(std::string(std::size_t{1} << 29U, 'x')));
+    EXPECT_THAT(thrown<std::invalid_argument>([&] { send_batch(halves); }).what(), testing::HasSubstr("1 GiB"));
+  }
+  send("1");  // the connection is good
+  EXPECT_THAT(payloads_of(deliver()), ElementsAre("1"));
 }
 
 // Upstream's Python client once took extra columns in its Event and dropped them.

@@ -26,6 +26,8 @@ TEST(BufferedProducerOptions, AreCheckedBeforeConnectingAndNamed) {
   } cases[] = {
       {"batch_messages: ", [](Options& options) { options.batch_messages = 0; }},
       {"batch_bytes: ", [](Options& options) { options.batch_bytes = 0; }},
+      {"batch_bytes: ", [](Options& options) { options.batch_bytes = (std::size_t{512} << 20) + 1; }},
+      {"batch_bytes: ", [](Options& options) { options.batch_bytes = std::size_t{1} << 40; }},
       {"linger: ", [](Options& options) { options.linger = -1ms; }},
       {"linger: ", [](Options& options) { options.linger = 24h * 31; }},
       {"buffer_messages: ", [](Options& options) { options.buffer_messages = 0; }},

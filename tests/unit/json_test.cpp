@@ -1,11 +1,37 @@
 #include <pgque/json.hpp>
 
+#include <array>
+#include <deque>
 #include <limits>
 #include <map>
+#include <memory_resource>
+#include <optional>
+#include <set>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+
+// As many programs have it, because nlohmann_json before 3.12 knows no optionals.
+template <class T>
+struct nlohmann::adl_serializer<std::optional<T>> {
+  static void to_json(json& out, const std::optional<T>& value) {
+    if (value) {
+      out = *value;
+    } else {
+      out = nullptr;
+    }
+  }
+  static void from_json(const json& in, std::optional<T>& value) {
+    if (in.is_null()) {
+      value.reset();
+    } else {
+      value = in.get<T>();
+    }
+  }
+};
 
 namespace pgque::test {
 
@@ -74,6 +100,33 @@ TEST(JsonPayload, LeavesTextToTheServer) {
   EXPECT_EQ(Payload{std::nullopt}.text(), std::nullopt);
 }
 
+TEST(JsonPayload, LeavesTextInAnOptionalToTheServerWhateverSerialisesOptionals) {
+  const std::string string{"{}"};
+  for (const Payload& payload :
+       {Payload{std::optional{string}}, Payload{std::optional{std::string_view{string}}},
+        Payload{std::optional{string.c_str()}}, Payload{std::optional{std::pmr::string{string}}},
+        Payload{std::optional<std::optional<std::string>>{string}}, Payload{std::optional{Payload{string}}}}) {
+    EXPECT_EQ(payload.text(), "{}");
+    EXPECT_EQ(payload.format(), Payload::Format::json);
+  }
+  for (const Payload& payload : {Payload{std::optional<std::string>{}}, Payload{std::optional<const char*>{}},
+                                 Payload{std::optional<std::optional<std::string>>{std::optional<std::string>{}}}}) {
+    EXPECT_EQ(payload.text(), std::nullopt);
+  }
+}
+
+TEST(JsonPayload, LeavesAnyOtherOptionalToItsSerialiser) {
+  EXPECT_EQ(sent(std::optional{42}), "42");
+  EXPECT_EQ(sent(std::optional<int>{}), "null");
+}
+
+TEST(JsonPayload, IsTheStoredTextOfAMessage) {
+  const auto message = message_with("{not json");
+  EXPECT_EQ(sent(message), "{not json");
+  EXPECT_EQ(sent(std::optional{message}), "{not json");
+  EXPECT_EQ(sent(message_with(std::nullopt)), "NULL");
+}
+
 TEST(JsonPayload, TakesNonConstValues) {
   json value{{"a", 1}};
   const Payload from_lvalue = value;
@@ -127,6 +180,24 @@ static_assert(!std::is_constructible_v<Payload, char16_t>);
 static_assert(!std::is_constructible_v<Payload, char32_t>);
 static_assert(!std::is_constructible_v<Payload, const void*>);
 static_assert(!std::is_constructible_v<Payload, const int*>);
+
+// And so would the characters of these. What the compiler says about them, tests/unit/refused_test.cmake checks.
+template <class... T>
+constexpr bool none_is_a_payload = (!std::is_constructible_v<Payload, T> && ...);
+static_assert(none_is_a_payload<std::wstring, std::u16string, std::u32string, std::wstring_view, std::u16string_view,
+                                std::u32string_view, const wchar_t*, const char16_t (&)[3]>);
+static_assert(none_is_a_payload<std::vector<char>, std::vector<unsigned char>, std::deque<wchar_t>, std::array<char, 3>,
+                                std::vector<std::byte>, std::byte, const unsigned char (&)[3]>);
+static_assert(none_is_a_payload<std::optional<std::wstring>, std::optional<char>, std::vector<std::u16string>,
+                                std::map<std::string, std::vector<char>>, std::pair<std::string, char>,
+                                std::tuple<int, std::optional<std::vector<char>>>, std::vector<const wchar_t*>>);
+
+TEST(JsonPayload, TakesCharactersAndTextThatAreSaidToBeJson) {
+  EXPECT_EQ(sent(json(std::vector<unsigned char>{1, 2})), "[1,2]");
+  EXPECT_EQ(sent(json(std::wstring(1, L'a'))), "[97]");
+  EXPECT_EQ(sent(json(std::optional<std::string>{"{}"})), R"("{}")");
+  EXPECT_EQ(sent(std::map<std::string, std::vector<std::string>>{{"a", {"b"}}}), R"({"a":["b"]})");
+}
 
 TEST(JsonPayload, RefusesANulCharacterInAnyString) {
   const std::string nul("a\0b", 3);
@@ -199,6 +270,115 @@ TEST(PayloadAs, ReadsLargeNumbersExactly) {
   EXPECT_EQ(payload_as(message_with("9007199254740993")).dump(), "9007199254740993");
 }
 
+// What a number reads as; for one that does not fit, why not.
+template <class T>
+std::string read_as(const std::string& number) {
+  try {
+    return json(payload_as<T>(message_with(number))).dump();
+  } catch (const PayloadError& error) {
+    const std::string expected = "read the payload of message 7: it has not the expected shape: ";
+    const std::string what = error.what();
+    EXPECT_EQ(what.substr(0, expected.size()), expected);
+    return what.substr(std::min(expected.size(), what.size()));
+  }
+}
+
+constexpr const char* no_int = "a number does not fit into int32_t, a whole number from -2147483648 to 2147483647";
+constexpr const char* no_unsigned = "a number does not fit into uint32_t, a whole number from 0 to 4294967295";
+constexpr const char* no_int64 =
+    "a number does not fit into int64_t, a whole number from -9223372036854775808 to 9223372036854775807";
+constexpr const char* no_uint64 = "a number does not fit into uint64_t, a whole number from 0 to 18446744073709551615";
+
+TEST(PayloadAs, RefusesANumberThatDoesNotFit) {
+  EXPECT_EQ(read_as<int>("3000000000"), no_int);
+  EXPECT_EQ(read_as<int>("-2147483649"), no_int);
+  EXPECT_EQ(read_as<unsigned>("-1"), no_unsigned);
+  EXPECT_EQ(read_as<unsigned>("4294967296"), no_unsigned);
+  EXPECT_EQ(read_as<std::int64_t>("18446744073709551615"), no_int64);
+  EXPECT_EQ(read_as<std::int64_t>("9223372036854775808"), no_int64);
+  EXPECT_EQ(read_as<std::int64_t>("-9223372036854775809"), no_int64);
+  EXPECT_EQ(read_as<std::int64_t>("1e30"), no_int64);
+  EXPECT_EQ(read_as<std::int64_t>("-1e300"), no_int64);
+  EXPECT_EQ(read_as<std::uint64_t>("18446744073709551616"), no_uint64);
+  EXPECT_EQ(read_as<std::uint64_t>("-9223372036854775808"), no_uint64);
+  EXPECT_EQ(read_as<short>("32768"), "a number does not fit into int16_t, a whole number from -32768 to 32767");
+  EXPECT_EQ(read_as<std::int8_t>("-129"), "a number does not fit into int8_t, a whole number from -128 to 127");
+  EXPECT_EQ(read_as<std::uint8_t>("256"), "a number does not fit into uint8_t, a whole number from 0 to 255");
+  EXPECT_EQ(read_as<char16_t>("65536"), "a number does not fit into uint16_t, a whole number from 0 to 65535");
+}
+
+TEST(PayloadAs, DoesNotShowTheNumberThatDoesNotFit) {
+  for (const auto* number : {"4111111111111111", "4111.11111111", "-4111111111111111"}) {
+    EXPECT_THAT(reading<int>(number), ThrowsMessage<PayloadError>(Not(HasSubstr("4111"))));
+    EXPECT_THAT(reading<std::vector<int>>("[" + std::string{number} + "]"),
+                ThrowsMessage<PayloadError>(Not(HasSubstr("4111"))));
+  }
+}
+
+TEST(PayloadAs, ReadsTheLargestAndTheSmallestNumbers) {
+  EXPECT_EQ(read_as<int>("2147483647"), "2147483647");
+  EXPECT_EQ(read_as<int>("-2147483648"), "-2147483648");
+  EXPECT_EQ(read_as<unsigned>("4294967295"), "4294967295");
+  EXPECT_EQ(read_as<std::uint64_t>("18446744073709551615"), "18446744073709551615");
+  EXPECT_EQ(read_as<std::int8_t>("-128"), "-128");
+  EXPECT_EQ(read_as<std::uint8_t>("255"), "255");
+  EXPECT_EQ(read_as<char>("65"), "65");
+}
+
+TEST(PayloadAs, ReadsAWholeNumberWithAFractionOnlyIfNoDigitIsLost) {
+  EXPECT_EQ(read_as<int>("1.9"), no_int);
+  EXPECT_EQ(read_as<int>("-0.5"), no_int);
+  EXPECT_EQ(read_as<int>("1.0"), "1");
+  EXPECT_EQ(read_as<int>("-3e3"), "-3000");
+  EXPECT_EQ(read_as<int>("3e9"), no_int);
+  EXPECT_EQ(read_as<unsigned>("-1.0"), no_unsigned);
+  EXPECT_EQ(read_as<std::int64_t>("9007199254740991.0"), "9007199254740991");
+  EXPECT_EQ(read_as<std::int64_t>("9007199254740993.0"), no_int64);  // 2^53 + 1, which is 2^53 as a double
+}
+
+TEST(PayloadAs, ReadsAFloatingPointNumberOnlyIfItIsInRangeAndNoIntegerChanges) {
+  EXPECT_EQ(read_as<double>("0.1"), "0.1");
+  EXPECT_EQ(read_as<double>("1"), "1.0");
+  EXPECT_EQ(read_as<double>("9007199254740992"), "9.007199254740992e+15");
+  EXPECT_EQ(read_as<double>("9007199254740993"), "a number does not fit into double");
+  EXPECT_EQ(read_as<double>("-9007199254740993"), "a number does not fit into double");
+  EXPECT_EQ(read_as<double>("-9223372036854775808"), "-9.223372036854776e+18");
+  EXPECT_EQ(read_as<float>("0.5"), "0.5");
+  EXPECT_EQ(payload_as<float>(message_with("0.1")), 0.1F);
+  EXPECT_EQ(read_as<float>("1e39"), "a number does not fit into float");
+  EXPECT_EQ(read_as<float>("-1e300"), "a number does not fit into float");
+  EXPECT_EQ(read_as<float>("1e-60"), "a number does not fit into float");
+  EXPECT_EQ(read_as<float>("0.0"), "0.0");
+  EXPECT_EQ(read_as<float>("16777217"), "a number does not fit into float");
+  EXPECT_EQ(read_as<float>("16777216"), "16777216.0");
+}
+
+TEST(PayloadAs, KeepsBoolsAndNumbersApart) {
+  EXPECT_THAT(reading<int>("true"), ThrowsMessage<PayloadError>(HasSubstr("a bool stands where a number is expected")));
+  EXPECT_THAT(reading<double>("false"), ThrowsMessage<PayloadError>(HasSubstr("a bool stands")));
+  EXPECT_THAT(reading<bool>("1"), ThrowsMessage<PayloadError>(HasSubstr("type must be boolean")));
+}
+
+TEST(PayloadAs, RefusesANumberThatDoesNotFitInContainersAndOptionals) {
+  EXPECT_EQ(read_as<std::optional<int>>("3000000000"), no_int);
+  EXPECT_EQ(read_as<std::optional<int>>("null"), "null");
+  EXPECT_EQ(read_as<std::vector<int>>("[1,3000000000]"), no_int);
+  EXPECT_EQ(read_as<std::set<unsigned>>("[1,-1]"), no_unsigned);
+  EXPECT_EQ((read_as<std::array<int, 2>>("[1,1.5]")), no_int);
+  EXPECT_EQ((read_as<std::map<std::string, int>>(R"({"a":1,"b":1e10})")), no_int);
+  EXPECT_EQ((read_as<std::map<int, int>>("[[1,2],[3,3000000000]]")), no_int);
+  EXPECT_EQ((read_as<std::pair<std::string, unsigned>>(R"(["a",-1])")), no_unsigned);
+  EXPECT_EQ((read_as<std::tuple<int, double, int>>("[1,2.5,3.5]")), no_int);
+  EXPECT_EQ((read_as<std::vector<std::vector<std::optional<int>>>>("[[1,null],[3000000000]]")), no_int);
+  EXPECT_EQ((read_as<std::map<std::string, std::vector<int>>>(R"({"a":[1,2.0]})")), R"({"a":[1,2]})");
+}
+
+// This is between a program and nlohmann_json, and documented.
+TEST(PayloadAs, DoesNotCheckWhatAFromJsonOfTheProgramReads) {
+  const auto order = payload_as<Order>(message_with(R"({"id": 9223372036854775808, "items": []})"));
+  EXPECT_EQ(order.id, std::numeric_limits<std::int64_t>::min());
+}
+
 TEST(PayloadAs, RefusesSqlNull) {
   EXPECT_THAT(reading(std::nullopt),
               ThrowsMessage<PayloadError>(testing::StrEq("read the payload of message 7: it is SQL NULL")));
@@ -238,6 +418,8 @@ TEST(PayloadDecoder, ReadsTheSameAsPayloadAs) {
   EXPECT_EQ(PayloadDecoder<Order>::decode(message_with(R"({"id": 1, "items": []})")).id, 1);
   EXPECT_EQ(PayloadDecoder<json>::decode(message_with("[1]")), json::array({1}));
   EXPECT_THROW(PayloadDecoder<Order>::decode(message_with("1")), PayloadError);
+  EXPECT_THROW(PayloadDecoder<int>::decode(message_with("3000000000")), PayloadError);
+  EXPECT_THROW(PayloadDecoder<std::vector<unsigned>>::decode(message_with("[-1]")), PayloadError);
 }
 
 }  // namespace

@@ -1,7 +1,10 @@
 #include <pgque/payload.hpp>
 
+#include <deque>
 #include <memory>
+#include <memory_resource>
 #include <type_traits>
+#include <utility>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -18,6 +21,12 @@ struct Label {
   operator std::string_view() const { return "\"label\""; }
 };
 
+// Text as some libraries have it.
+struct CText {
+  const char* text;
+  operator const char*() const { return text; }
+};
+
 struct Opaque {};
 enum class Colour { red };
 
@@ -26,6 +35,11 @@ enum class Colour { red };
 template <>
 struct pgque::PayloadEncoder<pgque::test::Temperature> {
   static Payload encode(const test::Temperature& value) { return text(std::to_string(value.degrees) + " C"); }
+};
+// One that says what is to become of bytes.
+template <>
+struct pgque::PayloadEncoder<std::deque<std::byte>> {
+  static Payload encode(const std::deque<std::byte>& value) { return text(std::to_string(value.size()) + " bytes"); }
 };
 template <>
 struct pgque::PayloadEncoder<pgque::test::Label> {
@@ -92,8 +106,48 @@ TEST(Payload, IsWhatTheEncoderMakesOfAValue) {
 }
 
 TEST(Payload, DoesNotSendTextThroughAnEncoder) {
-  const Payload payload{Label{}};
+  const Payload payload = Label{};
   EXPECT_THAT(payload.text(), Optional(std::string{"\"label\""}));
+}
+
+TEST(Payload, IsJsonWhenMadeFromTextOfAnyType) {
+  const std::pmr::string string{"{}"};
+  const std::optional<CText> optional = CText{"{}"};
+  const auto* const utf8 = u8"{}";
+  for (const Payload& payload : {Payload{string}, Payload{std::optional{string}}, Payload{CText{"{}"}},
+                                 Payload{optional}, Payload{utf8}, Payload{u8"{}"}}) {
+    EXPECT_THAT(payload.text(), Optional(std::string{"{}"}));
+    EXPECT_EQ(payload.format(), Format::json);
+  }
+  EXPECT_THAT([] { Payload{CText{nullptr}}; }, ThrowsMessage<std::invalid_argument>(StartsWith("payload: null")));
+}
+
+TEST(Payload, IsTextOrSqlNullWhenMadeFromAnOptionalText) {
+  const std::optional<std::string> text{"{}"};
+  const Payload payload = text;
+  EXPECT_THAT(payload.text(), Optional(std::string{"{}"}));
+  EXPECT_EQ(payload.format(), Format::json);
+  const Payload null = std::optional<std::string_view>{};
+  EXPECT_EQ(null.text(), std::nullopt);
+  EXPECT_EQ(null.format(), Format::text);
+}
+
+TEST(Payload, IsTheStoredTextOfAMessage) {
+  Message message;
+  message.payload = " not {json ";
+  const Payload copied = message;
+  EXPECT_THAT(message.payload, Optional(std::string{" not {json "}));
+  const Payload moved = std::move(message);
+  for (const Payload& payload : {copied, moved}) {
+    EXPECT_THAT(payload.text(), Optional(std::string{" not {json "}));
+    EXPECT_EQ(payload.format(), Format::text);
+  }
+  EXPECT_EQ(Payload{Message{}}.text(), std::nullopt);
+}
+
+TEST(Payload, IsOfCharactersWhatTheirEncoderMakesOfThem) {
+  const Payload payload = std::deque<std::byte>(3);
+  EXPECT_THAT(payload.text(), Optional(std::string{"3 bytes"}));
 }
 
 TEST(Payload, CanBeCopiedAndMoved) {
@@ -116,7 +170,11 @@ static_assert(!std::is_constructible_v<Payload, const wchar_t*>);
 static_assert(!std::is_constructible_v<Payload, const void*>);
 static_assert(!std::is_constructible_v<Payload, const unsigned char*>);
 static_assert(!std::is_constructible_v<Payload, std::unique_ptr<std::string>>);
-static_assert(!std::is_constructible_v<Payload, std::optional<std::string>>);
+static_assert(!std::is_constructible_v<Payload, std::optional<Opaque>>);
+static_assert(!std::is_constructible_v<Payload, std::wstring>);
+static_assert(!std::is_constructible_v<Payload, std::u16string_view>);
+static_assert(!std::is_constructible_v<Payload, const char32_t (&)[3]>);
+static_assert(!std::is_constructible_v<Payload, std::optional<std::wstring>>);
 static_assert(!std::is_default_constructible_v<Payload>);
 
 TEST(Event, HasTheTypeDefaultUnlessGiven) {

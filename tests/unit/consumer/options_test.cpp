@@ -132,6 +132,9 @@ TEST(ConsumerOptions, AreRefusedByNameBeyondTheirLimits) {
            {"unknown_handler_policy",
             [](auto& o) { o.unknown_handler_policy = static_cast<UnknownHandlerPolicy>(-1); }},
            {"subconsumer", [](auto& o) { o.subconsumer = "w.1"; }},
+           {"queue", [](auto& o) { o.queue = "postgresql://u:s3cret@h/db"; }},
+           {"name", [](auto& o) { o.name = "postgresql://u:s3cret@h/db"; }},
+           {"subconsumer", [](auto& o) { o.subconsumer = "postgresql://u:s3cret@h/db"; }},
            {"subconsumer", [](auto& o) { o.subconsumer = "\xFF"; }},
            {"name", [](auto& o) { o = cooperative(), o.name = "g.x"; }},
            {"dead_interval", [](auto& o) { o.dead_interval = 10s; }},  // without a subconsumer

@@ -52,6 +52,13 @@ TEST(ParseInteger, RefusesWhatIsNone) {
   }
 }
 
+TEST(ToInt32, TakesTheWholeRangeAndNothingBeyondIt) {
+  constexpr std::int64_t least = std::numeric_limits<std::int32_t>::min();
+  constexpr std::int64_t most = std::numeric_limits<std::int32_t>::max();
+  for (const auto value : {least, std::int64_t{0}, most}) EXPECT_EQ(detail::to_int32(value), value);
+  for (const auto value : {least - 1, most + 1}) EXPECT_THROW(detail::to_int32(value), std::runtime_error) << value;
+}
+
 TEST(ParseConsumerRole, KnowsPgQuesNames) {
   EXPECT_EQ(detail::parse_consumer_role("coop_main"), ConsumerRole::group);
   EXPECT_EQ(detail::parse_consumer_role("coop_member"), ConsumerRole::subconsumer);

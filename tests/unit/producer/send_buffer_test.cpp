@@ -36,7 +36,10 @@ class Buffer : public SendBuffer {
   void put_all(const std::vector<std::string>& payloads) {
     for (const auto& payload : payloads) put(payload);
   }
-  SendBatch take_at(std::chrono::milliseconds at) { return take(t0 + at); }
+  SendBatch take_at(std::chrono::milliseconds at) {
+    auto taken = take(t0 + at);
+    return std::move(taken.front());
+  }
 };
 
 std::vector<std::string> texts(const SendBatch& batch) {
@@ -223,7 +226,7 @@ TEST(SendBuffer, HasRoomAgainOnlyAfterTheRelease) {
   EXPECT_EQ(buffer.messages(), 1u);
   EXPECT_EQ(buffer.bytes(), 40u);
   EXPECT_FALSE(buffer.has_room(1));
-  buffer.release(batch.size(), batch.bytes);
+  buffer.release(batch);
   EXPECT_EQ(buffer.messages(), 0u);
   EXPECT_TRUE(buffer.has_room(40));
 }
@@ -231,9 +234,9 @@ TEST(SendBuffer, HasRoomAgainOnlyAfterTheRelease) {
 TEST(SendBuffer, WhatIsPutBackComesFirstAndAtOnceIfMoreCame) {
   Buffer buffer;
   buffer.put("a");
-  auto batch = buffer.take_at(5ms);
+  auto taken = buffer.take(t0 + 5ms);
   buffer.put("b", 6ms);
-  buffer.put_back(std::move(batch));
+  buffer.put_back(std::move(taken));
   EXPECT_EQ(buffer.messages(), 2u);
   EXPECT_EQ(buffer.oldest(), t0);
   EXPECT_EQ(buffer.due(), at_once);
@@ -242,10 +245,27 @@ TEST(SendBuffer, WhatIsPutBackComesFirstAndAtOnceIfMoreCame) {
   EXPECT_THAT(texts(buffer.take_at(11ms)), ElementsAre("b"));
 }
 
+TEST(SendBuffer, WhatIsPutBackFindsItsPlaceWhenNothingElseIsLeft) {
+  Buffer buffer;
+  buffer.put("a");
+  for (int attempt = 0; attempt < 3; ++attempt) {
+    auto taken = buffer.take(t0 + 5ms);
+    EXPECT_TRUE(buffer.empty());
+    EXPECT_EQ(buffer.first_number(), 1u);
+    buffer.put_back(std::move(taken));
+    EXPECT_EQ(buffer.first_number(), 0u);
+    EXPECT_EQ(buffer.due(), t0 + 5ms);
+  }
+  buffer.release(buffer.take_at(5ms));
+  EXPECT_EQ(buffer.messages(), 0u);
+  buffer.put("b", 6ms);
+  EXPECT_THAT(texts(buffer.take_at(11ms)), ElementsAre("b"));
+}
+
 TEST(SendBuffer, WhatIsPutBackIsFilledUp) {
   Buffer buffer;
   buffer.put("a");
-  buffer.put_back(buffer.take_at(5ms));
+  buffer.put_back(buffer.take(t0 + 5ms));
   EXPECT_EQ(buffer.due(), t0 + 5ms);  // which is over
   buffer.put("b", 6ms);
   EXPECT_THAT(texts(buffer.take_at(6ms)), ElementsAre("a", "b"));
@@ -262,10 +282,10 @@ TEST(SendBuffer, TakesWhatIsOlderAcrossBatchesAndLeavesTheRest) {
   EXPECT_THAT(buffer.take_older(t0 - 1ms), IsEmpty());
   const auto older = buffer.take_older(t0 + 1ms);
   ASSERT_THAT(older, SizeIs(2));
-  EXPECT_THAT(texts(older[0]), ElementsAre("a", "c"));
-  EXPECT_EQ(older[0].bytes, 2u);
-  EXPECT_THAT(texts(older[1]), ElementsAre("b"));
-  EXPECT_EQ(older[1].type, "u");
+  EXPECT_THAT(texts(older.front()), ElementsAre("a", "c"));
+  EXPECT_EQ(older.front().bytes, 2u);
+  EXPECT_THAT(texts(older.back()), ElementsAre("b"));
+  EXPECT_EQ(older.back().type, "u");
   EXPECT_EQ(buffer.oldest(), t0 + 2ms);
   EXPECT_EQ(buffer.first_number(), 3u);
   EXPECT_EQ(buffer.messages(), 6u);  // until they are released

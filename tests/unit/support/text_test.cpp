@@ -150,6 +150,26 @@ TEST(CheckConsumer, WantsAName) {
               ThrowsMessage<std::invalid_argument>(StrEq("name: is not valid UTF-8 at offset 0")));
 }
 
+// The whole message, so that nothing of the DSN is in it.
+TEST(CheckConsumer, RefusesADsnWithoutShowingIt) {
+  for (const auto* dsn : {"postgresql://u:s3cret@h/db", "postgres://", "host=h password=s3cret", "password = s3cret",
+                          "sslpassword=s3cret", "passwords of users: password\t=x"}) {
+    EXPECT_THAT([&] { check_consumer("name", dsn); },
+                ThrowsMessage<std::invalid_argument>(StrEq("name: is a DSN, which is not shown here, and not a name")))
+        << dsn;
+    EXPECT_THAT([&] { check_queue(dsn); },
+                ThrowsMessage<std::invalid_argument>(StrEq("queue: is a DSN, which is not shown here, and not a name")))
+        << dsn;
+  }
+}
+
+TEST(LooksLikeDsn, IsNotSaidOfOrdinaryNames) {
+  for (const auto* name : {"", "orders", "orders@eu", "a:b", "a:/b", "//", "password", "passwords", "password ",
+                           "password_reset=1", "reset-password", "host=h"}) {
+    EXPECT_FALSE(detail::looks_like_dsn(name)) << name;
+  }
+}
+
 TEST(CheckQueue, WantsOneTo57Bytes) {
   EXPECT_NO_THROW(check_queue("q"));
   EXPECT_NO_THROW(check_queue(std::string(57, 'q')));

@@ -1,0 +1,93 @@
+// What users give as a DSN: key=value settings or a URI, or anything.
+
+#include "database/conninfo.hpp"
+
+#include <array>
+#include <map>
+#include <memory>
+#include <string>
+
+#include <libpq-fe.h>
+#include <pgque/error.hpp>
+
+#include "fuzz.hpp"
+
+namespace {
+
+using pgque::fuzz::require;
+
+std::optional<std::map<std::string, std::string>> settings_of(const std::string& conninfo) {
+  const std::unique_ptr<PQconninfoOption, void (*)(PQconninfoOption*)> options{
+      PQconninfoParse(conninfo.c_str(), nullptr), PQconninfoFree};
+  if (!options) return std::nullopt;
+  std::map<std::string, std::string> settings;
+  for (const auto* option = options.get(); option->keyword; ++option) {
+    if (option->val) settings.emplace(option->keyword, option->val);
+  }
+  return settings;
+}
+
+// An error names one of these reasons, or none, and so nothing of what may be a password.
+bool is_harmless(std::string text) {
+  static constexpr std::array<const char*, 13> reasons{" (it contains a NUL byte)",
+                                                       " (IPv6 host address may not be empty)",
+                                                       " (missing \"=\")",
+                                                       " (unterminated quoted string)",
+                                                       " (invalid connection option)",
+                                                       " (invalid percent-encoded)",
+                                                       " (forbidden value %00)",
+                                                       " (end of string reached)",
+                                                       " (unexpected character)",
+                                                       " (missing key/value separator)",
+                                                       " (extra key/value separator)",
+                                                       " (invalid URI query parameter)",
+                                                       " (wrong host or port)"};
+  const std::string beginning = "connect: dsn: neither a postgresql:// URI nor key=value settings";
+  if (text.compare(0, beginning.size(), beginning) != 0) return false;
+  text.erase(0, beginning.size());
+  for (const auto* const reason : reasons) {
+    if (text == reason) return true;
+  }
+  return text.empty();
+}
+
+std::optional<std::string> completed(const std::string& dsn) {
+  pgque::detail::SessionOptions options;
+  options.application_name = "it's \\ fuzzed";
+  try {
+    return pgque::detail::complete_conninfo(dsn, options);
+  } catch (const pgque::ConnectionError& error) {
+    require(is_harmless(error.what()), "an error shows nothing of the DSN");
+    require(!error.retryable() && !error.outcome_unknown() && error.server_message().empty(),
+            "a malformed DSN stays malformed, and no server has seen it");
+    return std::nullopt;
+  }
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  const std::string dsn{pgque::fuzz::text_of(data, size)};
+  const auto conninfo = completed(dsn);
+
+  bool accepted = true;
+  try {
+    pgque::detail::check_fixed(pgque::Dsn{dsn});
+  } catch (const pgque::ConnectionError& error) {
+    require(is_harmless(error.what()), "an error of the check shows nothing of the DSN");
+    accepted = false;
+  }
+  require(accepted == conninfo.has_value(), "a DSN that is checked can be used, and no other");
+  if (!conninfo) return 0;
+
+  const auto given = settings_of(dsn);
+  const auto settings = settings_of(*conninfo);
+  require(given && settings, "what is made of a DSN is understood by libpq");
+  for (const auto& [keyword, value] : *given) {
+    require(keyword == "client_encoding" || settings->at(keyword) == value, "what the DSN says is kept");
+  }
+  require(settings->at("client_encoding") == "UTF8", "the encoding is always UTF-8");
+  require(given->count("service") == 1 || settings->count("keepalives_idle") == 1,
+          "what the DSN leaves open is completed");
+  return 0;
+}
