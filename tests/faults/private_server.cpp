@@ -169,10 +169,32 @@ void PrivateServer::control(const std::vector<std::string>& arguments) {
 }
 
 void PrivateServer::install(const std::string& schema) {
-  const auto psql = executable(programs_ + "/psql") ? programs_ + "/psql" : "psql";
-  run({psql, "-X", "-q", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", std::to_string(port_), "-U", "postgres",
-       "-d", "postgres", "-f", schema},
-      {false, {{"PGPASSWORD", password_}, {"PGOPTIONS", "-c client_min_messages=warning"}}});
+  client("psql", {"-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", "postgres", "-f", schema});
+}
+
+void PrivateServer::set_epoch(std::int64_t epoch) {
+  run({programs_ + "/pg_resetwal", "-e", std::to_string(epoch), "-D", path("data")}, {true});
+}
+
+void PrivateServer::dump(const std::string& file) const {
+  client("pg_dump", {"-d", "postgres", "-f", file});
+}
+
+void PrivateServer::restore(const std::string& file, const std::string& database) const {
+  client("psql", {"-X", "-q", "-d", "postgres", "-c", "create database " + database + " template template0"});
+  client("psql", {"-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", database, "-f", file});
+}
+
+void PrivateServer::client(const std::string& program, const std::vector<std::string>& arguments) const {
+  std::vector<std::string> command{executable(programs_ + '/' + program) ? programs_ + '/' + program : program,
+                                   "-h",
+                                   "127.0.0.1",
+                                   "-p",
+                                   std::to_string(port_),
+                                   "-U",
+                                   "postgres"};
+  command.insert(command.end(), arguments.begin(), arguments.end());
+  run(command, {false, {{"PGPASSWORD", password_}, {"PGOPTIONS", "-c client_min_messages=warning"}}});
 }
 
 }  // namespace pgque::test

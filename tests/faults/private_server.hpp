@@ -2,6 +2,7 @@
 
 // A throwaway PostgreSQL server that a test may stop, crash and start again.
 
+#include <cstdint>
 #include <memory>
 #include <ostream>
 #include <string>
@@ -44,6 +45,11 @@ class PrivateServer {
     start();
   }
   bool running() const noexcept { return running_; }
+  // Raises the upper half of all transaction ids to come. The server has to be stopped.
+  void set_epoch(std::int64_t epoch);
+  // What pg_dump says about the database, and a new database made from that.
+  void dump(const std::string& file) const;
+  void restore(const std::string& file, const std::string& database) const;
   // Keeps the stopped cluster to be copied.
   void save_as(const std::string& directory);
 
@@ -58,6 +64,8 @@ class PrivateServer {
   void make_cluster();
   void start_somewhere(const ServerOptions& options);
   void install(const std::string& schema);
+  // One of PostgreSQL's programs that connect to the server.
+  void client(const std::string& program, const std::vector<std::string>& arguments) const;
 
   std::string programs_;
   std::string directory_;
