@@ -50,7 +50,8 @@ class PGQUE_EXPORT Error : public std::runtime_error {
   /// Examples are deadlocks, serialization failures, timeouts, a registration race and a refused connection.
   bool retryable() const noexcept;
   /// True if the connection was lost while the server may already have committed: the call may or may not have had
-  /// its effect. Repeating a `send` can then store the event twice.
+  /// its effect. Repeating a `send` can then store the event twice. False if the connection was known to be lost before
+  /// the call, or was lost before anything was executed.
   bool outcome_unknown() const noexcept;
 
  private:

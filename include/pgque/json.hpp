@@ -82,7 +82,7 @@ bool fits(const nlohmann::json& number) {
     return Limits::digits >= 64 || magnitude >> static_cast<unsigned>(Limits::digits % 64) == 0;
   } else {
     constexpr auto most = static_cast<std::uint64_t>(Limits::max());
-    constexpr auto least = static_cast<std::int64_t>(Limits::min());
+    constexpr std::int64_t least{+Limits::min()};
     if (number.is_number_unsigned()) return number.get<std::uint64_t>() <= most;
     std::int64_t value = 0;
     if (number.is_number_float()) {

@@ -53,7 +53,7 @@ enum class BatchHandling : std::int32_t {
 /// **Arguments.** Queue names have 1 to 57 bytes, consumer names at least one byte. All text must be valid UTF-8
 /// without NUL bytes. A name must not look like a DSN (with `://` or `password=` in it), because names end up in logs.
 /// Anything else is `std::invalid_argument`, thrown before anything is sent; it names the argument, and does not show a
-/// DSN.
+/// DSN. So is a call with 1 GiB or more to send, which PostgreSQL does not take.
 ///
 /// **Errors.** Every function throws `Error` or a class derived from it: `ConnectionError` when the connection is lost,
 /// `QueueNotFound` / `ConsumerNotFound` / `BatchNotFound` when there is no such queue, consumer or batch, `Error` with

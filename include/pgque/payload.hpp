@@ -82,11 +82,11 @@ inline constexpr bool is_tuple<T, std::void_t<decltype(std::tuple_size<T>::value
 
 // What a range consists of; T itself if it is none.
 template <class T, class = void>
-struct range_element {
+struct RangeElement {
   using type = T;
 };
 template <class T>
-struct range_element<T, std::void_t<decltype(*std::begin(std::declval<const T&>()))>> {
+struct RangeElement<T, std::void_t<decltype(*std::begin(std::declval<const T&>()))>> {
   using type = bare<decltype(*std::begin(std::declval<const T&>()))>;
 };
 
@@ -102,13 +102,12 @@ constexpr bool any_has_characters(std::index_sequence<I...>) {
 // knows whether they are text or numbers.
 template <class T>
 constexpr bool has_characters() {
-  using Element = typename range_element<T>::type;
-  if constexpr (is_character<T>) {
-    return true;
-  } else if constexpr (is_optional<T>) {
+  using Element = typename RangeElement<T>::type;
+  constexpr bool is_text_of_char = is_text<T> && !is_utf8<std::decay_t<T>>;
+  if constexpr (is_optional<T>) {
     return has_characters<bare<typename T::value_type>>();
-  } else if constexpr (is_text<T> && !is_utf8<std::decay_t<T>>) {
-    return false;
+  } else if constexpr (is_character<T> || is_text_of_char) {
+    return is_character<T>;
   } else if constexpr (std::is_pointer_v<T>) {
     return is_character<bare<std::remove_pointer_t<T>>>;
   } else if constexpr (!std::is_same_v<Element, T>) {

@@ -62,7 +62,8 @@ class OutcomeTest : public FaultTest {
 };
 
 TEST_F(OutcomeTest, IsCertainWhenAnIdleSessionTimeoutHasEndedTheSession) {
-  Client idle{server().dsn() + " options='-c idle_session_timeout=1'"};
+  Client idle{server().dsn()};
+  pqxx::nontransaction{native(idle)}.exec("set idle_session_timeout = 1");
   ASSERT_TRUE(wait_hung_up(native(idle).sock()));
   expect_certain(thrown<ConnectionError>([&] { idle.send(queue(), "1"); }));
   EXPECT_FALSE(idle.is_open());
