@@ -243,7 +243,8 @@ class Judge {
           "queues are ticked, but neither by PgQue's own scheduler nor by a Ticker with a direct connection",
           "whether retries come back and tables are rotated depends on that scheduler",
           "a Ticker with TickerOptions::pooled does all of it; any other scheduler must also call "
-          "pgque.maint_retry_events() until it returns 0, pgque.maint() and pgque.maint_rotate_tables_step2()");
+          "pgque.maint_retry_events() until it returns 0, pgque.maint() and pgque.maint_rotate_tables_step2(), with "
+          "search_path = pg_catalog, pg_temp");
     }
     leader();
     if (seen_.queues.empty()) {
@@ -380,8 +381,8 @@ class Judge {
             : "they come late: one call of maint_retry_events() moves ten, and PgQue's own schedule calls it "
               "every 30 s",
         blocked ? "see retries_blocked"
-                : "run `pgque tick`, which brings all of them back; or repeat select pgque.maint_retry_events(); until "
-                  "it returns 0")
+                : "run `pgque tick`, which brings all of them back; or: set search_path = pg_catalog, pg_temp; and "
+                  "repeat select pgque.maint_retry_events(); until it returns 0")
         .queue = queue.name;
   }
   static bool blocks_retries(const QueueState& queue) { return queue.inserts_disabled && queue.due_retries > 0; }
@@ -452,8 +453,8 @@ class Judge {
             " ago, but the rotation period is " + in_words(queue.rotation_period) +
             (queue.rotation_half_done ? "; the second step is missing" : ""),
         "its events are not removed, and the tables grow",
-        "run `pgque tick`, or call regularly, each in a separate transaction: select pgque.maint(); select "
-        "pgque.maint_rotate_tables_step2();")
+        "run `pgque tick`, or call regularly, each in a separate transaction: set search_path = pg_catalog, pg_temp; "
+        "select pgque.maint(); select pgque.maint_rotate_tables_step2();")
         .queue = queue.name;
   }
 

@@ -310,6 +310,8 @@ TEST(Diagnosis, FindsRetriesThatDoNotComeBack) {
   EXPECT_EQ(only(seen).code, "retries_waiting");
   EXPECT_EQ(only(seen).severity, Severity::warning);
   EXPECT_THAT(only(seen).consequence, HasSubstr("moves ten"));
+  // These functions run with the caller's path, and who reads this may be a superuser.
+  EXPECT_THAT(only(seen).remedy, HasSubstr("set search_path = pg_catalog, pg_temp; and repeat select"));
 }
 
 TEST(Diagnosis, FindsTheQueueThatBlocksAllRetries) {
@@ -444,6 +446,8 @@ TEST(Diagnosis, FindsABatchThatIsKeptOpen) {
   DiagnoseOptions patient;
   patient.stuck_after = 2h;
   EXPECT_THAT(codes(seen, patient), ElementsAre("rotation_stalled"));
+  EXPECT_THAT(judge(seen, patient)[0].remedy,
+              HasSubstr("set search_path = pg_catalog, pg_temp; select pgque.maint();"));
 }
 
 TEST(Diagnosis, FindsASilentWorker) {
