@@ -1,5 +1,7 @@
 // A message's payload, read as JSON and sent on.
 
+#include <cstdint>
+#include <limits>
 #include <map>
 #include <stdexcept>
 #include <string>
@@ -41,6 +43,24 @@ bool has_nul(const json& value) {
   return false;
 }
 
+// Numbers stay the same, or are refused.
+void check_numbers(const json& value, std::optional<std::int64_t> number, std::optional<int> small) {
+  if (value.is_number_unsigned()) {
+    const auto given = value.get<std::uint64_t>();
+    const bool fits = given <= std::uint64_t{std::numeric_limits<std::int64_t>::max()};
+    require(number.has_value() == fits && (!fits || static_cast<std::uint64_t>(*number) == given),
+            "a number without a sign is read as it is, or not at all");
+  } else if (value.is_number_integer()) {
+    require(number == value.get<std::int64_t>(), "a whole number is read as it is");
+  } else if (number) {
+    require(value.is_number_float() && static_cast<double>(*number) == value.get<double>(),
+            "a number with a fraction is read as it is, or not at all");
+  }
+  const bool is_small =
+      number && *number >= std::numeric_limits<int>::min() && *number <= std::numeric_limits<int>::max();
+  require(small.has_value() == is_small && (!is_small || *small == *number), "a number is as large as it was");
+}
+
 void check_sent_on(const json& value) {
   std::optional<std::string> sent;
   try {
@@ -77,6 +97,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     return 0;
   }
   require(json(*ordered) == *value, "the order of members changes no value");
+  check_numbers(*value, number, small);
+  require(flag.has_value() == value->is_boolean(), "true and false are no numbers, and numbers are neither");
   require(string.has_value() == value->is_string(), "a string is a string");
   check_sent_on(*value);
   return 0;
