@@ -27,7 +27,7 @@ endif()
 set(accepted "std::string{}" "u8\"{}\"" "std::optional<std::string>{}" "nlohmann::json(std::vector<char>{})")
 
 string(REPLACE "|" ";" include_dirs "${INCLUDE_DIRS}")
-list(TRANSFORM include_dirs PREPEND "-isystem")
+list(TRANSFORM include_dirs PREPEND "-I")
 
 # Sets `output` and `result`. The statements are `send("q", VALUE)`, one in each line, which the directive numbers.
 function(compile)
