@@ -511,18 +511,21 @@ class Judge {
       for (int slot = 0; slot < consumer.second; ++slot) {
         if (slots.count(slot) == 0) missing += (missing.empty() ? "" : ", ") + std::to_string(slot);
       }
-      if (missing.empty()) continue;
-      const auto count = std::to_string(consumer.second);
-      auto& finding = add(Severity::error, "slot_unsubscribed",
-                          "of the " + count + " slots of the partitioned consumer " + literal(consumer.first) +
-                              " on queue " + literal(queue.name) + ", these are not subscribed: " + missing,
-                          "nobody is given the messages of their keys",
-                          "select pgque.subscribe_slot(" + literal(queue.name) + ", " + literal(consumer.first) +
-                              ", slot, " + count + ") from pg_catalog.unnest(array[" + missing +
-                              "]) as slot; -- from the latest tick on; what came before is lost to them");
-      finding.queue = queue.name;
-      finding.consumer = consumer.first;
+      if (!missing.empty()) slots_missing(queue.name, consumer.first, std::to_string(consumer.second), missing);
     }
+  }
+
+  void slots_missing(const std::string& queue, const std::string& consumer, const std::string& of,
+                     const std::string& missing) {
+    auto& finding = add(Severity::error, "slot_unsubscribed",
+                        "of the " + of + " slots of the partitioned consumer " + literal(consumer) + " on queue " +
+                            literal(queue) + ", these are not subscribed: " + missing,
+                        "nobody is given the messages of their keys",
+                        "select pgque.subscribe_slot(" + literal(queue) + ", " + literal(consumer) + ", slot, " + of +
+                            ") from pg_catalog.unnest(array[" + missing +
+                            "]) as slot; -- from the latest tick on; what came before is lost to them");
+    finding.queue = queue;
+    finding.consumer = consumer;
   }
 
   Finding* look_at(const SubscriptionState& consumer, const QueueState& queue) {

@@ -22,5 +22,16 @@ TEST(QueueInfo, IsLimitedOnlyWhenTheFunctionItselfMayBeCalled) {
   EXPECT_FALSE(denied("permission denied for function seq_getval", "P0001"));
 }
 
+TEST(QueueInfo, IsLimitedWhenTheFunctionFailsAtAValueThatIsOutOfRange) {
+  const auto odd = [](std::string sqlstate) {
+    Error::Facts facts;
+    facts.sqlstate = std::move(sqlstate);
+    return detail::is_odd_value(Error{std::move(facts)});
+  };
+  EXPECT_TRUE(odd("22003"));
+  EXPECT_TRUE(odd("22008"));
+  for (const auto* const other : {"22021", "42501", "P0001", ""}) EXPECT_FALSE(odd(other)) << other;
+}
+
 }  // namespace
 }  // namespace pgque::test
