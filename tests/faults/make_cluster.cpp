@@ -19,10 +19,9 @@ int main(int argc, char** argv) {
     }
     pgque::test::PrivateServer server;
     {
-      // Most of a cluster's files belong to databases that no test needs.
+      // Many of a cluster's files belong to a database that no test needs. New ones are made of template0.
       pgque::test::Sql sql{server.dsn()};
-      sql("update pg_database set datistemplate = false");
-      sql("drop database template0");
+      sql("update pg_database set datistemplate = false where datname = 'template1'");
       sql("drop database template1");
     }
     server.stop(pgque::test::PrivateServer::Stop::fast);

@@ -184,7 +184,7 @@ TEST_F(ConsumerStuckTest, AHandlerThatReturnsInTimeKeepsItsBatchAndHeartbeatsGoO
   const auto sign_of_life = [&] { return other.value(of_worker("sub_active::text", "w1")); };
   const auto asked = [&] {
     return other.value("select query_start::text" + watched() +
-                       "and query like 'select count(*) from pgque.subscription join pgque.queue on %'");
+                       "and query like 'select pg_catalog.count(*) from pgque.subscription join pgque.queue on %'");
   };
   std::optional<std::string> last;
   bool goes_on = false;

@@ -30,6 +30,7 @@ inline std::vector<NamedSql> every_statement() {
       {"Cursor::close", sql::batch_cursor.close()},
       {"set_milliseconds", sql::set_milliseconds(true, "statement_timeout", 1)},
       {"make_immediate", sql::make_immediate("public.a")},
+      {"doctor_waiting", sql::doctor_waiting("pgque.event_1", 1, 1)},
   };
 }
 

@@ -78,7 +78,7 @@ std::vector<std::string> unqualified(std::string_view sql) {
   const auto schema_is_known = [](const std::string& name) {
     return name.rfind("pg_catalog.", 0) == 0 || name.rfind("pgque.", 0) == 0;
   };
-  std::set<std::string> known{"lateral", "rows", "("};  // where a table is expected; also the names of WITH
+  std::set<std::string> known{"lateral", "rows", "(", "$1"};  // where a table is expected; also the names of WITH
   for (std::size_t i = 1; i < all.size(); ++i) {
     const bool defined = all[i] == "as" && (at(i + 1) == "materialized" || at(i + 1) == "(") && at(i - 1) != ")";
     if (defined && (at(i - 2) == "with" || at(i - 2) == ",")) known.insert(all[i - 1]);
@@ -156,7 +156,7 @@ TEST(SqlTest, EveryDeclarationOfTheHeaderIsListed) {
   };
   EXPECT_EQ(count(declared), count(listed));
   static const std::regex functions{R"(\ninline std::string \w+\()"};
-  EXPECT_EQ(count(functions), 3) << "take_turn, set_milliseconds, make_immediate: see every_statement.hpp";
+  EXPECT_EQ(count(functions), 4) << "one that is missing in every_statement.hpp?";
 }
 
 TEST(SqlTest, EveryKindOfUnqualifiedNameIsFound) {
