@@ -182,6 +182,12 @@ class SearchPathTest : public DatabaseTest, public testing::WithParamInterface<c
   // A role whose sessions have the path.
   std::string hostile_dsn() { return dsn_of_role_set({{"search_path", path()}}); }
 
+  std::vector<std::string> queries_of(const NamedSql& statement) {
+    const auto events =
+        sql().value("select queue_data_pfx from pgque.queue where queue_name = " + sql().quote(queue().name()));
+    return queries(replaced(statement.sql, events_of_some_queue, *events));
+  }
+
   struct Uses {
     std::vector<std::string> shadows;
     bool callers_path = false;  // a function of PgQue that has no search_path of its own
@@ -233,7 +239,7 @@ TEST_P(SearchPathTest, NoStatementUsesAShadow) {
   CallersSql caller{path()};
   std::size_t checked = 0;
   for (const auto& statement : every_statement()) {
-    for (const auto& query : queries(statement.sql)) {
+    for (const auto& query : queries_of(statement)) {
       const auto uses = uses_of(caller, query);
       EXPECT_THAT(uses.shadows, IsEmpty()) << statement.name << ": " << query;
       EXPECT_TRUE(statement.own_path || !uses.callers_path) << statement.name << " needs SearchPath::own";
@@ -299,7 +305,7 @@ TEST_P(SearchPathTest, NoStatementRunsAShadow) {
       {"rotate_step1", {q}},
       {"lower_max_lag", {"1"}},
       {"try_lead", {"1", "2"}},
-      {"create_queue", {"'new'"}},
+      {"create_queue", {"'new'", "'{ticker_max_lag}'", "'{2 s}'"}},
       {"drop_queue", {sql().quote(other.name()), "1"}},
       {"drop_subconsumers", {q}},
       {"set_queue_config", {q, "'{ticker_max_lag}'", "'{2 s}'"}},
@@ -308,6 +314,7 @@ TEST_P(SearchPathTest, NoStatementRunsAShadow) {
       {"queue_info_limited", {q}},
       {"queue_exists", {q}},
       {"consumer_info", {q, c}},
+      {"consumer_info_from_tables", {q, c}},
       {"batch_info", {batch}},
       {"dead_letters", {q, "10"}},
       {"replay_dead_letter", {*letter}},
@@ -320,10 +327,11 @@ TEST_P(SearchPathTest, NoStatementRunsAShadow) {
   };
   CallersSql caller{path()};
   for (const auto& statement : every_statement()) {
-    for (const auto& query : queries(statement.sql)) {
+    for (const auto& query : queries_of(statement)) {
       std::string list;
       if (query.find('$') != std::string::npos) {
-        ASSERT_EQ(arguments.count(statement.name), 1U) << statement.name << " has no arguments here";
+        EXPECT_EQ(arguments.count(statement.name), 1U) << statement.name << " has no arguments here";
+        if (arguments.count(statement.name) == 0) continue;
         for (const auto& argument : arguments.at(statement.name)) list += (list.empty() ? "(" : ", ") + argument;
         list += ')';
       }

@@ -15,6 +15,9 @@ struct NamedSql {
   bool own_path = false;  // run with SearchPath::own
 };
 
+// Where a statement names the table of a queue's events.
+inline constexpr const char* events_of_some_queue = "pgque.event_1";
+
 inline std::vector<NamedSql> every_statement() {
   namespace sql = pgque::detail::sql;
   return {
@@ -30,7 +33,7 @@ inline std::vector<NamedSql> every_statement() {
       {"Cursor::close", sql::batch_cursor.close()},
       {"set_milliseconds", sql::set_milliseconds(true, "statement_timeout", 1)},
       {"make_immediate", sql::make_immediate("public.a")},
-      {"doctor_waiting", sql::doctor_waiting("pgque.event_1", 1, 1)},
+      {"doctor_waiting", sql::doctor_waiting(events_of_some_queue, 1, 1)},
   };
 }
 
