@@ -103,8 +103,8 @@ class CallerExecutor final : public Executor {
 };
 
 // What has to be set for the statement's transaction before it: nothing, or SQL that ends with a semicolon. Only
-// AutocommitExecutor does that by itself, and takes statements with SearchPath::own: a longer transaction would keep the
-// setting.
+// AutocommitExecutor does that by itself, and takes statements with SearchPath::own: a longer transaction would keep
+// the setting.
 std::string settings_of(const Statement& statement);
 
 // Throws std::invalid_argument if PostgreSQL would not take so many bytes in one message: it would close the
