@@ -112,6 +112,7 @@ struct BufferedProducerStats {
 /// | connection lost before the commit | kept, and sent again over a new connection | none yet |
 /// | connection lost during the commit | all stored or none | `ConnectionError`, `outcome_unknown()` |
 /// | no memory to send it | not stored | `Error`, `retryable()` |
+/// | no memory during the commit | all stored or none | `Error`, `outcome_unknown()` |
 /// | not sent within `delivery_timeout`, or before `close()` ended | not stored | `Error`, `retryable()` |
 ///
 /// So each call of `send()` stores its event at most once: an event that may have been stored is never sent again. A
@@ -154,7 +155,7 @@ class PGQUE_EXPORT BufferedProducer {
   /// The same for an `Event`; throws the same.
   std::future<EventId> send(std::string_view queue, Event event);
   /// The same for a received message, which is sent on as `Client::send` does; throws the same.
-  template <class M, std::enable_if_t<std::is_same_v<M, Message>, int> = 0>
+  template <class M, std::enable_if_t<std::is_base_of_v<Message, M>, int> = 0>
   std::future<EventId> send(std::string_view queue, const M& message) {
     return send(queue, Payload{message}, message.type ? std::string_view{*message.type} : std::string_view{});
   }

@@ -19,6 +19,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <limits>
 #include <stdexcept>
 #include <string>
@@ -109,10 +110,18 @@ std::string describe_number() {
   }
 }
 
+// As has_own_to_json, for reading.
+template <class T, class = void>
+inline constexpr bool has_own_from_json = false;
+template <class T>
+inline constexpr bool
+    has_own_from_json<T, std::void_t<decltype(from_json(std::declval<const AnyJson&>(), std::declval<T&>()))>> = true;
+
 template <class T, class = void>
 inline constexpr bool is_container = false;
 template <class T>
-inline constexpr bool is_container<T, std::void_t<typename T::value_type>> = !std::is_same_v<typename T::value_type, T>;
+inline constexpr bool is_container<T, std::void_t<typename T::value_type, decltype(std::begin(std::declval<T&>()))>> =
+    !std::is_same_v<typename T::value_type, T>;
 
 template <class T, class = void>
 inline constexpr bool is_map = false;
@@ -134,7 +143,13 @@ std::string misfit_in_tuple(const nlohmann::json& array, std::index_sequence<I..
 // empty if nothing is. Whatever else is wrong, nlohmann_json finds.
 template <class T>
 std::string misfit(const nlohmann::json& json) {
-  if constexpr (is_number<T>) {
+  if constexpr (has_own_from_json<T>) {
+    // That is its author's business.
+  } else if constexpr (std::is_enum_v<T>) {
+    if (json.is_number() && !fits<std::underlying_type_t<T>>(json)) {
+      return "a number does not fit into an enum of " + describe_number<std::underlying_type_t<T>>();
+    }
+  } else if constexpr (is_number<T>) {
     if (json.is_boolean()) return "a bool stands where a number is expected";
     if (json.is_number() && !fits<T>(json)) return "a number does not fit into " + describe_number<T>();
   } else if constexpr (is_optional<T>) {
@@ -187,10 +202,11 @@ struct PayloadEncoder<T, std::enable_if_t<detail::is_json_value<T>()>> {
 /// Reads the message's payload as JSON into a `T`: `nlohmann::json` itself, or any type with a `from_json()`. The
 /// payload is parsed at each call, and not before.
 ///
-/// Where `T` is a number, or a `std::optional`, container, pair or tuple of numbers, no number changes on the way: each
-/// has to be in the range of its type. For a whole number, `1.0` and `1e3` will do, but not `1.5`, nor `true`, nor what
-/// has a fraction or an exponent and is 2^53 or more, where the digits are not certain. What has a fraction or an
-/// exponent may be rounded to a floating-point number, but an integer of 64 bits is refused if it would lose digits.
+/// Where `T` is a number or an enum, or a `std::optional`, container, pair or tuple of these, no number changes on the
+/// way: each has to be in the range of its type. For a whole number, `1.0` and `1e3` will do, but not `1.5`, nor
+/// `true`, nor what has a fraction or an exponent and is 2^53 or more, where the digits are not certain. What has a
+/// fraction or an exponent may be rounded to a floating-point number, but an integer of 64 bits is refused if it would
+/// lose digits.
 ///
 /// What a `from_json()` of yours does is between it and nlohmann_json, which converts numbers without a check. Python
 /// writes integers of any size: read by `json.at("id").get_to(id)` into a `std::int64_t`, 2^63 becomes -2^63, and into

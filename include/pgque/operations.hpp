@@ -81,7 +81,7 @@ class PGQUE_EXPORT Operations {
   /// Sends a received message on, to another queue for example: its payload as it was stored, and its type, of which
   /// NULL becomes "default". Give another type as a third argument. The extra columns are not sent.
   /// @throws QueueNotFound
-  template <class M, std::enable_if_t<std::is_same_v<M, Message>, int> = 0>
+  template <class M, std::enable_if_t<std::is_base_of_v<Message, M>, int> = 0>
   EventId send(std::string_view queue, const M& message) {
     return send(queue, Payload{message}, message.type ? std::string_view{*message.type} : std::string_view{});
   }

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 #include <pgque/export.hpp>
 #include <pgque/message.hpp>
@@ -20,7 +21,8 @@ class Payload;
 
 /// Customisation point: how a value of type `T` becomes a payload. `pgque/json.hpp` specialises it for everything
 /// nlohmann_json can serialise; specialise it for your own types with `static Payload encode(const T&)`. Include the
-/// specialisation before the first use of `T` as a payload. For text none is asked.
+/// specialisation before the first use of `T` as a payload. For what converts to `std::string_view`, and for a
+/// `Message`, none is asked.
 template <class T, class Enable = void>
 struct PayloadEncoder {};
 
@@ -61,12 +63,35 @@ template <class Traits>
 inline constexpr bool is_utf8<std::basic_string_view<char8_t, Traits>> = true;
 #endif
 
-// Text never goes through an encoder: it must not silently become a JSON string, or an array of numbers.
+// Takes the place of nlohmann::json in the question whether there is a function for a type.
+struct AnyJson {
+  template <class Json>
+  operator Json&() const;  // NOLINT(google-explicit-constructor)
+};
+
+// Whether argument-dependent lookup finds a to_json() for a T, which is then its author's. What to_json() makes of it
+// is what is meant, whatever else the type looks like.
+template <class T, class = void>
+inline constexpr bool has_own_to_json = false;
 template <class T>
-inline constexpr bool is_text =
-    std::is_convertible_v<const T&, std::string_view> || std::is_convertible_v<const T&, const char*> ||
-    is_utf8<std::decay_t<T>> || std::is_same_v<T, std::nullptr_t> || std::is_same_v<T, std::nullopt_t> ||
-    std::is_same_v<T, Payload> || std::is_same_v<T, Message>;
+inline constexpr bool
+    has_own_to_json<T, std::void_t<decltype(to_json(std::declval<AnyJson&>(), std::declval<const T&>()))>> = true;
+
+// A type that converts to everything, as nlohmann::json does, is no text.
+template <class T>
+inline constexpr bool converts_to_string =
+    std::is_convertible_v<const T&, std::string> && !std::is_convertible_v<const T&, std::vector<int>>;
+
+// Text never goes through an encoder that it does not have for itself: it must not silently become a JSON string, or an
+// array of numbers.
+template <class T>
+inline constexpr bool is_view_of_text =
+    std::is_convertible_v<const T&, std::string_view> || std::is_same_v<T, std::nullptr_t> ||
+    std::is_same_v<T, std::nullopt_t> || std::is_same_v<T, Payload> || std::is_same_v<T, Message>;
+template <class T>
+inline constexpr bool is_text = is_view_of_text<T> || is_utf8<std::decay_t<T>> ||
+                                (!has_own_to_json<T> &&
+                                 (std::is_convertible_v<const T&, const char*> || converts_to_string<T>));
 template <class T>
 inline constexpr bool is_text<std::optional<T>> = is_text<T>;
 
@@ -90,30 +115,34 @@ struct RangeElement<T, std::void_t<decltype(*std::begin(std::declval<const T&>()
   using type = bare<decltype(*std::begin(std::declval<const T&>()))>;
 };
 
-template <class T>
+template <class T, class... Around>
 constexpr bool has_characters();
 
-template <class T, std::size_t... I>
+template <class T, class... Around, std::size_t... I>
 constexpr bool any_has_characters(std::index_sequence<I...>) {
-  return (has_characters<bare<std::tuple_element_t<I, T>>>() || ...);
+  return (has_characters<bare<std::tuple_element_t<I, T>>, Around...>() || ...);
 }
 
 // Whether there are single characters or bytes in a T, however deep, that are not elements of a text of `char`: nobody
-// knows whether they are text or numbers.
-template <class T>
+// knows whether they are text or numbers. `Around` are the types that it is an element of, which may be itself.
+template <class T, class... Around>
 constexpr bool has_characters() {
   using Element = typename RangeElement<T>::type;
   constexpr bool is_text_of_char = is_text<T> && !is_utf8<std::decay_t<T>>;
-  if constexpr (is_optional<T>) {
-    return has_characters<bare<typename T::value_type>>();
+  if constexpr ((std::is_same_v<T, Around> || ...)) {
+    return false;
+  } else if constexpr (is_optional<T>) {
+    return has_characters<bare<typename T::value_type>, T, Around...>();
   } else if constexpr (is_character<T> || is_text_of_char) {
     return is_character<T>;
   } else if constexpr (std::is_pointer_v<T>) {
     return is_character<bare<std::remove_pointer_t<T>>>;
+  } else if constexpr (has_own_to_json<T>) {
+    return false;
   } else if constexpr (!std::is_same_v<Element, T>) {
-    return has_characters<Element>();
+    return has_characters<Element, T, Around...>();
   } else if constexpr (is_tuple<T>) {
-    return any_has_characters<T>(std::make_index_sequence<std::tuple_size_v<T>>{});
+    return any_has_characters<T, T, Around...>(std::make_index_sequence<std::tuple_size_v<T>>{});
   } else {
     return false;
   }
@@ -130,13 +159,13 @@ enum class Source {
 
 template <class T>
 constexpr Source source_of() {
-  if constexpr (is_text<T>) {
+  if constexpr (!is_view_of_text<T> && has_encoder<T>::value) {
+    return Source::encoder;
+  } else if constexpr (is_text<T>) {
     constexpr bool named = std::is_same_v<T, std::string> || std::is_same_v<T, std::string_view> ||
                            std::is_same_v<T, std::nullopt_t> || std::is_same_v<T, Payload> ||
                            std::is_same_v<T, Message> || is_optional<T>;
     return is_utf8<std::decay_t<T>> || (std::is_class_v<T> && !named) ? Source::text : Source::itself;
-  } else if constexpr (has_encoder<T>::value) {
-    return Source::encoder;
   } else {
     return has_characters<T>() ? Source::characters : Source::nothing;
   }
@@ -145,7 +174,7 @@ constexpr Source source_of() {
 template <class T>
 inline constexpr Source source = source_of<T>();
 
-// Text of any type as a `std::string_view` or, if it ends with a NUL, as a `const char*`.
+// Text of any type as a `std::string_view`, as a `const char*` if it ends with a NUL, or as a `std::string`.
 template <class T>
 auto plain(const T& text) {
   if constexpr (std::is_pointer_v<std::decay_t<T>>) {
@@ -156,9 +185,12 @@ auto plain(const T& text) {
   } else if constexpr (std::is_convertible_v<const T&, std::string_view>) {
     const std::string_view view = text;
     return view;
-  } else {
+  } else if constexpr (std::is_convertible_v<const T&, const char*>) {
     const char* const pointer = text;
     return pointer;
+  } else {
+    std::string copy = text;
+    return copy;
   }
 }
 
@@ -166,8 +198,9 @@ auto plain(const T& text) {
 
 /// The text of an event and how it is to be stored.
 ///
-/// - from `std::string`, `std::string_view`, `const char*`, whatever converts to one of the latter two, and text of
-///   `char8_t`: JSON in UTF-8; the server checks it and stores `jsonb`'s canonical text
+/// - from `std::string`, `std::string_view`, `const char*`, whatever converts to one of them (and has no `to_json()` of
+///   its own, unless it converts to `std::string_view`), and text of `char8_t`: JSON in UTF-8; the server checks it and
+///   stores `jsonb`'s canonical text
 /// - from `pgque::text(...)`: the text as it is, byte for byte
 /// - from a `Message`: its payload as it was stored, byte for byte
 /// - from `nullptr`: JSON `null`
@@ -175,9 +208,9 @@ auto plain(const T& text) {
 /// - from a `std::optional` of any of these: the same, or SQL NULL if it is empty
 /// - from a value with a `PayloadEncoder`, such as everything `pgque/json.hpp` covers: what the encoder makes of it
 ///
-/// Other characters do not compile, unless they have a `PayloadEncoder` of yours: `wchar_t`, `char16_t`, `char32_t`,
-/// and all single characters and bytes (`std::uint8_t` and `std::int8_t` are characters), alone and in containers.
-/// Write a `std::string` if they are text, and `nlohmann::json(...)` if they are numbers.
+/// Other characters do not compile, unless they have a `PayloadEncoder` or a `to_json()` of your own: `wchar_t`,
+/// `char16_t`, `char32_t`, and all single characters and bytes (`std::uint8_t` and `std::int8_t` are characters), alone
+/// and in containers. Write a `std::string` if they are text, and `nlohmann::json(...)` if they are numbers.
 ///
 /// **Thread safety.** A value type; distinct objects may be used by distinct threads.
 class PGQUE_EXPORT Payload {
@@ -203,12 +236,13 @@ class PGQUE_EXPORT Payload {
   Payload(const Message& message);  // NOLINT(google-explicit-constructor)
   /// The same; takes the payload away from the message.
   Payload(Message&& message);  // NOLINT(google-explicit-constructor)
-  /// JSON text of any other type: what converts to `std::string_view` or `const char*`, and text of `char8_t`.
+  /// JSON text of any other type: what converts to `std::string_view`, `const char*` or `std::string`, and text of
+  /// `char8_t`.
   /// @throws std::invalid_argument if it is a null pointer
   template <class T, std::enable_if_t<detail::source<T> == detail::Source::text, int> = 0>
   Payload(const T& json) : Payload{detail::plain(json)} {}  // NOLINT(google-explicit-constructor)
   /// What a `T` becomes; SQL NULL if it is empty. For everything else that is text.
-  template <class T, std::enable_if_t<detail::is_text<T>, int> = 0>
+  template <class T, std::enable_if_t<detail::source<std::optional<T>> == detail::Source::itself, int> = 0>
   Payload(std::optional<T> value)  // NOLINT(google-explicit-constructor)
       : Payload{value ? Payload{std::move(*value)} : Payload{std::nullopt}} {}
   /// What the `PayloadEncoder` makes of the value.

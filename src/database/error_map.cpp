@@ -174,8 +174,9 @@ std::string primary_message(std::string_view text) {
       if (context.connection_open) break;
       facts.outcome_unknown = context.may_have_committed;
       facts.retryable = !context.may_have_committed;
-      facts.advice = context.may_have_committed ? "the connection was lost; the call may or may not have taken effect"
-                                                : "the connection was lost; nothing of the transaction was stored";
+      facts.advice = context.may_have_committed
+                         ? "the connection was lost; the call may or may not have taken effect"
+                         : "the connection was lost; nothing of the call or of its transaction was stored";
       throw ConnectionError{std::move(facts)};
     case PqxxFailure::other:
       facts.advice = error.what();

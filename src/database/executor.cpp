@@ -37,7 +37,8 @@ bool worth_repeating(const Error& error, Session& session) {
 constexpr std::size_t longest_message = (std::size_t{1} << 30U) - 4096;
 
 std::string too_long(std::size_t bytes) {
-  return "there are " + std::to_string(bytes) + " bytes to send, but PostgreSQL takes less than 1 GiB at once";
+  return "there are " + std::to_string(bytes) +
+         " bytes to send, but PostgreSQL takes less than 1 GiB at once: send less in one call";
 }
 
 void check_params(Params params, const Call& call) {
@@ -236,7 +237,8 @@ pqxx::result CallerExecutor::run(const Statement& statement, Params params, cons
     // For a large array the extra round trip is cheaper than writing the array out as a literal.
     if (!has_binary) {
       const auto sql = render(transaction_, statement, params);
-      if (sql.size() > longest_message) throw pqxx::argument_error{too_long(sql.size())};
+      // Until this, libpqxx has only looked whether the connection is open.
+      if (autocommit && !connection_of(transaction_).is_open()) transaction_.exec(std::string{});
       executing = autocommit;
       return transaction_.exec(sql);
     }
@@ -295,6 +297,8 @@ std::string render(pqxx::transaction_base& tx, const Statement& statement, Param
         throw std::logic_error{"a binary parameter cannot be written as a literal"};
     }
   }
+  // Texts become longer as literals, where quotes are doubled.
+  if (out.size() > longest_message) throw pqxx::argument_error{too_long(out.size())};
   return out;
 }
 

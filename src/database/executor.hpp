@@ -111,7 +111,7 @@ std::string settings_of(const Statement& statement);
 // connection, and nobody would know why.
 void check_message(std::size_t bytes, const Call& call);
 
-// The statement with its parameters written into it as literals.
+// The statement with its parameters written into it as literals. Throws pqxx::argument_error if it is too long to send.
 std::string render(pqxx::transaction_base& tx, const Statement& statement, Params params);
 
 }  // namespace pgque::detail

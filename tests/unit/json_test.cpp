@@ -2,6 +2,8 @@
 
 #include <array>
 #include <deque>
+#include <filesystem>
+#include <functional>
 #include <limits>
 #include <map>
 #include <memory_resource>
@@ -48,6 +50,60 @@ void from_json(const nlohmann::json& json, Order& order) {
   json.at("items").get_to(order.items);
 }
 
+// Types whose authors say how they are written and read, whatever else they look like.
+namespace own {
+
+// A range of bytes, as boost::uuids::uuid is.
+struct Uuid {
+  std::array<std::uint8_t, 2> bytes{1, 2};
+  auto begin() const { return bytes.begin(); }
+  auto end() const { return bytes.end(); }
+};
+void to_json(nlohmann::json& json, const Uuid&) {
+  json = "uuid";
+}
+
+struct Directory : std::map<std::string, Directory> {};
+void to_json(nlohmann::json& json, const Directory& directory) {
+  json = nlohmann::json::object();
+  for (const auto& [name, content] : directory) json[name] = content;
+}
+
+struct Named {
+  const char* name = "n";
+  operator const char*() const { return name; }  // NOLINT(google-explicit-constructor)
+};
+void to_json(nlohmann::json& json, const Named& named) {
+  json = {{"name", named.name}};
+}
+
+struct Temperatures {
+  using value_type = float;
+  std::vector<double> values;
+};
+void from_json(const nlohmann::json& json, Temperatures& temperatures) {
+  json.get_to(temperatures.values);
+}
+
+struct Loud {
+  std::string text;
+  operator std::string() const { return text; }  // NOLINT(google-explicit-constructor)
+};
+
+enum class Small : std::uint8_t { none };
+enum Plain : int { plain };
+
+}  // namespace own
+}  // namespace pgque::test
+
+namespace pgque {
+template <>
+struct PayloadEncoder<std::optional<test::own::Loud>> {
+  static Payload encode(const std::optional<test::own::Loud>& value) { return text(value ? value->text : "nobody"); }
+};
+}  // namespace pgque
+
+namespace pgque::test {
 namespace {
 
 using nlohmann::json;
@@ -412,6 +468,40 @@ TEST(PayloadAs, RefusesTheWrongShapeWithoutQuotingThePayload) {
 TEST(PayloadAs, RefusesANumberThatIsTooLargeWithoutQuotingIt) {
   // To nlohmann_json this is neither a parse error nor a type error, and what() quotes the number.
   EXPECT_THAT(reading("[271828e999]"), ThrowsMessage<PayloadError>(Not(HasSubstr("271828"))));
+}
+
+TEST(PayloadAs, RefusesNumbersThatDoNotFitIntoAnEnum) {
+  EXPECT_EQ(payload_as<own::Small>(message_with("255")), static_cast<own::Small>(255));
+  EXPECT_THAT(reading<own::Small>("256"), ThrowsMessage<PayloadError>(HasSubstr("an enum of uint8_t")));
+  EXPECT_THAT(reading<own::Plain>("4294967297"), ThrowsMessage<PayloadError>(HasSubstr("an enum of int32_t")));
+  EXPECT_THAT(reading<std::vector<own::Plain>>("[4294967297]"), ThrowsMessage<PayloadError>(HasSubstr("an enum")));
+}
+
+TEST(PayloadAs, LeavesATypeWithItsOwnFromJsonToIt) {
+  EXPECT_THAT(payload_as<own::Temperatures>(message_with("[0.1, 1e300]")).values, ElementsAre(0.1, 1e300));
+}
+
+TEST(JsonPayload, OfATypeWithItsOwnToJsonIsWhatThatMakesOfIt) {
+  EXPECT_EQ(Payload{own::Uuid{}}.text(), R"("uuid")");
+  EXPECT_EQ(Payload{std::vector<own::Uuid>(2)}.text(), R"(["uuid","uuid"])");
+  EXPECT_EQ(Payload{own::Named{}}.text(), R"({"name":"n"})");
+  own::Directory directory;
+  directory["a"]["b"];
+  EXPECT_EQ(Payload{directory}.text(), R"({"a":{"b":{}}})");
+}
+
+TEST(JsonPayload, OfTextInAWrapperIsText) {
+  const std::string text = R"({"k":1})";
+  for (const auto& payload : {Payload{std::cref(text)}, Payload{own::Loud{text}},
+                              Payload{std::optional{std::cref(text)}}, Payload{std::filesystem::path{text}}}) {
+    EXPECT_EQ(payload.text(), text);
+    EXPECT_EQ(payload.format(), Payload::Format::json);
+  }
+}
+
+TEST(JsonPayload, OfAnOptionalWithItsOwnEncoderIsWhatThatMakesOfIt) {
+  EXPECT_EQ(Payload{std::optional<own::Loud>{}}.text(), "nobody");
+  EXPECT_EQ((Payload{std::optional{own::Loud{"a"}}}.format()), Payload::Format::text);
 }
 
 TEST(PayloadDecoder, ReadsTheSameAsPayloadAs) {

@@ -368,9 +368,10 @@ TEST(Mapped, LostConnectionInATransactionHadNoEffect) {
   EXPECT_EQ(error.server_message(), "");
   EXPECT_TRUE(error.retryable());
   EXPECT_FALSE(error.outcome_unknown());
-  EXPECT_STREQ(error.what(), (std::string{described} +
-                              " [SQLSTATE 08006]: the connection was lost; nothing of the transaction was stored")
-                                 .c_str());
+  EXPECT_STREQ(error.what(),
+               (std::string{described} +
+                " [SQLSTATE 08006]: the connection was lost; nothing of the call or of its transaction was stored")
+                   .c_str());
 }
 
 TEST(Mapped, LostConnectionInAutocommitLeavesTheOutcomeOpen) {
