@@ -23,6 +23,7 @@ std::vector<Finding> diagnose(const Dsn& dsn, const DiagnoseOptions& options) {
   detail::check_duration("stuck_after", options.stuck_after, milliseconds{1000}, detail::longest_wait);
   detail::check_duration("recent", options.recent, milliseconds{1000}, detail::longest_wait);
   detail::check_duration("slow_tick", options.slow_tick, milliseconds{1}, detail::longest_wait);
+  detail::check_duration("silent_ticker", options.silent_ticker, milliseconds{1000}, detail::longest_wait);
   return detail::judge(detail::observe(dsn, options), options);
 }
 

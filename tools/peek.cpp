@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <string>
+#include <string_view>
 #include <utility>
 
+#include <pgque/error.hpp>
 #include <pgque/pqxx.hpp>
 #include <pqxx/pqxx>
 
@@ -134,12 +136,10 @@ class Peek {
   // second.
   void read(const Subscription& of, const std::string& batch, const std::string& ticks) {
     static constexpr const char* columns =
-        "ev_id, ev_time, ev_owner, ev_retry, ev_type, ev_data, ev_extra1, ev_extra2, "
-        "ev_extra3, ev_extra4";
+        "ev_id, ev_time, ev_owner, ev_retry, ev_type, ev_data, ev_extra1, ev_extra2, ev_extra3, ev_extra4";
     const auto rows = work_.exec(
         "with piece as materialized (select tick_id, tick_snapshot as upto, pg_catalog.lag(tick_snapshot) over (order "
-        "by "
-        "tick_id) as since from pgque.tick where tick_queue operator(pg_catalog.=) " +
+        "by tick_id) as since from pgque.tick where tick_queue operator(pg_catalog.=) " +
         of.queue_id + " and (" + ticks +
         ")) select e.ev_id, e.ev_retry, case when pg_catalog.isfinite(e.ev_time) then " +
         "pg_catalog.to_char(pg_catalog.timezone('UTC', e.ev_time), 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') else "
@@ -151,8 +151,7 @@ class Peek {
         "pg_catalog.pg_visible_in_snapshot(ev_txid, piece.upto) union all select " +
         columns + " from pg_catalog.pg_snapshot_xip(piece.since) as open(txid), " + of.table +
         " where ev_txid operator(pg_catalog.=) open.txid and pg_catalog.pg_visible_in_snapshot(open.txid, piece.upto)) "
-        "e "
-        "where piece.since is not null and (e.ev_owner is null or e.ev_owner operator(pg_catalog.=) " +
+        "e where piece.since is not null and (e.ev_owner is null or e.ev_owner operator(pg_catalog.=) " +
         of.id + ") order by piece.tick_id, e.ev_id" +
         (options_.limit == 0 ? "" : " limit " + std::to_string(options_.limit - seen_)));
     detail::for_each_row(rows, [&](auto first) {
@@ -177,10 +176,39 @@ class Peek {
   std::int64_t scale_ = 1;  // how many numbers there are to an event, by what the last pieces had
 };
 
+// As the library does with the errors of its own statements.
+[[noreturn]] void throw_mapped(const std::exception& error, const PeekOptions& options, bool open) {
+  const auto [kind, sqlstate] = detail::classify(error);
+  Error::Facts facts;
+  facts.operation = "tail (queue \"" + options.queue + "\", consumer \"" + options.consumer + "\")";
+  facts.sqlstate = sqlstate;
+  if (kind == detail::PqxxFailure::lost && !open) {
+    facts.retryable = true;  // it only reads
+    facts.advice = "the connection was lost";
+    throw ConnectionError{std::move(facts)};
+  }
+  // "ERROR:  message\nCONTEXT:  ..."
+  std::string_view message{error.what()};
+  message = message.substr(0, message.find('\n'));
+  if (const auto label = message.find(":  "); label != std::string_view::npos) message.remove_prefix(label + 3);
+  facts.server_message = message;
+  if (sqlstate == "22021") {
+    facts.advice =
+        "a message has bytes that are not UTF-8, which a database with encoding SQL_ASCII stores, and which will block "
+        "its batch: in psql, set client_encoding to SQL_ASCII, read the batch with pgque.receive (a worker's with "
+        "pgque.receive_coop) and finish it with pgque.ack";
+  }
+  throw Error{std::move(facts)};
+}
+
 }  // namespace
 
 void peek(Client& client, const PeekOptions& options, const std::function<void(const Shown&)>& show) {
-  Peek{client, options, show}.run();
+  try {
+    Peek{client, options, show}.run();
+  } catch (const pqxx::failure& error) {
+    throw_mapped(error, options, native(client).is_open());
+  }
 }
 
 }  // namespace pgque::tool

@@ -46,6 +46,9 @@ struct DiagnoseOptions {
   /// Report a queue whose `ticker_max_lag` is above this, because its messages may wait that long. Default 1 s; 1 ms to
   /// 30 days.
   std::chrono::milliseconds slow_tick{1000};
+  /// How long the session with the lock of the active ticker may be idle while queues wait for ticks. Longer than the
+  /// `TickerOptions::tick_period` of your tickers. Default 60 s; 1 s to 30 days.
+  std::chrono::seconds silent_ticker{60};
   /// How long connecting to one host may take, as in `ClientOptions`. Default 10 s; 0 waits as long as the operating
   /// system does; at most 30 days.
   std::chrono::seconds connect_timeout{10};
@@ -55,7 +58,11 @@ struct DiagnoseOptions {
 /// finding comes first, always; an empty list means that nothing was found. The database is not changed. A role
 /// without `pgque_reader` sees less; the finding `limited_view` then says so. Where events seem to wait for a tick, it
 /// watches for up to 3 s whether the tick comes. Any role sees these events, because PgQue lets all roles read queues'
-/// sequences and events; where that was revoked, `ticker_idle_period` decides how long a missing tick is excused.
+/// sequences and events; where that was revoked, `ticker_idle_period` decides how long a missing tick is excused. While
+/// a table of events is locked, the sequence alone tells.
+///
+/// A standby may lag behind the primary. There, nothing is compared with the present time: not the latest ticks, due
+/// retries, open batches, silent workers, rotation and the clock. Diagnose the primary for these.
 ///
 /// | code | severity | found |
 /// |---|---|---|
@@ -69,7 +76,7 @@ struct DiagnoseOptions {
 /// | `listen_unavailable` | warning | notifications do not come through, as behind a pooler |
 /// | `pooler` | notice | there is a pooler, and notifications came through |
 /// | `no_ticker` | error | nothing makes ticks |
-/// | `stranded_ticker_lock` | error | a session keeps the lock of the active ticker and does nothing |
+/// | `stranded_ticker_lock` | error | a session keeps the lock of the active ticker and is idle |
 /// | `queue_not_ticked` | error | the scheduler leaves a queue out, or has stopped |
 /// | `clock_went_back` | error, warning | a queue's latest tick, or its rotation, is in the future |
 /// | `younger_cluster` | error | queues cannot be ticked, because the database was restored into a younger cluster |
@@ -86,7 +93,7 @@ struct DiagnoseOptions {
 /// | `stuck_batch` | error | a consumer has kept a batch open for too long |
 /// | `stale_subconsumer` | warning, error | a worker of a group holds a batch and sends no heartbeat |
 /// | `consumer_behind` | warning | a consumer does not run, or is too slow |
-/// | `slot_unsubscribed` | error | a partitioned consumer of PgQue 0.3 lacks slots |
+/// | `slot_unsubscribed` | error | a partitioned consumer of PgQue 0.3 lacks slots, or is just being subscribed |
 /// | `reserved_name` | notice, error | a consumer's name has a `#` and is no slot; an error where PgQue refuses it |
 /// | `rotation_stalled` | warning | tables are not rotated, and no other finding says why |
 /// | `odd_rotation_period` | warning | a queue's rotation period is above 10 years |

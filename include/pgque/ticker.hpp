@@ -33,7 +33,9 @@ struct Access;
 
 /// How a ticker works. Wrong values make the constructor throw `std::invalid_argument`.
 struct TickerOptions {
-  /// How often to look for queues that are due for a tick. Default 100 ms; 1 ms to 30 days.
+  /// How often to look for queues that are due for a tick. With more than a few seconds, messages wait that long, and
+  /// `diagnose` finds queues that are not ticked; above a minute, it takes the ticker for gone, unless
+  /// `DiagnoseOptions::silent_ticker` is longer. Default 100 ms; 1 ms to 30 days.
   std::chrono::milliseconds tick_period{100};
   /// How often to bring due retries back. Default 1 s; 1 ms to 30 days.
   std::chrono::milliseconds retry_period{1'000};

@@ -67,7 +67,26 @@ bool is_retryable(std::string_view state, std::string_view message) {
   return state == "23505" && (contains(message, "consumer_name_uq") || contains(message, "queue_name_uq"));
 }
 
-std::string advice_for(std::string_view state, std::string_view message, Role role) {
+// What the operation reads, and so what it cannot read.
+std::string advice_on_unreadable(std::string_view operation) {
+  const auto is = [&](std::string_view verb) {
+    return operation == verb || operation.substr(0, verb.size() + 1) == std::string{verb} + ' ';
+  };
+  if (is("queue information") || is("consumer information") || is("batch information") || is("count_dead_letters")) {
+    return "the name of a queue or consumer has bytes that are not UTF-8, which a database with encoding SQL_ASCII "
+           "stores: pgque doctor says how to find and rename it (unreadable_rows)";
+  }
+  if (is("dead_letters") || is("for_each_dead_letter")) {
+    return "a dead letter has bytes that are not UTF-8, which a database with encoding SQL_ASCII stores: in psql, set "
+           "client_encoding to SQL_ASCII and read it with pgque.dlq_inspect";
+  }
+  return "a message has bytes that are not UTF-8, which a database with encoding SQL_ASCII stores, and which blocks "
+         "its "
+         "batch: in psql, set client_encoding to SQL_ASCII, read the batch with pgque.receive (a worker's with "
+         "pgque.receive_coop) and finish it with pgque.ack";
+}
+
+std::string advice_for(std::string_view state, std::string_view message, Role role, std::string_view operation) {
   if (state == "42501" && role != Role::none) {
     return std::string{"grant the role "} + role_name(role) + " to the connecting user";
   }
@@ -92,11 +111,7 @@ std::string advice_for(std::string_view state, std::string_view message, Role ro
   }
   if (state == "25006") return "the server is read-only: connect to the primary";
   // All text that the library sends is valid, so this is text that it reads.
-  if (state == "22021" && role == Role::reader) {
-    return "a message has bytes that are not UTF-8, which a database with encoding SQL_ASCII stores, and which blocks "
-           "its batch: in psql, set client_encoding to SQL_ASCII, read the batch with pgque.receive (a worker's with "
-           "pgque.receive_coop) and finish it with pgque.ack";
-  }
+  if (state == "22021" && role == Role::reader) return advice_on_unreadable(operation);
   return {};
 }
 
@@ -135,7 +150,7 @@ std::string primary_message(std::string_view text) {
 [[noreturn]] void throw_server_error(Error::Facts facts, Role role) {
   const std::string_view message{facts.server_message};
   facts.retryable = is_retryable(facts.sqlstate, message);
-  facts.advice = advice_for(facts.sqlstate, message, role);
+  facts.advice = advice_for(facts.sqlstate, message, role, facts.operation);
   for (const auto& text : texts) {
     if (facts.sqlstate != "P0001" || !starts_with_folded(message, text.beginning)) continue;
     switch (text.kind) {

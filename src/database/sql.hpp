@@ -338,7 +338,8 @@ inline constexpr Statement consumer_info{"pgque_consumer_info", Role::reader,
     "pgque.consumer c on c.co_name operator(pg_catalog.=) i.consumer_name join pgque.subscription s on "
     "s.sub_queue operator(pg_catalog.=) q.queue_id and s.sub_consumer operator(pg_catalog.=) c.co_id " PGQUE_JOIN_GROUP
     "left join pgque.tick done on done.tick_queue operator(pg_catalog.=) q.queue_id and "
-    "done.tick_id operator(pg_catalog.=) s.sub_last_tick where ($1::pg_catalog.text is null or i.queue_name operator(pg_catalog.=) $1::pg_catalog.text) and "
+    "done.tick_id operator(pg_catalog.=) s.sub_last_tick where ($1::pg_catalog.text is null or "
+    "i.queue_name operator(pg_catalog.=) $1::pg_catalog.text) and "
     "($2::pg_catalog.text is null or i.consumer_name operator(pg_catalog.=) $2::pg_catalog.text) "
     "order by i.queue_name, i.consumer_name"};
 // A subscription, with the tick that its consumer has finished last, and the latest one.
@@ -437,7 +438,9 @@ inline constexpr Statement doctor_ticker{
     "where datname operator(pg_catalog.=) pg_catalog.current_database())) l left join pg_catalog.pg_stat_activity a "
     "on a.pid operator(pg_catalog.=) l.pid"};
 // The last three columns tell whether the queue's sequence has gone on since the latest tick, and which table has its
-// events; NULL if the role may not read them, which PgQue lets every role do.
+// events; NULL if the role may not read them, which PgQue lets every role do. The sequence has gone on if its last
+// value is greater than the tick's: PgQue's ticker compares them so, too. A new sequence's first value is that of the
+// tick that create_queue() makes, so neither sees the first event of a queue until a second one is sent.
 inline constexpr Statement doctor_queues{"pgque_doctor_queues", Role::none,
     "select queue_name, queue_ticker_paused::integer, queue_external_ticker::integer, queue_disable_insert::integer, "
     PGQUE_MICROSECONDS("queue_ticker_max_lag") ", " PGQUE_MICROSECONDS("queue_ticker_idle_period") ", "
@@ -447,7 +450,8 @@ inline constexpr Statement doctor_queues{"pgque_doctor_queues", Role::none,
     PGQUE_AGE("t.tick_time") ", 0), "
     "coalesce(pg_catalog.pg_snapshot_xmax(t.tick_snapshot)::pg_catalog.text::bigint, 0), "
     "pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::pg_catalog.text::bigint, (select "
-    "pg_catalog.count(*) from pgque.subscription where sub_queue operator(pg_catalog.=) queue_id), r.due, coalesce("
+    "pg_catalog.count(*) from pgque.subscription where sub_queue operator(pg_catalog.=) queue_id), "
+    "coalesce(r.due, 0), coalesce("
     PGQUE_AGE("r.earliest") ", 0), queue_id, coalesce(t.tick_id, 0), "
     "(case when pg_catalog.has_sequence_privilege(pg_catalog.to_regclass(queue_event_seq)::pg_catalog.oid, 'select') "
     "then coalesce(pg_catalog.pg_sequence_last_value(pg_catalog.to_regclass(queue_event_seq)) "
@@ -457,10 +461,10 @@ inline constexpr Statement doctor_queues{"pgque_doctor_queues", Role::none,
     "c.oid operator(pg_catalog.=) pg_catalog.to_regclass(queue_data_pfx)::pg_catalog.oid and "
     "pg_catalog.has_table_privilege(c.oid, 'select')) from pgque.queue left join "
     "lateral (select tick_id, tick_time, tick_snapshot, tick_event_seq from pgque.tick where "
-    "tick_queue operator(pg_catalog.=) queue_id order by tick_id desc limit 1) t on true cross join lateral (select "
-    "pg_catalog.count(*) as due, pg_catalog.min(ev_retry_after) "
-    "as earliest from pgque.retry_queue where ev_queue operator(pg_catalog.=) queue_id and "
-    "ev_retry_after operator(pg_catalog.<=) pg_catalog.now()) r order by queue_name"};
+    "tick_queue operator(pg_catalog.=) queue_id order by tick_id desc limit 1) t on true left join (select "
+    "ev_queue, pg_catalog.count(*) as due, pg_catalog.min(ev_retry_after) as earliest from pgque.retry_queue where "
+    "ev_retry_after operator(pg_catalog.<=) pg_catalog.now() group by ev_queue) r on "
+    "r.ev_queue operator(pg_catalog.=) queue_id order by queue_name"};
 // How old the oldest event is that the tick does not have, or nearly the oldest: the index on the transaction finds it.
 inline std::string doctor_waiting(const std::string& events, std::int64_t queue_id, std::int64_t tick_id) {
   const auto of_tick = [&](const char* function) {
@@ -484,9 +488,8 @@ inline constexpr Statement doctor_dead_letters{
     "pgque_doctor_dead_letters", Role::reader,
     "select queue_name, pg_catalog.count(*), pg_catalog.count(*) filter (where "
     "dl_time operator(pg_catalog.>) (pg_catalog.now() operator(pg_catalog.-) ($1::bigint operator(pg_catalog.*) "
-    "interval "
-    "'1 second'))) from pgque.dead_letter join pgque.queue on queue_id operator(pg_catalog.=) dl_queue_id group by 1 "
-    "order by 1"};
+    "interval '1 second')) and dl_time operator(pg_catalog.<=) pg_catalog.now()) from pgque.dead_letter join "
+    "pgque.queue on queue_id operator(pg_catalog.=) dl_queue_id group by 1 order by 1"};
 inline constexpr Statement notify{"pgque_notify", Role::none, "select pg_catalog.pg_notify($1::pg_catalog.text, '')"};
 
 // A cursor from which rows are fetched in pages. `hold` lets it outlive the transaction that declared it.

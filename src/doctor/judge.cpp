@@ -25,8 +25,6 @@ constexpr seconds tick_slack{15};
 constexpr seconds first_tick_slack{5};
 // The clocks of two sessions do not differ, but a transaction dates everything to its beginning.
 constexpr seconds clock_slack{5};
-// The active Ticker asks for ticks several times a second.
-constexpr seconds leader_silence{5};
 // What `Admin` sets at most.
 constexpr std::chrono::hours longest_rotation{24 * 3653};
 constexpr seconds retry_slack{60};
@@ -121,7 +119,10 @@ class Judge {
     if (seen_.standby || seen_.read_only) {
       add(Severity::error, "read_only_server",
           seen_.standby ? "the server is a standby" : "the session is read-only (transaction_read_only is on)",
-          "nothing can be sent, received or acknowledged here, and a standby cannot LISTEN",
+          std::string{"nothing can be sent, received or acknowledged here, and a standby cannot LISTEN"} +
+              (seen_.standby ? "; it may lag behind the primary, so late ticks, retries, batches and rotations are not "
+                               "looked for"
+                             : ""),
           "connect to the primary; with several hosts in the DSN, add target_session_attrs=read-write");
     }
     if (seen_.standby) return;  // LISTEN is impossible there, with or without a pooler
@@ -134,8 +135,7 @@ class Judge {
     } else if (seen_.pooler) {
       add(Severity::notice, "pooler", "there is a connection pooler in between",
           "in transaction mode a notification may miss its consumer, prepared statements do not work, and a Ticker "
-          "works "
-          "only with TickerOptions::pooled",
+          "works only with TickerOptions::pooled",
           "use session mode, or ConsumerOptions::pooled with listen_dsn; connect the ticker directly");
     }
   }
@@ -145,8 +145,7 @@ class Judge {
     if (!seen_.installed) {
       add(Severity::error, "not_installed", "the database " + literal(seen_.database) + " has no schema pgque",
           "nothing can be sent or received",
-          "\\i pgque.sql, as a superuser or the database's owner; or connect to the right "
-          "database");
+          "\\i pgque.sql, as a superuser or the database's owner; or connect to the right database");
       return false;
     }
     if (is_old(seen_.version) || !seen_.missing.empty()) {
@@ -203,7 +202,9 @@ class Judge {
   }
   static bool never_ticked(const QueueState& queue) { return queue.ticks < 2 && queue.tick_age > first_tick_slack; }
   bool is_late(const QueueState& queue) const {
-    if (!to_be_ticked(queue) || ahead_of_the_server(queue) || from_the_future(queue.tick_age)) return false;
+    // A standby has the ticks of some time ago.
+    if (seen_.standby || !to_be_ticked(queue)) return false;
+    if (ahead_of_the_server(queue) || from_the_future(queue.tick_age)) return false;
     return never_ticked(queue) || queue.tick_age > longest_gap(queue) || overdue(queue) > microseconds{0};
   }
   static bool ticked_lately(const QueueState& queue) {
@@ -222,23 +223,26 @@ class Judge {
     const bool ticks = std::any_of(seen_.queues.begin(), seen_.queues.end(), [&](const QueueState& queue) {
       return ticked_lately(queue) && !(longest && queue.tick_age >= overdue(*longest));
     });
-    without_ticks_ = !scheduled_ && !ticks;
+    const bool none_to_tick =
+        !seen_.queues.empty() && std::none_of(seen_.queues.begin(), seen_.queues.end(), to_be_ticked);
+    without_ticks_ = !scheduled_ && !ticks && !none_to_tick;
     if (without_ticks_) {
       add(Severity::error, "no_ticker",
-          "neither PgQue's own scheduler nor a Ticker is active, and no queue was ticked lately" +
+          "neither PgQue's own scheduler nor a Ticker is active" + latest_tick() +
               (longest
                    ? "; events of queue " + literal(longest->name) + " have waited for " + in_words(*longest->waiting)
                    : std::string{}),
-          "messages can be sent but are never delivered, and retries never come back",
+          "until something ticks, messages that are sent are not delivered, and retries do not come back",
           "run `pgque tick`, or a pgque::Ticker in a service; or, with pg_cron: select pgque.start();");
-    } else if (!scheduled_ && seen_.ticker_sessions) {
+    } else if (scheduled_ || none_to_tick) {
+      // Nothing is wrong, or nothing is to be ticked.
+    } else if (seen_.ticker_sessions) {
       add(Severity::notice, "pooled_ticker",
           "queues are ticked by a Ticker behind a pooler: there are sessions named \"pgque ticker\", and none keeps "
-          "the "
-          "lock of the active ticker",
+          "the lock of the active ticker",
           "that works with TickerOptions::pooled, but takes more statements, and ends with the pooler",
           "run `pgque tick` without --pooled, with a DSN that leads to the server directly");
-    } else if (!scheduled_) {
+    } else {
       add(Severity::notice, "unknown_scheduler",
           "queues are ticked, but neither by PgQue's own scheduler nor by a Ticker with a direct connection",
           "whether retries come back and tables are rotated depends on that scheduler",
@@ -253,9 +257,22 @@ class Judge {
     }
   }
 
-  // A pooler in transaction mode keeps the session of a client that has gone, and with it the lock.
+  // How long ago anything was ticked, as the end of a sentence.
+  std::string latest_tick() const {
+    const QueueState* latest = nullptr;
+    for (const auto& queue : seen_.queues) {
+      if (!to_be_ticked(queue) || queue.ticks < 2) continue;
+      if (from_the_future(queue.tick_age)) return {};  // which is a finding of its own
+      if (!latest || queue.tick_age < latest->tick_age) latest = &queue;
+    }
+    if (latest) return ", and the latest tick of any queue was made " + ago(latest->tick_age);
+    return seen_.queues.empty() ? "" : ", and no queue has been ticked since it was created";
+  }
+
+  // A pooler in transaction mode keeps the session of a client that has gone, and with it the lock. A Ticker with a
+  // long tick_period is idle, too, and queues wait for it.
   void leader() {
-    if (!seen_.leader || !seen_.leader->idle || *seen_.leader->idle <= leader_silence) return;
+    if (!seen_.leader || !seen_.leader->idle || *seen_.leader->idle <= options_.silent_ticker) return;
     if (std::none_of(seen_.queues.begin(), seen_.queues.end(), [&](const auto& queue) { return is_late(queue); }))
       return;
     stranded_ = true;
@@ -263,11 +280,12 @@ class Judge {
     add(Severity::error, "stranded_ticker_lock",
         "session " + pid + " (" + literal(seen_.leader->application) +
             ") holds the lock of the active ticker, but has executed nothing for " + in_words(*seen_.leader->idle) +
-            ", and queues are not ticked",
+            ", or its tick_period is longer than that; queues are not ticked",
         "nothing is delivered, and every other Ticker stands by while that session lives: a pooler in transaction mode "
         "has kept it from a Ticker that is gone, or the Ticker's process hangs",
-        "select pg_catalog.pg_terminate_backend(" + pid +
-            "); -- then connect tickers directly, or set TickerOptions::pooled (pgque tick --pooled)");
+        "if its Ticker has a tick_period (pgque tick --period) longer than that, shorten the period; if not: select "
+        "pg_catalog.pg_terminate_backend(" +
+            pid + "); -- then connect tickers directly, or set TickerOptions::pooled (pgque tick --pooled)");
   }
 
   bool ahead_of_the_server(const QueueState& queue) const {
@@ -335,6 +353,7 @@ class Judge {
   // A tick is due ticker_max_lag after the last one, by the server's clock.
   void clock(const QueueState& queue) {
     const auto name = literal(queue.name);
+    if (seen_.standby) return;
     if (to_be_ticked(queue) && from_the_future(queue.tick_age)) {
       add(Severity::error, "clock_went_back",
           "the latest tick of queue " + name + " was made " + in_words(-queue.tick_age) +
@@ -371,7 +390,7 @@ class Judge {
     }
     // A Ticker brings any number of retries back within its period.
     const bool too_many = queue.due_retries > 10 && !seen_.leader;
-    if (without_ticks_ || (!too_many && queue.retries_overdue <= retry_slack)) return;
+    if (without_ticks_ || seen_.standby || (!too_many && queue.retries_overdue <= retry_slack)) return;
     const auto blocking = std::find_if(seen_.queues.begin(), seen_.queues.end(), blocks_retries);
     const bool blocked = blocking != seen_.queues.end();
     add(Severity::warning, "retries_waiting", due,
@@ -413,8 +432,7 @@ class Judge {
       add(Severity::notice, "slow_ticks",
           "queue " + name + " is ticked only " + in_words(queue.max_lag) + " after its last tick (ticker_max_lag)",
           "expect messages to wait up to " + in_words(queue.max_lag) +
-              ", half of it in the median, before they are "
-              "delivered",
+              ", half of it in the median, before they are delivered",
           "select pgque.set_queue_config(" + name + ", 'ticker_max_lag', '100 milliseconds');")
           .queue = queue.name;
     }
@@ -428,8 +446,8 @@ class Judge {
     }
     const auto pid = std::to_string(seen_.leader->pid);
     return "see whether the ticker, session " + pid + " (" + literal(seen_.leader->application) +
-           "), logs errors; if there is no such ticker any more, a pooler has kept its session: select "
-           "pg_catalog.pg_terminate_backend(" +
+           "), logs errors, or has a tick_period (pgque tick --period) longer than that; if there is no such ticker "
+           "any more, a pooler has kept its session: select pg_catalog.pg_terminate_backend(" +
            pid + ");";
   }
 
@@ -447,7 +465,7 @@ class Judge {
     }
     missing_slots(queue);
     const bool stalled = queue.rotated_ago > 2 * queue.rotation_period + std::chrono::minutes{5};
-    if (!stalled || blamed || without_ticks_ || stranded_) return;
+    if (!stalled || blamed || without_ticks_ || stranded_ || seen_.standby) return;
     add(Severity::warning, "rotation_stalled",
         "the tables of queue " + name + " were last rotated " + in_words(queue.rotated_ago) +
             " ago, but the rotation period is " + in_words(queue.rotation_period) +
@@ -543,34 +561,42 @@ class Judge {
                    "); -- if it is gone for good; this deletes its retries and, with its last subscription, its dead "
                    "letters";
     if (consumer.role == ConsumerRole::subconsumer) return look_at_worker(consumer, queue);
-    if (consumer.batch && consumer.silent > options_.stuck_after) {
+    if (consumer.batch && consumer.silent > options_.stuck_after && !seen_.standby) {
       return &add(Severity::error, "stuck_batch",
                   "consumer " + on_queue + " has kept batch " + std::to_string(*consumer.batch) + " open for " +
                       in_words(consumer.silent),
                   "it receives nothing after that batch; " + blocked_rotation(queue),
-                  start + ", or find out what its handler waits for; or " + unsubscribe);
+                  unreadable_first() + start + ", or find out what its handler waits for; or " + unsubscribe);
     }
     if (consumer.behind > options_.stuck_after) {
       return &add(Severity::warning, "consumer_behind",
                   "consumer " + on_queue + " is " + in_words(consumer.behind) +
                       " behind the latest tick, and was last seen " + ago(consumer.silent),
                   "the consumer does not run, or is too slow; " + blocked_rotation(queue),
-                  start + "; or " + unsubscribe);
+                  unreadable_first() + start + "; or " + unsubscribe);
     }
     return nullptr;
+  }
+
+  // A consumer that cannot read a message is blocked as long as it runs, and unsubscribing it would lose all others.
+  std::string unreadable_first() const {
+    return seen_.encoding == "SQL_ASCII"
+               ? "see first whether receiving fails with SQLSTATE 22021: with encoding SQL_ASCII, the likely cause is "
+                 "a message that is not UTF-8, and unchecked_encoding says how to get past it; if it does not: "
+               : "";
   }
 
   // A batch that a worker was given belongs to its name, until another worker takes it over.
   Finding* look_at_worker(const SubscriptionState& worker, const QueueState& queue) {
     const bool stuck = worker.silent > std::max(options_.stuck_after, two_heartbeats);
-    if (!worker.batch || (!stuck && worker.silent <= worker_silence)) return nullptr;
+    if (!worker.batch || seen_.standby || (!stuck && worker.silent <= worker_silence)) return nullptr;
     const auto name = literal(worker.name.substr(std::min(worker.name.size(), worker.group.size() + 1)));
     return &add(
         stuck ? Severity::error : Severity::warning, "stale_subconsumer",
         "the worker " + literal(worker.name) + " on queue " + literal(queue.name) + " holds batch " +
             std::to_string(*worker.batch) + " and has sent no heartbeat for " + in_words(worker.silent),
         "if it is gone, nobody is given the messages of that batch, except by a takeover; " + blocked_rotation(queue),
-        "start a worker named " + name +
+        unreadable_first() + "start a worker named " + name +
             ", or one with a dead_interval, which takes the batch over; or select pgque.unsubscribe_subconsumer(" +
             literal(queue.name) + ", " + literal(worker.group) + ", " + name +
             ", 1); -- puts its messages up for retry");

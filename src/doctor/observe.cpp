@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 #include <random>
+#include <set>
 #include <string>
 #include <thread>
 
@@ -50,6 +51,9 @@ bool notification_arrives(Session& session, Executor& executor) {
     return false;
   }
 }
+
+// An administrator may lock a table of events for long, and who diagnoses that must not wait as well.
+constexpr seconds longest_lock{1};
 
 // What is needed to find the events that wait for a tick.
 struct EventsState {
@@ -143,7 +147,19 @@ class Examination {
     }
   }
 
+  // A Ticker behind a pooler has the lock only in the transactions in which it ticks; one with a direct connection has
+  // it always, and is mostly idle.
   void ticker() {
+    constexpr int looks = 4;
+    for (int look = 0; look < looks; ++look) {
+      if (look != 0) std::this_thread::sleep_for(milliseconds{50});
+      look_for_leader();
+      if (!seen_.leader || seen_.leader->idle) return;
+    }
+  }
+
+  void look_for_leader() {
+    seen_.leader.reset();
     each(sql::doctor_ticker, {sql::leader_lock_class, sql::leader_lock_object}, [&](auto row) {
       LeaderState leader;
       leader.pid = row.optional_integer().value_or(0);
@@ -198,17 +214,24 @@ class Examination {
 
   std::optional<std::chrono::microseconds> waiting(const QueueState& queue, const EventsState& events) {
     const bool to_be_ticked = !queue.paused && !queue.external_ticker && queue.tick_transaction <= seen_.transaction;
-    if (!to_be_ticked || !too_long(queue, queue.tick_age)) return std::nullopt;
-    // A ticker ticks when the queue's sequence has gone on. That of a standby may be ahead of the primary's.
-    const auto numbered = seen_.standby ? std::nullopt : events.numbered;
-    if (!numbered.value_or(true)) return std::nullopt;
-    if (events.table.empty()) return numbered ? std::optional{queue.tick_age} : std::nullopt;
+    // On a standby, a tick may be missing because it is not there yet.
+    if (seen_.standby || !to_be_ticked || !too_long(queue, queue.tick_age)) return std::nullopt;
+    // A ticker ticks when the queue's sequence has gone on.
+    if (!events.numbered.value_or(true)) return std::nullopt;
+    const auto by_sequence = events.numbered ? std::optional{queue.tick_age} : std::nullopt;
+    if (events.table.empty() || locked_.count(events.table) != 0) return by_sequence;
     std::optional<std::chrono::microseconds> age;
     try {
       const auto oldest =
-          executor_.run_plain(sql::doctor_waiting(events.table, events.queue_id, events.tick_id), call_);
+          executor_.run_plain(sql::set_milliseconds(true, "lock_timeout", milliseconds{longest_lock}.count()) + ' ' +
+                                  sql::doctor_waiting(events.table, events.queue_id, events.tick_id),
+                              call_);
       if (const auto value = read_int64(oldest)) age = std::chrono::microseconds{*value};
     } catch (const Error& error) {
+      if (error.sqlstate() == "55P03") {
+        locked_.insert(events.table);
+        return by_sequence;
+      }
       if (error.sqlstate() != "42P01") throw;  // the queue has just been dropped
     }
     return age ? std::optional{std::min(*age, queue.tick_age)} : std::nullopt;
@@ -232,6 +255,7 @@ class Examination {
   const Call call_{"diagnose"};
   std::shared_ptr<Session> session_;
   AutocommitExecutor executor_;
+  std::set<std::string> locked_;           // tables of events that somebody has locked
   std::optional<AutocommitExecutor> raw_;  // once a name was met that cannot be read otherwise
   Observations seen_;
 };

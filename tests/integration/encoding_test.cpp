@@ -235,7 +235,10 @@ TEST_F(EncodingTest, TheDoctorSeesThroughANameThatCannotBeRead) {
       "update pgque.subscription set sub_batch = -1, sub_active = now() - interval '1 hour' where sub_consumer = "
       "(select max(co_id) from pgque.consumer)");
   Admin admin{database().dsn(), client_options()};
-  EXPECT_THROW(admin.consumers(), Error);
+  const auto refused = thrown<Error>([&] { admin.consumers(); });
+  EXPECT_EQ(refused.sqlstate(), "22021");
+  EXPECT_THAT(refused.what(), AllOf(HasSubstr("the name of a queue or consumer"), HasSubstr("unreadable_rows")));
+  EXPECT_THAT(refused.what(), Not(HasSubstr("pgque.ack")));
   const auto findings = diagnose(database().dsn());
   const auto with = [&](const char* code) {
     return std::find_if(findings.begin(), findings.end(), [&](const auto& finding) { return finding.code == code; });
@@ -245,6 +248,7 @@ TEST_F(EncodingTest, TheDoctorSeesThroughANameThatCannotBeRead) {
   ASSERT_NE(with("stuck_batch"), findings.end());
   EXPECT_EQ(with("stuck_batch")->queue, own().name());
   EXPECT_EQ(with("stuck_batch")->consumer, "caf\xEF\xBF\xBD");
+  EXPECT_THAT(with("stuck_batch")->remedy, HasSubstr("unchecked_encoding says how to get past it"));
   // As the remedy says.
   there()("update pgque.consumer set co_name = 'new_name' where co_id = (select max(co_id) from pgque.consumer)");
   EXPECT_THAT(codes(), AllOf(Not(Contains("unreadable_rows")), Contains("stuck_batch")));

@@ -167,7 +167,9 @@ TEST_F(PgbouncerTickerTest, TheDoctorFindsALockThatIsLeftWithThePooler) {
     ASSERT_EQ(gone.value("select pg_try_advisory_lock" + lock), "t");
   }
   const auto found = [&] {
-    for (auto& finding : diagnose(direct_dsn())) {
+    DiagnoseOptions impatient;
+    impatient.silent_ticker = 1s;
+    for (auto& finding : diagnose(direct_dsn(), impatient)) {
       if (finding.code == "stranded_ticker_lock") return std::optional{std::move(finding)};
     }
     return std::optional<Finding>{};

@@ -20,6 +20,9 @@ TEST(Diagnosis, RefusesWrongOptions) {
   options = {};
   options.recent = 0s;
   EXPECT_THROW(diagnose("", options), std::invalid_argument);
+  options = {};
+  options.silent_ticker = 0s;
+  EXPECT_THROW(diagnose("", options), std::invalid_argument);
 }
 
 TEST(Severity, HasAName) {

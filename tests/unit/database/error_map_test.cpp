@@ -306,6 +306,30 @@ TEST(ServerError, TellsAReaderHowToPassTextThatCannotBeRead) {
   EXPECT_THAT(from_server("22021", message, Role::writer).error.what(), Not(HasSubstr("SQL_ASCII")));
 }
 
+TEST(ServerError, TellsWhatItIsThatCannotBeRead) {
+  const auto advice = [](const char* verb, const char* queue) {
+    Error::Facts facts;
+    facts.operation = Call{verb, queue}.describe();
+    facts.sqlstate = "22021";
+    facts.server_message = "invalid byte sequence for encoding \"UTF8\": 0xe9";
+    return std::string{caught([&] { detail::throw_server_error(facts, Role::reader); }).error.what()};
+  };
+  for (const auto* const verb :
+       {"queue information", "consumer information", "batch information", "count_dead_letters"}) {
+    for (const auto* const queue : {"", "orders"}) {
+      EXPECT_THAT(advice(verb, queue), HasSubstr("the name of a queue or consumer has bytes")) << verb;
+      EXPECT_THAT(advice(verb, queue), Not(HasSubstr("pgque.ack"))) << verb;
+    }
+  }
+  for (const auto* const verb : {"dead_letters", "for_each_dead_letter"}) {
+    EXPECT_THAT(advice(verb, "orders"), HasSubstr("pgque.dlq_inspect")) << verb;
+    EXPECT_THAT(advice(verb, "orders"), Not(HasSubstr("pgque.ack"))) << verb;
+  }
+  for (const auto* const verb : {"receive", "receive_coop", "fetch"}) {
+    EXPECT_THAT(advice(verb, "orders"), HasSubstr("finish it with pgque.ack")) << verb;
+  }
+}
+
 TEST(ServerError, IsTransientIfTheSameStatementMaySucceedOnTheSameSession) {
   const auto transient = [](const char* state) { return detail::is_transient(from_server(state, "no").error); };
   for (const auto* const state : {"40001", "40P01", "55P03", "57014", "26000", "53000", "53100", "53200"}) {

@@ -1,5 +1,6 @@
 #include <pgque/doctor.hpp>
 
+#include <algorithm>
 #include <stdexcept>
 
 #include <gmock/gmock.h>
@@ -12,10 +13,13 @@ namespace {
 
 using namespace std::chrono_literals;
 using detail::judge;
+using testing::AllOf;
+using testing::Contains;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::Not;
+using testing::StartsWith;
 
 // A system that is well: a Ticker is active, one queue is ticked at once, its consumer keeps up.
 detail::Observations healthy() {
@@ -120,11 +124,90 @@ TEST(Diagnosis, FindsThatNobodyTicks) {
   seen.queues[0].tick_age = 2min;
   EXPECT_EQ(only(seen).code, "no_ticker");
   EXPECT_EQ(only(seen).severity, Severity::error);
+  EXPECT_EQ(
+      only(seen).fact,
+      "neither PgQue's own scheduler nor a Ticker is active, and the latest tick of any queue was made 2 min ago");
+  // A scheduler would have ticked for these events.
+  seen.queues[0].tick_age = 13s;
+  seen.queues[0].waiting = 8s;
+  EXPECT_EQ(only(seen).fact,
+            "neither PgQue's own scheduler nor a Ticker is active, and the latest tick of any queue was made 13 s ago; "
+            "events of queue 'orders' have waited for 8 s");
+  seen.queues[0].waiting.reset();
   seen.queues[0].ticks = 1;  // the one it was created with
   seen.queues[0].tick_age = 1s;
-  EXPECT_EQ(only(seen).code, "no_ticker");
+  EXPECT_EQ(only(seen).fact,
+            "neither PgQue's own scheduler nor a Ticker is active, and no queue has been ticked since it was created");
   seen.queues.clear();
   EXPECT_THAT(codes(seen), ElementsAre("no_ticker", "no_queues"));
+  EXPECT_EQ(judge(seen, {})[0].fact, "neither PgQue's own scheduler nor a Ticker is active");
+}
+
+TEST(Diagnosis, MissesNoTickerWhereNoQueueIsToBeTicked) {
+  auto seen = healthy();
+  seen.leader.reset();
+  seen.queues[0].tick_age = 2min;
+  seen.queues[0].external_ticker = true;
+  EXPECT_EQ(only(seen).code, "external_ticker");
+  seen.queues.push_back(seen.queues[0]);
+  seen.queues[1].name = "audit";
+  seen.queues[1].external_ticker = false;
+  seen.queues[1].paused = true;
+  EXPECT_THAT(codes(seen), ElementsAre("queue_paused", "external_ticker"));
+  seen.queues[1].paused = false;
+  EXPECT_THAT(codes(seen), ElementsAre("no_ticker", "external_ticker"));
+}
+
+// The server replays the ticks of some time ago.
+TEST(Diagnosis, OfAStandbyComparesNothingWithThePresentTime) {
+  auto seen = healthy();
+  seen.standby = seen.read_only = true;
+  seen.leader.reset();
+  seen.queues[0].due_retries = 1;
+  seen.queues[0].retries_overdue = 1h;
+  seen.queues[0].rotated_ago = 26h;
+  seen.consumers[0].batch = 7;
+  seen.consumers[0].silent = 1h;
+  for (const auto age : {std::chrono::microseconds{1h}, std::chrono::microseconds{-1h}}) {
+    seen.queues[0].tick_age = seen.queues[0].rotated_ago = age;
+    for (const auto role : {ConsumerRole::normal, ConsumerRole::subconsumer}) {
+      seen.consumers[0].role = role;
+      EXPECT_EQ(only(seen).code, "read_only_server");
+      EXPECT_THAT(only(seen).consequence, HasSubstr("it may lag behind the primary"));
+    }
+  }
+  // The queue's ticks themselves tell this.
+  seen.consumers[0].role = ConsumerRole::normal;
+  seen.consumers[0].behind = 1h;
+  EXPECT_THAT(codes(seen), ElementsAre("read_only_server", "consumer_behind"));
+  // A session of the primary that is read-only sees all.
+  seen.standby = false;
+  EXPECT_THAT(codes(seen), Contains("stuck_batch"));
+  EXPECT_THAT(judge(seen, {})[0].consequence, Not(HasSubstr("lag behind")));
+}
+
+TEST(Diagnosis, NamesAMessageThatCannotBeReadFirstWhereItIsLikely) {
+  auto seen = healthy();
+  seen.consumers[0].batch = 7;
+  const auto remedy = [&] {
+    const auto findings = judge(seen, {});
+    const auto found = std::find_if(findings.begin(), findings.end(),
+                                    [](const Finding& finding) { return !finding.consumer.empty(); });
+    return found == findings.end() ? std::string{} : found->remedy;
+  };
+  const auto* const first = "see first whether receiving fails with SQLSTATE 22021: ";
+  for (const bool stuck : {true, false}) {
+    seen.consumers[0].silent = stuck ? 1h : 0h;
+    seen.consumers[0].behind = stuck ? 0h : 1h;
+    for (const auto role : {ConsumerRole::normal, ConsumerRole::subconsumer}) {
+      seen.consumers[0].role = role;
+      if (!stuck && role == ConsumerRole::subconsumer) continue;
+      seen.encoding = "SQL_ASCII";
+      EXPECT_THAT(remedy(), AllOf(StartsWith(first), HasSubstr("unchecked_encoding")));
+      seen.encoding = "UTF8";
+      EXPECT_THAT(remedy(), StartsWith("start "));
+    }
+  }
 }
 
 // An idle period of an hour excuses no ticker that leaves events waiting.
@@ -191,10 +274,18 @@ TEST(Diagnosis, FindsALockThatAPoolerHasKept) {
   EXPECT_THAT(only(seen).fact, HasSubstr("session 4711 ('pgque ticker') holds the lock of the active ticker, but has "
                                          "executed nothing for 10 min"));
   EXPECT_THAT(only(seen).remedy, HasSubstr("select pg_catalog.pg_terminate_backend(4711);"));
+  // A Ticker that ticks rarely is no reason to end its session.
+  EXPECT_THAT(only(seen).fact, HasSubstr("or its tick_period is longer than that"));
+  EXPECT_THAT(only(seen).remedy,
+              StartsWith("if its Ticker has a tick_period (pgque tick --period) longer than that, "));
+  DiagnoseOptions patient;
+  patient.silent_ticker = 10min;
+  EXPECT_THAT(codes(seen, patient), ElementsAre("queue_not_ticked", "queue_not_ticked"));
   // A role that may not see what the session does, and a session that works.
   seen.leader->idle.reset();
   EXPECT_THAT(codes(seen), ElementsAre("queue_not_ticked", "queue_not_ticked"));
-  seen.leader->idle = 5s;
+  EXPECT_THAT(judge(seen, {})[0].remedy, HasSubstr("or has a tick_period (pgque tick --period) longer than that"));
+  seen.leader->idle = 1min;
   EXPECT_THAT(codes(seen), ElementsAre("queue_not_ticked", "queue_not_ticked"));
 }
 
@@ -237,8 +328,9 @@ TEST(Diagnosis, FindsAQueueThatIsNotTicked) {
   EXPECT_EQ(only(seen).queue, "orders");
   EXPECT_EQ(
       only(seen).remedy,
-      "see whether the ticker, session 4711 ('pgque ticker'), logs errors; if there is no such ticker any more, a "
-      "pooler has kept its session: select pg_catalog.pg_terminate_backend(4711);");
+      "see whether the ticker, session 4711 ('pgque ticker'), logs errors, or has a tick_period (pgque tick --period) "
+      "longer than that; if there is no such ticker any more, a pooler has kept its session: select "
+      "pg_catalog.pg_terminate_backend(4711);");
   seen.leader.reset();
   seen.scheduler = "pg_cron";
   EXPECT_THAT(only(seen).remedy, HasSubstr("pgque.start()"));
