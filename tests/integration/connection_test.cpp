@@ -351,6 +351,10 @@ TEST_F(ConnectionTest, ThatIsLostUnderATransactionOfTheCaller) {
   const auto error = thrown<ConnectionError>([&] { tx.send(queue(), "1"); });
   EXPECT_FALSE(error.outcome_unknown());
   EXPECT_TRUE(error.retryable());
+  // The same when libpq knows of the loss, too.
+  EXPECT_THROW(autocommit.exec("select 1"), pqxx::broken_connection);
+  ASSERT_FALSE(another.connection().is_open());
+  EXPECT_FALSE(thrown<ConnectionError>([&] { tx.send(queue(), "1"); }).outcome_unknown());
 }
 
 TEST_F(ConnectionTest, ThatIsBorrowedAndLostIsAConnectionError) {
