@@ -67,10 +67,15 @@ void check_text(std::string_view argument, std::string_view text) {
 
 bool looks_like_dsn(std::string_view text) noexcept {
   if (text.find("://") != std::string_view::npos) return true;
-  // libpq allows white space before the equals sign.
   constexpr std::string_view keyword{"password"};
-  for (auto at = text.find(keyword); at != std::string_view::npos; at = text.find(keyword, at + 1)) {
-    const auto next = text.find_first_not_of(" \t\n\r\f\v", at + keyword.size());
+  const auto same_letter = [](char c, char lower) { return (static_cast<unsigned char>(c) | 0x20) == lower; };
+  const auto find = [&](auto from) {
+    return std::search(from, text.end(), keyword.begin(), keyword.end(), same_letter);
+  };
+  for (auto at = find(text.begin()); at != text.end(); at = find(at + 1)) {
+    // libpq allows white space before the equals sign.
+    const auto offset = static_cast<std::size_t>(at - text.begin()) + keyword.size();
+    const auto next = text.find_first_not_of(" \t\n\r\f\v", offset);
     if (next != std::string_view::npos && text[next] == '=') return true;
   }
   return false;
