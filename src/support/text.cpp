@@ -69,13 +69,11 @@ bool looks_like_dsn(std::string_view text) noexcept {
   if (text.find("://") != std::string_view::npos) return true;
   constexpr std::string_view keyword{"password"};
   const auto same_letter = [](char c, char lower) { return (static_cast<unsigned char>(c) | 0x20) == lower; };
-  const auto find = [&](auto from) {
-    return std::search(from, text.end(), keyword.begin(), keyword.end(), same_letter);
-  };
-  for (auto at = find(text.begin()); at != text.end(); at = find(at + 1)) {
+  for (std::size_t at = 0; at + keyword.size() <= text.size(); ++at) {
+    const auto word = text.substr(at, keyword.size());
+    if (!std::equal(word.begin(), word.end(), keyword.begin(), same_letter)) continue;
     // libpq allows white space before the equals sign.
-    const auto offset = static_cast<std::size_t>(at - text.begin()) + keyword.size();
-    const auto next = text.find_first_not_of(" \t\n\r\f\v", offset);
+    const auto next = text.find_first_not_of(" \t\n\r\f\v", at + keyword.size());
     if (next != std::string_view::npos && text[next] == '=') return true;
   }
   return false;
