@@ -10,6 +10,7 @@
 
 #include <pgque/admin.hpp>
 #include <pgque/error.hpp>
+#include <pgque/log.hpp>
 
 namespace pgque::tool {
 
@@ -28,6 +29,8 @@ enum ExitStatus : int {
 int status_of(const Error& error);
 // What is said about it, beginning with the name of the subcommand.
 std::string text_of(const Error& error);
+// The same of a log line. An error that ends a consumer or a ticker is logged before it is thrown, and so is printed.
+std::string text_of(const LogRecord& record);
 
 struct Common {
   std::string dsn;

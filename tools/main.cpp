@@ -10,6 +10,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -22,6 +23,7 @@
 
 #include "command.hpp"
 #include "output.hpp"
+#include "support/text.hpp"
 #include "usage.hpp"
 
 namespace pgque::tool {
@@ -72,12 +74,12 @@ const CLI::Validator decimal{why_not_decimal, ""};
 const CLI::Validator not_empty{[](const std::string& text) { return text.empty() ? "must not be empty" : ""; }, ""};
 
 // Whoever writes a DSN where a name belongs must not find its password in the terminal or in the server's log.
-const CLI::Validator not_a_dsn{
-    [](const std::string& text) { return may_contain_password(text) ? "looks like a DSN and is not shown" : ""; }, ""};
+const CLI::Validator not_a_dsn{why_no_name, ""};
 
 // CLI11's own check shows the path.
 const CLI::Validator file_or_standard_input{[](std::string& path) {
                                               if (path == "-" || CLI::ExistingFile(path).empty()) return "";
+                                              if (CLI::ExistingDirectory(path).empty()) return "is a directory";
                                               return "File does not exist";
                                             },
                                             ""};
@@ -280,7 +282,11 @@ void declare_messages(CLI::App& app, CommandLine& line) {
                    ->check(file_or_standard_input)
                    ->type_name("FILE");
   payload->excludes(file);
-  sub->add_option("-t,--type", send.type, "What consumers dispatch on")->capture_default_str()->type_name("TYPE");
+  // A type may have an @ in it.
+  sub->add_option("-t,--type", send.type, "What consumers dispatch on")
+      ->capture_default_str()
+      ->check([](const std::string& text) { return detail::looks_like_dsn(text) ? why_no_name(text) : ""; })
+      ->type_name("TYPE");
   sub->add_flag("--text", send.text, "Payloads may be any text; without this they must be JSON");
   auto* batch = sub->add_flag("--batch", send.batch, "Send many lines at a time, which is much faster");
   sub->add_option("--batch-size", send.batch_size, "How many lines at a time")
@@ -367,12 +373,8 @@ int run(int argc, char** argv) {
   declare_consumers(app, line);
   declare_dead_letters(app, line);
   declare_observation(app, line);
-  // `pgque help tail` is `pgque tail --help`.
   std::vector<std::string> arguments{argv + 1, argv + argc};
-  if (!arguments.empty() && arguments.front() == "help") {
-    arguments.erase(arguments.begin());
-    arguments.emplace_back("--help");
-  }
+  translate_help(app, arguments);
   try {
     app.parse(std::vector<std::string>{arguments.rbegin(), arguments.rend()});  // as CLI11 wants them
   } catch (const CLI::ParseError& error) {
@@ -392,12 +394,23 @@ int run(int argc, char** argv) {
 
 }  // namespace
 
+// The library names the call that failed, which is not always what the user asked for.
 std::string text_of(const Error& error) {
-  // The library names the call that failed, which is not always what the user asked for.
   std::string text = error.what();
   const auto verb = error.operation().substr(0, error.operation().find(" ("));
   if (verb.empty() || verb == "connect" || text.compare(0, verb.size(), verb) != 0) return text;
   return subcommand + text.substr(verb.size());
+}
+
+std::string text_of(const LogRecord& record) {
+  // An error begins with the call, such as: receive (queue "q", consumer "c"): ...
+  const auto& text = record.message;
+  const auto verb = text.substr(0, text.find_first_not_of("abcdefghijklmnopqrstuvwxyz_"));
+  const auto rest = text.substr(verb.size());
+  const auto continues = [&](std::string_view with) { return rest.compare(0, with.size(), with) == 0; };
+  const bool is_call = !verb.empty() && (continues(" (queue \"") || continues(" (batch "));
+  const bool is_ticker = verb == "ticker" && continues(": ");  // of all queues
+  return is_call || is_ticker ? subcommand + std::string{rest} : std::string{text};
 }
 
 int status_of(const Error& error) {

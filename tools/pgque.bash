@@ -1,7 +1,7 @@
 # bash completion for pgque(1)
 
 _pgque() {
-  local word=${COMP_WORDS[COMP_CWORD]} previous path='' line=$COMP_LINE glued='' i
+  local word=${COMP_WORDS[COMP_CWORD]} previous path='' line=$COMP_LINE glued='' before='' i
   local settings='--max-count --max-lag --idle-period --rotation-period --max-retries --pause --resume --external-ticker --own-ticker'
   local words='' arguments=()
   COMPREPLY=()
@@ -29,7 +29,11 @@ _pgque() {
   done
   case $previous in
     -f | --file) mapfile -t COMPREPLY < <(compgen -f -- "$word"); return ;;
-    --reset) words='max-count max-lag idle-period rotation-period max-retries pause external-ticker' ;;
+    --reset)
+      # Several names, separated by commas: the last one is completed.
+      words='max-count max-lag idle-period rotation-period max-retries pause external-ticker'
+      if [[ $word == *,* ]]; then before=${word%,*},; fi
+      ;;
     --dsn | -t | --type | --at | --subconsumer | --limit | --batch-size | --max-* | --*-period | --period | --older-than | \
       --dead-interval | --stuck-after | --all) return ;;
     *)
@@ -53,6 +57,6 @@ _pgque() {
       words+=' --dsn --json --help'
       ;;
   esac
-  mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
+  mapfile -t COMPREPLY < <(compgen -P "$before" -W "$words" -- "${word#"$before"}")
 }
 complete -F _pgque pgque

@@ -20,8 +20,6 @@
 #include <pgque/client.hpp>
 #include <pgque/error.hpp>
 #include <pgque/json.hpp>
-#include <pgque/pqxx.hpp>
-#include <pqxx/pqxx>
 
 #include "command.hpp"
 #include "json.hpp"
@@ -195,17 +193,6 @@ int send_one(const Common& common, const SendOptions& options, const std::string
   return success;
 }
 
-// Whether the server has closed the connection.
-bool is_lost(Client& client) {
-#if defined(POLLRDHUP)
-  constexpr short closed = POLLRDHUP | POLLHUP | POLLERR;
-#else
-  constexpr short closed = POLLHUP | POLLERR;
-#endif
-  pollfd descriptor{native(client).sock(), closed, 0};
-  return ::poll(&descriptor, 1, 0) > 0;
-}
-
 class LineSender {
  public:
   LineSender(const Common& common, const SendOptions& options)
@@ -277,17 +264,22 @@ class LineSender {
     return "lines " + std::to_string(first_pending_) + " to " + last + ": ";
   }
 
-  // The server may end a session that waits for slow input: idle_session_timeout. Nothing was being sent then, so
-  // nothing is sent twice.
-  void connect_again_if_lost() {
-    if (!transaction_ && is_lost(client_)) client_ = Client{common_.dsn, unprepared()};
+  // The server may end a session that waits for slow input: idle_session_timeout. What certainly was not sent then is
+  // sent over a new connection.
+  std::vector<EventId> send_pending() {
+    if (transaction_) return transaction_->send_batch(options_.queue, options_.type, pending_);
+    try {
+      return client_.send_batch(options_.queue, options_.type, pending_);
+    } catch (const ConnectionError& error) {
+      if (error.outcome_unknown()) throw;
+    }
+    client_ = Client{common_.dsn, unprepared()};
+    return client_.send_batch(options_.queue, options_.type, pending_);
   }
 
   void flush() {
     if (pending_.empty()) return;
-    connect_again_if_lost();
-    Operations& to = transaction_ ? static_cast<Operations&>(*transaction_) : client_;
-    const auto ids = to.send_batch(options_.queue, options_.type, pending_);
+    const auto ids = send_pending();
     if (!first_id_ && !ids.empty()) first_id_ = ids.front();
     if (!ids.empty()) last_id_ = ids.back();
     sent_ += pending_.size();

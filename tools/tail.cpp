@@ -14,7 +14,6 @@
 
 #include "command.hpp"
 #include "json.hpp"
-#include "log_lines.hpp"
 #include "output.hpp"
 #include "peek.hpp"
 
@@ -79,11 +78,10 @@ int follow(const Common& common, const TailOptions& options) {
   if (!options.pooled) consumer_options.max_messages = 1000;
   consumer_options.pooled = options.pooled;
   consumer_options.until_drained = options.once;
-  LogLines log;
   Consumer* running = nullptr;
   bool read_only = false;
   consumer_options.log = [&](const LogRecord& record) {
-    if (record.level >= LogLevel::warning) log.print("", record);
+    if (record.level >= LogLevel::warning) complain(text_of(record));
     // Whoever wants the messages that are there now does not wait for a standby to become the primary.
     if (!options.once || record.sqlstate != read_only_sqlstate) return;
     read_only = true;
@@ -106,8 +104,7 @@ int follow(const Common& common, const TailOptions& options) {
   try {
     consumer.start();
   } catch (const Error& error) {
-    if (!log.has_printed(error)) throw;
-    return status_of(error);
+    return status_of(error);  // the log has printed it
   }
   return read_only ? failure : success;
 }

@@ -9,7 +9,6 @@
 #include <pgque/ticker.hpp>
 
 #include "command.hpp"
-#include "log_lines.hpp"
 #include "output.hpp"
 #include "service_manager.hpp"
 
@@ -46,10 +45,9 @@ int tick(const Common& common, const TickOptions& options) {
   ticker_options.ticker_max_lag = options.max_lag;
   ticker_options.pooled = options.pooled;
   // Lines for a service's log, which adds the time.
-  LogLines log;
-  ticker_options.log = [&log, quiet = options.quiet, ready = false](const LogRecord& record) mutable {
+  ticker_options.log = [quiet = options.quiet, ready = false](const LogRecord& record) mutable {
     const auto least = quiet ? LogLevel::warning : LogLevel::info;
-    if (record.level >= least) log.print(std::string{to_string(record.level)} + ": ", record);
+    if (record.level >= least) complain(std::string{to_string(record.level)} + ": " + text_of(record));
     const bool works = record.event == LogEvent::leader || record.event == LogEvent::standby;
     if (works && !std::exchange(ready, true)) tell_service_manager("READY=1");
     if (record.event == LogEvent::stopped) tell_service_manager("STOPPING=1");
@@ -59,8 +57,7 @@ int tick(const Common& common, const TickOptions& options) {
   try {
     ticker.start();
   } catch (const Error& error) {
-    if (!log.has_printed(error)) throw;
-    return status_of(error);
+    return status_of(error);  // the log has printed it
   }
   if (!options.quiet) {
     const auto stats = ticker.stats();

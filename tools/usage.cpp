@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <numeric>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -13,7 +14,17 @@ namespace pgque::tool {
 
 namespace {
 
-constexpr const char* dsn_option = "the database is named by --dsn DSN, or by the environment variable PGQUE_DSN";
+constexpr const char* dsn_option =
+    "the database is named by --dsn DSN, in quotation marks if it contains spaces, or by the environment variable "
+    "PGQUE_DSN";
+
+constexpr const char* is_dsn = "looks like a DSN and is not shown";
+constexpr const char* is_piece_of_dsn =
+    "may be a piece of a DSN, because it contains @ or %40, and is not shown; psql and the library take such names";
+
+bool may_contain_password(std::string_view text) {
+  return !why_no_name(text).empty();
+}
 
 // How many letters have to be inserted, removed, replaced or swapped with their neighbour to make one word the other.
 std::size_t distance(std::string_view from, std::string_view to) {
@@ -41,14 +52,16 @@ struct Known {
   std::string shown;
 };
 
-// The nearest one, where the beginning of a word is near the word. There is at least one.
-std::string nearest(const std::string& word, const std::vector<Known>& known) {
+// The nearest one, where the beginning of a word is near the word; none if more than a third of the letters differ.
+std::optional<std::string> nearest(const std::string& word, const std::vector<Known>& known) {
   const auto cost = [&](const Known& one) {
     const bool begins = word.size() > 1 && one.word.compare(0, word.size(), word) == 0;
     return begins ? std::size_t{one.word == word ? 0U : 1U} : distance(word, one.word);
   };
-  return std::min_element(known.begin(), known.end(), [&](const Known& a, const Known& b) { return cost(a) < cost(b); })
-      ->shown;
+  const auto best =
+      std::min_element(known.begin(), known.end(), [&](const Known& a, const Known& b) { return cost(a) < cost(b); });
+  if (best == known.end() || cost(*best) * 3 > std::max(word.size(), best->word.size())) return std::nullopt;
+  return best->shown;
 }
 
 std::vector<const CLI::App*> subcommands_of(const CLI::App& app) {
@@ -73,38 +86,67 @@ std::vector<const CLI::App*> chosen(const CLI::App& app) {
   return path;
 }
 
+// The app and its subcommands so far, such as "pgque queue create".
+std::string words_of(const std::vector<const CLI::App*>& path) {
+  std::string words;
+  for (const auto* app : path) words += (words.empty() ? "" : " ") + app->get_name();
+  return words;
+}
+
 std::string unknown_option(const std::vector<const CLI::App*>& path, const std::string& word) {
   const bool long_form = word.compare(0, 2, "--") == 0;
   // Not what follows the name, which may be anything.
   const auto name = long_form ? word.substr(0, word.find('=')) : word.substr(0, 2);
-  if (may_contain_password(name)) return "there is no such option";
+  if (path.back()->get_option_no_throw(name) != nullptr) {
+    return "the option " + name + " belongs behind '" + words_of(path) + "', and before any --";
+  }
   auto text = "there is no option " + printable(name);
   if (!long_form) return text;
   std::vector<Known> known;
   for (const auto* app : path) add_options(*app, known);
-  return text + "; the nearest is " + nearest(name, known);
+  const auto near = nearest(name, known);
+  return near ? text + "; the nearest is " + *near : text;
 }
 
 std::string unknown_word(const std::vector<const CLI::App*>& path, const std::string& word) {
-  if (may_contain_password(word)) return "an argument that looks like a DSN has no place here";
   const auto shown = '\'' + printable(word) + '\'';
   if (subcommands_of(*path.back()).empty()) return "unexpected argument " + shown;
-  std::string prefix;
-  for (const auto* app : path) prefix += app->get_name() + ' ';
+  const auto prefix = words_of(path) + ' ';
   std::vector<Known> known;
+  if (path.size() == 1) known.push_back({"version", prefix + "--version"});
   add_subcommands(*path.back(), prefix, known);
-  return "there is no subcommand " + shown + "; the nearest is '" + nearest(word, known) + '\'';
+  auto text = "there is no subcommand " + shown;
+  const auto near = nearest(word, known);
+  return near ? text + "; the nearest is '" + *near + '\'' : text;
 }
 
-// A DSN somewhere else than behind --dsn. JSON is a payload, in which anything may stand.
-bool has_misplaced_dsn(const std::vector<std::string>& arguments) {
-  for (std::size_t i = 0; i < arguments.size(); ++i) {
-    const auto& text = arguments[i];
-    const bool of_dsn_option = text.compare(0, 6, "--dsn=") == 0 || (i > 0 && arguments[i - 1] == "--dsn");
-    const bool json = !text.empty() && std::string_view{"{[\""}.find(text[0]) != std::string_view::npos;
-    if (!of_dsn_option && !json && may_contain_password(text)) return true;
+// Such as "create, drop or list".
+std::string names_of_subcommands(const CLI::App& app) {
+  const auto all = subcommands_of(app);
+  std::string names;
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    names += (i == 0 ? "" : i + 1 == all.size() ? " or " : ", ") + all[i]->get_name();
   }
-  return false;
+  return names;
+}
+
+// Whether an argument may contain a password. JSON is a payload, in which anything may stand.
+bool has_secret(const std::vector<std::string>& arguments) {
+  return std::any_of(arguments.begin(), arguments.end(), [](const std::string& text) {
+    const bool json = !text.empty() && std::string_view{"{[\""}.find(text[0]) != std::string_view::npos;
+    return !json && may_contain_password(text);
+  });
+}
+
+bool refuses_name(const CLI::ParseError& error) {
+  const std::string text{error.what()};
+  return text.find(is_dsn) != std::string::npos || text.find(is_piece_of_dsn) != std::string::npos;
+}
+
+// Whether the text of the error names options and quotes no argument.
+bool quotes_nothing(const CLI::ParseError& error) {
+  return dynamic_cast<const CLI::RequiredError*>(&error) || dynamic_cast<const CLI::RequiresError*>(&error) ||
+         dynamic_cast<const CLI::ExcludesError*>(&error);
 }
 
 std::vector<std::string> unknown_words(const CLI::App& app) {
@@ -115,8 +157,10 @@ std::vector<std::string> unknown_words(const CLI::App& app) {
 
 }  // namespace
 
-bool may_contain_password(std::string_view text) noexcept {
-  return detail::looks_like_dsn(text) || text.find('@') != std::string_view::npos;
+std::string why_no_name(std::string_view text) {
+  if (detail::looks_like_dsn(text)) return is_dsn;
+  const bool piece = text.find('@') != std::string_view::npos || text.find("%40") != std::string_view::npos;
+  return piece ? is_piece_of_dsn : "";
 }
 
 std::string without_password(const std::string& text) {
@@ -134,12 +178,44 @@ std::string name_of_subcommand(const CLI::App& app) {
 
 std::string why_wrong(const CLI::App& app, const CLI::ParseError& error, const std::vector<std::string>& arguments) {
   const auto words = unknown_words(app);
-  auto text = words.empty()                                         ? without_password(error.what())
-              : words.front().size() > 1 && words.front()[0] == '-' ? unknown_option(chosen(app), words.front())
-                                                                    : unknown_word(chosen(app), words.front());
-  const bool named = text.find(dsn_option) != std::string::npos;
-  if (!named && has_misplaced_dsn(arguments)) text += std::string{"; "} + dsn_option;
-  return text;
+  const auto path = chosen(app);
+  if (has_secret(arguments) && (!words.empty() || !quotes_nothing(error))) {
+    const std::string text{error.what()};
+    if (words.empty() && refuses_name(error)) return text + "; " + dsn_option;
+    const auto option = text.substr(0, text.find(": "));
+    const bool known = words.empty() && path.back()->get_option_no_throw(option) != nullptr;
+    return (known ? option + ": the value" : "an argument") +
+           " is wrong, and none is shown, because one may contain a password; " + dsn_option;
+  }
+  if (!words.empty()) {
+    const auto& word = words.front();
+    return word.size() > 1 && word[0] == '-' ? unknown_option(path, word) : unknown_word(path, word);
+  }
+  if (!subcommands_of(*path.back()).empty() && dynamic_cast<const CLI::RequiredError*>(&error)) {
+    return '\'' + words_of(path) + "' needs a subcommand: " + names_of_subcommands(*path.back());
+  }
+  return error.what();
+}
+
+void translate_help(const CLI::App& app, std::vector<std::string>& arguments) {
+  const auto* at = &app;
+  for (auto word = arguments.begin(); word != arguments.end(); ++word) {
+    if (*word == "--") return;
+    if (*word == "--dsn") {
+      if (++word == arguments.end()) return;
+      continue;
+    }
+    if (word->compare(0, 1, "-") == 0) continue;
+    if (*word == "help") {
+      arguments.erase(word);
+      arguments.erase(std::remove(arguments.begin(), arguments.end(), "--"), arguments.end());
+      arguments.emplace_back("--help");
+      return;
+    }
+    const auto named = at->get_subcommands([&](const CLI::App* sub) { return sub->get_name() == *word; });
+    if (named.empty() || subcommands_of(*named.front()).empty()) return;
+    at = named.front();
+  }
 }
 
 bool has_unknown_word(const CLI::App& app) {

@@ -89,12 +89,12 @@ struct QueueInfo {
   std::optional<std::chrono::microseconds> ticker_lag;  ///< age of that tick
   std::optional<std::int64_t> new_events;               ///< events since that tick; empty if unknown: see `note`
   std::optional<double> events_per_second;              ///< over the last ticks; empty if unknown: see `note`
-  std::optional<Timestamp> last_tick_at;                ///< when that tick was made
-  std::optional<std::int64_t> last_tick_event;          ///< the number of the latest event at that tick
-  std::int64_t waiting_retries = 0;                     ///< messages in the retry queue, due or not
   /// Why a member is unknown; empty if all are known. PgQue 0.2.0 denies `get_queue_info()` to `pgque_reader`, and the
   /// function fails if a queue has an infinite time.
   std::string note;
+  std::optional<Timestamp> last_tick_at;        ///< when `last_tick` was made
+  std::optional<std::int64_t> last_tick_event;  ///< the number of the latest event at that tick
+  std::int64_t waiting_retries = 0;             ///< messages in the retry queue, due or not
 };
 
 /// What kind of subscription it is.
@@ -119,16 +119,16 @@ struct ConsumerInfo {
   std::optional<std::chrono::microseconds> lag;
   /// Time since the consumer last opened or finished a batch or, for a subconsumer, sent a heartbeat.
   std::chrono::microseconds last_seen{0};
-  Timestamp last_seen_at{};         ///< when that was
-  std::optional<TickId> last_tick;  ///< the last tick that the consumer has finished
-  /// When that tick was made. Empty for an idle subconsumer, and if PgQue keeps the tick no more.
-  std::optional<Timestamp> last_tick_at;
+  std::optional<TickId> last_tick;       ///< the last tick that the consumer has finished
   std::optional<BatchId> current_batch;  ///< the open batch
   std::optional<TickId> next_tick;       ///< the tick that ends the open batch
   /// How long the batch has been open; for a subconsumer with a batch, the time since its last heartbeat.
   std::optional<std::chrono::microseconds> open_batch_age;
   /// Events up to the latest tick that the consumer has not finished. The true number may be lower, see `QueueInfo`.
   std::optional<std::int64_t> pending_events;
+  Timestamp last_seen_at{};  ///< the time that `last_seen` counts from
+  /// When `last_tick` was made. Empty for an idle subconsumer, and if PgQue keeps the tick no more.
+  std::optional<Timestamp> last_tick_at;
 };
 
 /// An open batch.

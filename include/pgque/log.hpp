@@ -37,7 +37,7 @@ enum class LogEvent {
   unknown_type,    ///< no handler for the message's type and no "*" handler
   nack_failed,     ///< nacking failed, so the batch is not acked
   failed,          ///< any other error; the loop pauses and tries again, or stops
-  leader,          ///< this ticker became the active one
+  leader,          ///< this ticker became the active one, and its first ticks succeeded
   standby,         ///< another ticker is active; this one waits
   batch_sent,      ///< a buffered producer stored a batch
   batch_refused,   ///< the server refused a buffered producer's batch; none of its events is stored

@@ -67,9 +67,12 @@ void check_text(std::string_view argument, std::string_view text) {
 
 bool looks_like_dsn(std::string_view text) noexcept {
   if (text.find("://") != std::string_view::npos) return true;
-  // libpq allows white space before the equals sign.
   constexpr std::string_view keyword{"password"};
-  for (auto at = text.find(keyword); at != std::string_view::npos; at = text.find(keyword, at + 1)) {
+  const auto same_letter = [](char c, char lower) { return (static_cast<unsigned char>(c) | 0x20) == lower; };
+  for (std::size_t at = 0; at + keyword.size() <= text.size(); ++at) {
+    const auto word = text.substr(at, keyword.size());
+    if (!std::equal(word.begin(), word.end(), keyword.begin(), same_letter)) continue;
+    // libpq allows white space before the equals sign.
     const auto next = text.find_first_not_of(" \t\n\r\f\v", at + keyword.size());
     if (next != std::string_view::npos && text[next] == '=') return true;
   }

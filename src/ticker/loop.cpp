@@ -106,7 +106,7 @@ void TickerLoop::serve(const std::shared_ptr<Session>& session, StatementGuard& 
   while (!stopper.requested()) {
     const auto begun = Clock::now();
     const bool leading = ticks.round(ticking);
-    set_leader(leading);
+    set_leader(leading);   // not before the first ticks, which may be denied
     duties.lead(leading);  // ticks come first
     succeeded();
     if (session->worn_out()) {
@@ -140,7 +140,6 @@ bool TickerLoop::await_lead(const std::shared_ptr<Session>& session, StatementGu
     succeeded();
     if (!stopper.sleep_until(Clock::now() + options_.standby_period)) return false;
   }
-  set_leader(true);
   return true;
 }
 

@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
+#include <stdexcept>
+#include <string>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -30,11 +32,13 @@ using testing::SizeIs;
 class OtherDatabase {
  public:
   explicit OtherDatabase(const std::string& encoding) {
-    Sql{}("create database " + name_ + " encoding '" + encoding + "' template template0 lc_collate 'C' lc_ctype 'C'");
     const char* const file = std::getenv("PGQUE_SQL");
-    std::ifstream in{file ? file : PGQUE_TEST_STANDIN};
+    const std::string path{file ? file : PGQUE_TEST_STANDIN};
+    std::ifstream in{path};
+    if (!in) throw std::runtime_error{"PGQUE_SQL: cannot read " + path};
     std::ostringstream script;
     script << in.rdbuf();
+    Sql{}("create database " + name_ + " encoding '" + encoding + "' template template0 lc_collate 'C' lc_ctype 'C'");
     Sql{direct_dsn({{"client_encoding", encoding}})}(script.str());
   }
   OtherDatabase(const OtherDatabase&) = delete;

@@ -152,8 +152,9 @@ TEST(CheckConsumer, WantsAName) {
 
 // The whole message, so that nothing of the DSN is in it.
 TEST(CheckConsumer, RefusesADsnWithoutShowingIt) {
-  for (const auto* dsn : {"postgresql://u:s3cret@h/db", "postgres://", "host=h password=s3cret", "password = s3cret",
-                          "sslpassword=s3cret", "passwords of users: password\t=x"}) {
+  for (const auto* dsn :
+       {"postgresql://u:s3cret@h/db", "postgres://", "host=h password=s3cret", "password = s3cret",
+        "sslpassword=s3cret", "passwords of users: password\t=x", "PASSWORD=s3cret", "host=h PassWord =s3cret"}) {
     EXPECT_THAT([&] { check_consumer("name", dsn); },
                 ThrowsMessage<std::invalid_argument>(StrEq("name: is a DSN, which is not shown here, and not a name")))
         << dsn;
