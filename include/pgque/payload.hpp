@@ -128,17 +128,14 @@ constexpr bool any_has_characters(std::index_sequence<I...>) {
 template <class T, class... Around>
 constexpr bool has_characters() {
   using Element = typename RangeElement<T>::type;
-  constexpr bool is_text_of_char = is_text<T> && !is_utf8<std::decay_t<T>>;
-  if constexpr ((std::is_same_v<T, Around> || ...)) {
-    return false;
+  constexpr bool is_text_of_char = is_text<T> && !is_utf8<std::decay_t<T>> && !is_optional<T>;
+  constexpr bool is_known = is_text_of_char || has_own_to_json<T> || (std::is_same_v<T, Around> || ...);
+  if constexpr (is_known || is_character<T>) {
+    return is_character<T>;
   } else if constexpr (is_optional<T>) {
     return has_characters<bare<typename T::value_type>, T, Around...>();
-  } else if constexpr (is_character<T> || is_text_of_char) {
-    return is_character<T>;
   } else if constexpr (std::is_pointer_v<T>) {
     return is_character<bare<std::remove_pointer_t<T>>>;
-  } else if constexpr (has_own_to_json<T>) {
-    return false;
   } else if constexpr (!std::is_same_v<Element, T>) {
     return has_characters<Element, T, Around...>();
   } else if constexpr (is_tuple<T>) {
