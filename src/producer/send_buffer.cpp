@@ -176,8 +176,9 @@ SendBatches SendBuffer::take_older(Clock::time_point since) noexcept {
     move_first(batch.payloads, count, first.payloads);
     move_first(batch.waiting, count, first.waiting);
     if (!batch.extras.empty()) move_first(batch.extras, count, first.extras);
+    static const Extras none;
     for (std::size_t i = 0; i < count; ++i) {
-      first.bytes += bytes_of(first.payloads[i], first.extras.empty() ? Extras{} : first.extras[i]);
+      first.bytes += bytes_of(first.payloads[i], first.extras.empty() ? none : first.extras[i]);
     }
     batch.bytes -= first.bytes;
     enter(lane);
