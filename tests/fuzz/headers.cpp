@@ -4,7 +4,7 @@
 
 #include <cstdint>
 #include <string>
-#include <utility>
+#include <string_view>
 
 #include <nlohmann/json.hpp>
 
@@ -52,8 +52,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const auto text = pgque::fuzz::text_of(data, size);
   const auto read = pgque::detail::read_headers(text);
   HeaderReader reader;
-  // nlohmann_json skips a byte order mark, and PostgreSQL does not.
-  const bool readable = text.substr(0, 3) != "\xEF\xBB\xBF" && json::sax_parse(text, &reader);
+  // nlohmann_json skips a byte order mark and ends at a NUL, and PostgreSQL takes neither.
+  const bool readable = text.substr(0, 3) != "\xEF\xBB\xBF" && text.find('\0') == std::string_view::npos &&
+                        json::sax_parse(text, &reader);
   require(read.has_value() == readable, "an object of strings is read, and nothing else");
   if (!read) return 0;
   require(*read == reader.headers, "names and values are the same, and the last of a name counts");
