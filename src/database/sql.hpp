@@ -367,6 +367,37 @@ inline constexpr Statement subscribe_at{
     "pgque_subscribe_at", Role::reader,
     "select pgque.register_consumer_at($1::pg_catalog.text, $2::pg_catalog.text, $3::bigint)"};
 
+// The name of the table with a queue's events; NULL if the role may not read it, which PgQue lets every role do.
+#define PGQUE_EVENTS_TABLE                                                                                         \
+  "(select pg_catalog.format('%I.%I', n.nspname, c.relname) from pg_catalog.pg_class c join "                      \
+  "pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace where "                                \
+  "c.oid operator(pg_catalog.=) pg_catalog.to_regclass(queue_data_pfx)::pg_catalog.oid and "                       \
+  "pg_catalog.has_table_privilege(c.oid, 'select'))"
+// The latest tick that is not after $2, microseconds since 1970, or else the oldest; the tick before that; the
+// queue's id and its events.
+inline constexpr Statement tick_at{
+    "pgque_tick_at", Role::reader,
+    "select t.tick_id, (select b.tick_id from pgque.tick b where b.tick_queue operator(pg_catalog.=) t.tick_queue and "
+    "b.tick_id operator(pg_catalog.<) t.tick_id order by b.tick_id desc limit 1), queue_id, " PGQUE_EVENTS_TABLE
+    " from pgque.queue join pgque.tick t on t.tick_queue operator(pg_catalog.=) queue_id where "
+    "queue_name operator(pg_catalog.=) $1::pg_catalog.text order by "
+    PGQUE_MICROSECONDS("t.tick_time") " operator(pg_catalog.<=) $2::bigint desc, case when "
+    PGQUE_MICROSECONDS("t.tick_time") " operator(pg_catalog.<=) $2::bigint then t.tick_id else operator(pg_catalog.-) "
+    "t.tick_id end desc limit 1"};
+// How many events at or after the time, microseconds since 1970, the tick has that the one before it does not have: a
+// tick is dated to the beginning of the ticker's transaction.
+inline std::string events_ahead_of_tick(const std::string& events, std::int64_t queue_id, std::int64_t before,
+                                        std::int64_t tick, std::int64_t time) {
+  const auto snapshot = [&](std::int64_t id) {
+    return "(select tick_snapshot from pgque.tick where tick_queue operator(pg_catalog.=) " + std::to_string(queue_id) +
+           " and tick_id operator(pg_catalog.=) " + std::to_string(id) + ')';
+  };
+  return "select pg_catalog.count(*) from " + events +
+         " where ev_txid operator(pg_catalog.>=) pg_catalog.pg_snapshot_xmin(" + snapshot(before) +
+         ") and pg_catalog.pg_visible_in_snapshot(ev_txid, " + snapshot(tick) +
+         ") and " PGQUE_MICROSECONDS("ev_time") " operator(pg_catalog.>=) " + std::to_string(time) + "::bigint";
+}
+
 #define PGQUE_QUEUE_COLUMNS \
   "q.queue_name, q.queue_ntables, q.queue_cur_table, " PGQUE_MICROSECONDS("q.queue_rotation_period") ", " \
   PGQUE_MICROSECONDS("q.queue_switch_time") ", q.queue_ticker_max_count, " \
@@ -527,10 +558,7 @@ inline constexpr Statement doctor_queues{"pgque_doctor_queues", Role::none,
     "(case when pg_catalog.has_sequence_privilege(pg_catalog.to_regclass(queue_event_seq)::pg_catalog.oid, 'select') "
     "then coalesce(pg_catalog.pg_sequence_last_value(pg_catalog.to_regclass(queue_event_seq)) "
     "operator(pg_catalog.>) t.tick_event_seq, false) end)::integer, "
-    "(select pg_catalog.format('%I.%I', n.nspname, c.relname) from pg_catalog.pg_class c join "
-    "pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace where "
-    "c.oid operator(pg_catalog.=) pg_catalog.to_regclass(queue_data_pfx)::pg_catalog.oid and "
-    "pg_catalog.has_table_privilege(c.oid, 'select')) from pgque.queue left join "
+    PGQUE_EVENTS_TABLE " from pgque.queue left join "
     "lateral (select tick_id, tick_time, tick_snapshot, tick_event_seq from pgque.tick where "
     "tick_queue operator(pg_catalog.=) queue_id order by tick_id desc limit 1) t on true left join (select "
     "ev_queue, pg_catalog.count(*) as due, pg_catalog.min(ev_retry_after) as earliest from pgque.retry_queue where "

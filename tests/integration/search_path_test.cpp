@@ -313,6 +313,7 @@ TEST_P(SearchPathTest, NoStatementRunsAShadow) {
       {"drop_subconsumers", {q}},
       {"set_queue_config", {q, "'{ticker_max_lag}'", "'{2 s}'"}},
       {"subscribe_at", {q, "'new'", "1"}},
+      {"tick_at", {q, "1"}},
       {"queue_info", {q}},
       {"queue_info_limited", {q}},
       {"queue_exists", {q}},
