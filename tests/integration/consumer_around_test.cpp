@@ -72,7 +72,7 @@ TEST_F(ConsumerAroundTest, TheFirstOfAChainIsTheOutermost) {
 }
 
 TEST_F(ConsumerAroundTest, AnEmptyChainIsNone) {
-  EXPECT_FALSE(chain({}));
+  EXPECT_FALSE(chain(std::vector<Around>{}));
   EXPECT_FALSE(chain({Around{}, Around{}}));
 }
 
