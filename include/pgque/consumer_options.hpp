@@ -70,8 +70,8 @@ struct ConsumerOptions {
   /// `pooled` there can be no pages: the default then means the whole batch, with a warning at each start, and any
   /// other number is an error.
   std::optional<std::int32_t> max_messages{default_max_messages};
-  /// While there is a backlog: merge tick windows until so many events are in one batch. A message is never later for
-  /// it: where the windows there are have fewer events, the next one alone is the batch. Default: one window, one batch.
+  /// While there is a backlog of two tick windows or more: merge them until so many events are in one batch. No message
+  /// is later for it, because a single window is received at once. Default: each window is a batch.
   std::optional<CatchUp> catch_up{};
   /// Deliver no message before the tick that made it visible is at least so old. Messages that are too young do not
   /// count for `until_drained`. What a worker takes over from another is delivered as it is. Default 0; at most 30
