@@ -117,6 +117,14 @@ bool Admin::subscribe_at(std::string_view queue, std::string_view consumer, Tick
                                                      {"subscribe_at", queue, consumer})) == 1;
 }
 
+bool Admin::subscribe_at(std::string_view queue, std::string_view consumer, Timestamp time) {
+  detail::check_queue(queue);
+  detail::check_consumer("consumer", consumer);
+  const auto tick = queries().tick_at(queue, time);
+  if (!tick) detail::throw_queue_not_found(queue, "subscribe_at");
+  return subscribe_at(queue, consumer, *tick);
+}
+
 std::vector<QueueInfo> Admin::queues() {
   return queries().queues(std::nullopt);
 }

@@ -67,6 +67,7 @@ Json to_json(const ConsumerInfo& info) {
 }
 
 Json to_json(const DeadLetter& letter) {
+  const auto headers = headers_in(letter.extra4);
   return {{"dead_letter_id", static_cast<std::int64_t>(letter.id)},
           {"queue", letter.queue},
           {"consumer", letter.consumer},
@@ -77,10 +78,11 @@ Json to_json(const DeadLetter& letter) {
           {"retry_count", number_or_null(letter.retry_count)},
           {"type", text_or_null(letter.type)},
           {"payload", text_or_null(letter.payload)},
-          {"extra1", text_or_null(letter.extra1)},
+          {"key", text_or_null(letter.extra1)},
+          {"headers", headers.empty() ? Json(nullptr) : Json(headers)},
           {"extra2", text_or_null(letter.extra2)},
           {"extra3", text_or_null(letter.extra3)},
-          {"extra4", text_or_null(letter.extra4)}};
+          {"extra4", headers.empty() ? text_or_null(letter.extra4) : Json(nullptr)}};
 }
 
 // Whether the answer on standard input is y or yes, in capitals or not.
@@ -163,8 +165,11 @@ int list_consumers(const Common& common, const std::string& queue) {
 
 int subscribe(const Common& common, const SubscribeOptions& options) {
   bool created = false;
+  const bool at = options.at || options.at_time;
   if (options.at) {
     created = Admin{common.dsn, unprepared()}.subscribe_at(options.queue, options.consumer, TickId{*options.at});
+  } else if (options.at_time) {
+    created = Admin{common.dsn, unprepared()}.subscribe_at(options.queue, options.consumer, *options.at_time);
   } else if (!options.subconsumer.empty()) {
     created =
         Client{common.dsn, unprepared()}.subscribe_subconsumer(options.queue, options.consumer, options.subconsumer);
@@ -174,9 +179,9 @@ int subscribe(const Common& common, const SubscribeOptions& options) {
   const auto who = options.consumer + (options.subconsumer.empty() ? "" : '.' + options.subconsumer);
   return done(common,
               printable(who) +
-                  (created      ? " subscribed to "
-                   : options.at ? " was subscribed already, and was moved, on "
-                                : " was subscribed already to ") +
+                  (created ? " subscribed to "
+                   : at    ? " was subscribed already, and was moved, on "
+                           : " was subscribed already to ") +
                   printable(options.queue),
               {{"queue", options.queue}, {"consumer", who}, {"created", created}});
 }
@@ -234,11 +239,12 @@ int list_dead_letters(const Common& common, const std::string& queue, std::int32
     visit([](const DeadLetter& letter) { print_line(dumped(to_json(letter))); });
     return success;
   }
-  Table table{{">ID", "TIME (UTC)", "CONSUMER", "TYPE", ">RETRIES", "REASON", "PAYLOAD"}};
+  Table table{{">ID", "TIME (UTC)", "CONSUMER", "TYPE", ">RETRIES", "REASON", "PAYLOAD", "KEY", "HEADERS"}};
   visit([&](const DeadLetter& letter) {
     table.add({to_string(letter.id), short_time(letter.time), letter.consumer, letter.type.value_or("NULL"),
                std::to_string(letter.retry_count.value_or(0)), cut(letter.reason.value_or("-"), 60),
-               cut(letter.payload.value_or("NULL"), 60)});
+               cut(letter.payload.value_or("NULL"), 60), letter.extra1.value_or("-"),
+               cut(letter.extra4.value_or("-"), 60)});
   });
   print(table.text());
   return success;

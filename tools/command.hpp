@@ -54,8 +54,9 @@ struct SubscribeOptions {
   std::string queue;
   std::string consumer;
   std::string subconsumer;
-  std::optional<std::int64_t> at;
-  bool retry_batch = false;  // unsubscribe only
+  std::optional<std::int64_t> at;    // a tick
+  std::optional<Timestamp> at_time;  // instead
+  bool retry_batch = false;          // unsubscribe only
 };
 int subscribe(const Common& common, const SubscribeOptions& options);
 int unsubscribe(const Common& common, const SubscribeOptions& options);
@@ -80,7 +81,10 @@ struct SendOptions {
   std::optional<std::string> payload;
   std::string file;
   std::string type = "default";
+  std::optional<std::string> key;
+  std::vector<std::string> headers;  // name=value
   bool text = false;
+  bool events = false;  // the lines are events, not payloads
   bool batch = false;
   std::size_t batch_size = 1000;
   bool atomic = false;

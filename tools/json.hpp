@@ -7,6 +7,7 @@
 #include <string_view>
 
 #include <nlohmann/json.hpp>
+#include <pgque/message.hpp>
 
 #include "json_syntax.hpp"
 #include "output.hpp"
@@ -40,6 +41,13 @@ Json number_or_null(const std::optional<T>& value) {
 
 inline Json text_or_null(const std::optional<std::string>& text) {
   return text ? Json(*text) : Json(nullptr);
+}
+
+// The headers in the column extra4; empty if it has none that can be read.
+inline Headers headers_in(const std::optional<std::string>& extra4) {
+  Message message;
+  message.extra4 = extra4;
+  return message.headers();
 }
 
 inline Json name_or_null(const std::string& name) {

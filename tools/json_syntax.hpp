@@ -20,6 +20,14 @@ class JsonSyntax {
     return !detail::first_invalid_byte(text) && JsonSyntax{text}.document();
   }
 
+  // As they are written.
+  struct Member {
+    std::string_view name;  // with its quotes
+    std::string_view value;
+  };
+  // Of JSON: the members of the object; empty if it is none.
+  static std::optional<std::vector<Member>> members(std::string_view json) { return JsonSyntax{json}.object(); }
+
  private:
   explicit JsonSyntax(std::string_view text) : text_{text} {}
 
@@ -56,6 +64,47 @@ class JsonSyntax {
         open.pop_back();
       }
     }
+  }
+
+  std::optional<std::vector<Member>> object() {
+    space();
+    if (!take('{')) return std::nullopt;
+    std::vector<Member> members;
+    space();
+    while (!take('}')) {
+      auto& member = members.emplace_back();
+      take(',');
+      space();
+      member.name = passed(&JsonSyntax::string);
+      space();
+      take(':');
+      space();
+      member.value = passed(&JsonSyntax::value);
+      space();
+    }
+    return members;
+  }
+
+  std::string_view passed(bool (JsonSyntax::*what)()) {
+    const auto begin = at_;
+    (this->*what)();
+    return text_.substr(begin, at_ - begin);
+  }
+
+  bool value() {
+    std::size_t open = 0;
+    do {
+      const char c = text_[at_];
+      if (c == '"') {
+        string();
+        continue;
+      }
+      if (open == 0 && c != '{' && c != '[') return scalar();
+      if (c == '{' || c == '[') ++open;
+      if (c == '}' || c == ']') --open;
+      ++at_;
+    } while (open > 0);
+    return true;
   }
 
   bool name() {

@@ -198,9 +198,25 @@ void declare_consumers(CLI::App& app, CommandLine& line) {
   auto* subscribe = app.add_subcommand("subscribe", "Subscribe a consumer; harmless to repeat");
   add_name(*subscribe, "QUEUE", subscription.queue, "The queue")->required();
   add_name(*subscribe, "CONSUMER", subscription.consumer, "The consumer's name")->required();
-  auto* at = subscribe->add_option("--at", subscription.at, "Start after this earlier tick, or go back to it")
-                 ->check(decimal)
-                 ->type_name("TICK");
+  auto* at =
+      subscribe
+          ->add_option_function<std::string>(
+              "--at",
+              [&subscription](const std::string& text) {
+                if (text.empty() || text.find_first_not_of("0123456789") != std::string::npos) {
+                  try {
+                    subscription.at_time = parse_time(text);
+                  } catch (const std::invalid_argument& error) {
+                    throw CLI::ValidationError{"--at", error.what()};
+                  }
+                } else if (std::from_chars(text.data(), text.data() + text.size(), subscription.at.emplace()).ec !=
+                           std::errc{}) {
+                  throw CLI::ValidationError{"--at", "is no tick"};
+                }
+              },
+              "Start after this earlier tick, or with the events of this time, such as 2026-11-24T08:00Z; or go "
+              "back to it")
+          ->type_name("TICK|TIME");
   add_name(*subscribe, "--subconsumer", subscription.subconsumer, "A worker of a cooperative consumer")
       ->check(not_empty)
       ->type_name("NAME")
@@ -287,7 +303,17 @@ void declare_messages(CLI::App& app, CommandLine& line) {
       ->capture_default_str()
       ->check([](const std::string& text) { return detail::looks_like_dsn(text) ? why_no_name(text) : ""; })
       ->type_name("TYPE");
-  sub->add_flag("--text", send.text, "Payloads may be any text; without this they must be JSON");
+  sub->add_option("-k,--key", send.key, "What it is about, such as a customer; kept with the event")->type_name("KEY");
+  sub->add_option("--header", send.headers, "What travels beside the payload; may be repeated")
+      ->allow_extra_args(false)
+      ->check([](const std::string& text) { return text.find('=') == std::string::npos ? "must be NAME=VALUE" : ""; })
+      ->type_name("NAME=VALUE");
+  auto* any_text = sub->add_flag("--text", send.text, "Payloads may be any text; without this they must be JSON");
+  sub->add_flag("--events", send.events,
+                "Lines are events: {\"payload\": ..., \"type\": ..., \"key\": ..., \"headers\": {...}}")
+      ->excludes(payload)
+      ->excludes(file)
+      ->excludes(any_text);
   auto* batch = sub->add_flag("--batch", send.batch, "Send many lines at a time, which is much faster");
   sub->add_option("--batch-size", send.batch_size, "How many lines at a time")
       ->capture_default_str()
@@ -300,7 +326,7 @@ void declare_messages(CLI::App& app, CommandLine& line) {
   sub->callback([&line] { line.run = [&line] { return tool::send(line.common, line.send); }; });
   sub->footer(
       "Examples:\n  pgque send orders '{\"order_id\": 42}' --type order.created\n"
-      "  pgque send orders --batch < events.jsonl");
+      "  pgque send orders --batch < payloads.jsonl\n  pgque send orders --events --batch < events.jsonl");
 
   auto& tail = line.tail;
   sub = app.add_subcommand("tail", "Print a consumer's messages as lines of JSON, and acknowledge them");

@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <regex>
 #include <stdexcept>
 
 #include <poll.h>
@@ -182,6 +183,31 @@ std::chrono::milliseconds parse_duration(const std::string& text) {
     }
   }
   throw std::invalid_argument{"'" + text + "' is not a duration: write it as 100ms, 3s, 5min, 2h or 30d"};
+}
+
+Timestamp parse_time(const std::string& text) {
+  static const std::regex pattern{
+      R"((\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,6}))?)?([Zz]|([+-])(\d\d):?(\d\d)?))"};
+  std::smatch found;
+  if (!std::regex_match(text, found, pattern)) {
+    throw std::invalid_argument{"must be a tick, or a time with its zone, such as 2026-11-24T08:00:00Z or +01:00"};
+  }
+  const auto number = [&](std::size_t group) { return found[group].matched ? std::stoi(found[group]) : 0; };
+  std::tm parts{};
+  parts.tm_year = number(1) - 1900;
+  parts.tm_mon = number(2) - 1;
+  parts.tm_mday = number(3);
+  const auto midnight = std::chrono::system_clock::from_time_t(::timegm(&parts));
+  // timegm() makes another date of one that there is not.
+  const bool valid = parts.tm_mon == number(2) - 1 && parts.tm_mday == number(3) && number(4) < 24 && number(5) < 60 &&
+                     number(6) < 60 && number(10) < 16 && number(11) < 60;
+  if (!valid) throw std::invalid_argument{"there is no such time"};
+  const auto fraction = found[7].matched ? std::stoi((found[7].str() + "00000").substr(0, 6)) : 0;
+  const auto zone = std::chrono::minutes{number(10) * 60 + number(11)};
+  const auto local = std::chrono::time_point_cast<std::chrono::microseconds>(midnight) + std::chrono::hours{number(4)} +
+                     std::chrono::minutes{number(5)} + std::chrono::seconds{number(6)} +
+                     std::chrono::microseconds{fraction};
+  return found[9] == "-" ? local + zone : local - zone;
 }
 
 std::string compact_json(std::string_view json) {

@@ -64,6 +64,9 @@ inline double in_seconds(std::chrono::microseconds duration) {
 // Parses "100ms", "3 s", "1.5h", "2min", "30d"; a number alone counts seconds. Throws std::invalid_argument.
 std::chrono::milliseconds parse_duration(const std::string& text);
 
+// Parses "2026-11-24T00:03:04.5Z" and "2026-11-24 01:03+01:00"; the zone is required. Throws std::invalid_argument.
+Timestamp parse_time(const std::string& text);
+
 // JSON text without the white space between its tokens and otherwise unchanged. The text must be valid.
 std::string compact_json(std::string_view json);
 

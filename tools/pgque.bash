@@ -34,12 +34,12 @@ _pgque() {
       words='max-count max-lag idle-period rotation-period max-retries pause external-ticker'
       if [[ $word == *,* ]]; then before=${word%,*},; fi
       ;;
-    --dsn | -t | --type | --at | --subconsumer | --limit | --batch-size | --max-* | --*-period | --period | --older-than | \
+    --dsn | -t | --type | -k | --key | --header | --at | --subconsumer | --limit | --batch-size | --max-* | --*-period | --period | --older-than | \
       --dead-interval | --stuck-after | --all) return ;;
     *)
       case $path in
         '' | help) words='send tail tick queues queue consumers subscribe unsubscribe dlq doctor metrics status help --version' ;;
-        send) words='--file --type --text --batch --batch-size --atomic --no-progress' ;;
+        send) words='--file --type --key --header --events --text --batch --batch-size --atomic --no-progress' ;;
         tail) words='--once --peek --limit --subscribe --raw --pooled --subconsumer --dead-interval --poll-interval' ;;
         tick) words='--period --retry-period --maintenance-period --rotation-period --standby-period --max-lag --pooled --quiet' ;;
         queue | 'help queue') words='create drop set list' ;;

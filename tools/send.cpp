@@ -9,8 +9,10 @@
 #include <cstring>
 #include <fstream>
 #include <optional>
+#include <set>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <system_error>
 
 #include <poll.h>
@@ -24,6 +26,7 @@
 #include "command.hpp"
 #include "json.hpp"
 #include "output.hpp"
+#include "support/event_checks.hpp"
 #include "support/text.hpp"
 
 namespace pgque::tool {
@@ -182,9 +185,61 @@ std::string input_text() {
   return text;
 }
 
+// What all events of this call have in common.
+Event event_of(const SendOptions& options) {
+  Event event{nullptr, options.type, options.key};
+  for (const auto& header : options.headers) {
+    const auto end = header.find('=');
+    const auto [place, is_new] = event.headers.emplace(header.substr(0, end), header.substr(end + 1));
+    if (!is_new) throw std::invalid_argument{"--header: \"" + place->first + "\" is given twice"};
+  }
+  detail::check_event(event);
+  return event;
+}
+
+std::string string_in(std::string_view json, const std::string& what) {
+  if (json.front() != '"') throw std::invalid_argument{what + " must be a string"};
+  return Json::parse(json).get<std::string>();
+}
+
+// A line of --events. The payload is sent as it is written, so that no number loses a digit.
+void read_event(const std::string& line, Event& event) {
+  if (!is_json(line)) throw std::invalid_argument{"the event is not JSON"};
+  const auto members = JsonSyntax::members(line);
+  if (!members) throw std::invalid_argument{"an event must be an object, such as {\"payload\": 1}"};
+  std::set<std::string> names;
+  for (const auto& [quoted_name, value] : *members) {
+    const auto name = string_in(quoted_name, {});
+    if (!names.insert(name).second) throw std::invalid_argument{"the event has two members " + dumped(Json(name))};
+    if (name == "payload") {
+      check(std::string{value}, false);
+      event.payload = Payload::verbatim(std::string{value});
+    } else if (name != "type" && name != "key" && name != "headers") {
+      throw std::invalid_argument{"an event has no member " + dumped(Json(name)) +
+                                  ", only payload, type, key and headers"};
+    } else if (value == "null") {
+      continue;
+    } else if (name == "type") {
+      event.type = string_in(value, "the type");
+    } else if (name == "key") {
+      event.key = string_in(value, "the key");
+    } else {
+      const auto headers = JsonSyntax::members(value);
+      if (!headers) throw std::invalid_argument{"the headers must be an object of strings"};
+      for (const auto& header : *headers) {
+        event.headers[string_in(header.name, {})] = string_in(header.value, "a header");
+      }
+    }
+  }
+  if (names.count("payload") == 0) throw std::invalid_argument{"the event has no payload"};
+  detail::check_event(event);
+}
+
 int send_one(const Common& common, const SendOptions& options, const std::string& text) {
   check(text, options.text);
-  const auto id = Client{common.dsn, unprepared()}.send(options.queue, Payload::verbatim(text), options.type);
+  auto event = event_of(options);
+  event.payload = Payload::verbatim(text);
+  const auto id = Client{common.dsn, unprepared()}.send(options.queue, event);
   if (common.json) {
     print_json({{"queue", options.queue}, {"msg_id", static_cast<std::int64_t>(id)}});
   } else {
@@ -196,7 +251,11 @@ int send_one(const Common& common, const SendOptions& options, const std::string
 class LineSender {
  public:
   LineSender(const Common& common, const SendOptions& options)
-      : common_{common}, options_{options}, client_{common.dsn, unprepared()}, progress_{options.progress} {
+      : common_{common},
+        options_{options},
+        common_event_{event_of(options)},
+        client_{common.dsn, unprepared()},
+        progress_{options.progress} {
     client_.send_batch(options_.queue, options_.type, {});  // checks the names before anything is read
     if (options_.atomic) transaction_.emplace(client_.begin());
   }
@@ -205,7 +264,7 @@ class LineSender {
     stop_at_signals();
     if (is_terminal(STDIN_FILENO)) complain("reading lines from the terminal; end with Ctrl-D");
     try {
-      while (auto line = next()) add(std::move(*line));
+      while (auto event = next()) add(std::move(*event));
       // The lines before a mistake are sent, unless all or nothing is wanted.
       if (mistake_.empty() || !transaction_) flush();
       // Events that are committed are sent, even if a signal comes meanwhile.
@@ -230,16 +289,23 @@ class LineSender {
   }
 
  private:
-  // The next line that is not blank; empty at the end and at a mistake, which is recorded.
-  std::optional<std::string> next() {
+  // The event of the next line that is not blank; empty at the end and at a mistake, which is recorded.
+  std::optional<Event> next() {
     try {
       while (auto line = input_.next()) {
         if (!options_.text) {
           if (line->find_first_not_of(" \t\r") == std::string::npos) continue;
           if (line->back() == '\r') line->pop_back();
         }
-        check(*line, options_.text);
-        return line;
+        Event event{common_event_};
+        bytes_of_line_ = line->size();
+        if (options_.events) {
+          read_event(*line, event);
+        } else {
+          check(*line, options_.text);
+          event.payload = Payload::verbatim(std::move(*line));
+        }
+        return event;
       }
     } catch (const std::invalid_argument& error) {
       mistake_ = "line " + std::to_string(input_.lines()) + ": " + error.what();
@@ -249,10 +315,10 @@ class LineSender {
     return std::nullopt;
   }
 
-  void add(std::string payload) {
+  void add(Event event) {
     if (pending_.empty()) first_pending_ = input_.lines();
-    pending_bytes_ += payload.size();
-    pending_.push_back(Payload::verbatim(std::move(payload)));
+    pending_bytes_ += bytes_of_line_;
+    pending_.push_back(std::move(event));
     // Memory is bounded even if the lines are long.
     constexpr std::size_t enough_bytes = 4 << 20;
     if (!options_.batch || pending_.size() >= options_.batch_size || pending_bytes_ >= enough_bytes) flush();
@@ -267,14 +333,14 @@ class LineSender {
   // The server may end a session that waits for slow input: idle_session_timeout. What certainly was not sent then is
   // sent over a new connection.
   std::vector<EventId> send_pending() {
-    if (transaction_) return transaction_->send_batch(options_.queue, options_.type, pending_);
+    if (transaction_) return transaction_->send_batch(options_.queue, pending_);
     try {
-      return client_.send_batch(options_.queue, options_.type, pending_);
+      return client_.send_batch(options_.queue, pending_);
     } catch (const ConnectionError& error) {
       if (error.outcome_unknown()) throw;
     }
     client_ = Client{common_.dsn, unprepared()};
-    return client_.send_batch(options_.queue, options_.type, pending_);
+    return client_.send_batch(options_.queue, pending_);
   }
 
   void flush() {
@@ -309,11 +375,13 @@ class LineSender {
 
   const Common& common_;
   const SendOptions& options_;
+  const Event common_event_;
   Client client_;
   std::optional<Transaction> transaction_;
   LineReader input_;
   Progress progress_;
-  std::vector<Payload> pending_;
+  std::vector<Event> pending_;
+  std::size_t bytes_of_line_ = 0;
   std::size_t pending_bytes_ = 0;
   std::uint64_t first_pending_ = 1;
   std::uint64_t sent_ = 0;

@@ -45,11 +45,13 @@ std::string line_of(const Shown& message) {
                      ",\"payload\":" + (is_json ? compact_json(*message.payload) : quoted(message.payload));
   if (message.payload && !is_json) line += ",\"payload_is_text\":true";
   line += ",\"retry_count\":" + message.retry_count + R"(,"created_at":")" + message.created_at + '"';
-  int number = 0;
-  for (const auto& extra : message.extras) {
-    ++number;
-    if (extra) line += ",\"extra" + std::to_string(number) + "\":" + quoted(extra);
-  }
+  const auto& [key, extra2, extra3, extra4] = message.extras;
+  const auto headers = headers_in(extra4);
+  if (key) line += ",\"key\":" + quoted(key);
+  if (!headers.empty()) line += ",\"headers\":" + dumped(Json(headers));
+  if (extra2) line += ",\"extra2\":" + quoted(extra2);
+  if (extra3) line += ",\"extra3\":" + quoted(extra3);
+  if (extra4 && headers.empty()) line += ",\"extra4\":" + quoted(extra4);
   return line + '}';
 }
 

@@ -239,6 +239,12 @@ class PGQUE_EXPORT Admin {
   /// @throws Error if the queue has no such tick
   /// SQL: `pgque.register_consumer_at(text, text, int8)`
   bool subscribe_at(std::string_view queue, std::string_view consumer, TickId tick);
+  /// The same from a time: the consumer is delivered each event that was created then or later, and events of the tick
+  /// window in which the time is that may be older. A time before the oldest tick that is kept starts at that tick, so
+  /// that what was before it is not delivered; a time after the latest tick starts at that.
+  /// @throws QueueNotFound
+  /// SQL: `pgque.register_consumer_at(text, text, int8)`, and the tables `tick` and those of the queue's events
+  bool subscribe_at(std::string_view queue, std::string_view consumer, Timestamp time);
 
   /// @}
   /// @name Information. Needs `pgque_reader`.

@@ -44,6 +44,29 @@ void AdminQueries::require_queue(std::string_view queue, const char* verb) {
   if (!read_int64(executor_.run(sql::queue_exists, {queue}, {verb, queue}))) throw_queue_not_found(queue, verb);
 }
 
+std::optional<TickId> AdminQueries::tick_at(std::string_view queue, Timestamp time) {
+  const Call call{"find the tick", queue};
+  const std::int64_t at = time.time_since_epoch().count();
+  std::optional<TickId> tick;
+  std::optional<std::int64_t> before;
+  std::int64_t queue_id = 0;
+  std::string events;
+  for_each_row(executor_.run(sql::tick_at, {queue, at}, call), [&](auto field) {
+    RowReader row{field};
+    tick = TickId{row.integer()};
+    before = row.optional_integer();
+    queue_id = row.integer();
+    events = row.text_or_empty();
+  });
+  if (!before) return tick;
+  const auto ahead = [&] {
+    return read_int64(executor_.run_plain(
+        sql::events_ahead_of_tick(events, queue_id, *before, static_cast<std::int64_t>(*tick), at), call));
+  };
+  // Where they cannot be looked at, there may be some.
+  return events.empty() || ahead() != 0 ? TickId{*before} : tick;
+}
+
 std::vector<QueueInfo> AdminQueries::queues(const std::optional<std::string>& queue) {
   const Call call{"queue information", queue ? std::string_view{*queue} : std::string_view{}};
   pqxx::result result;

@@ -35,6 +35,8 @@ class AdminQueries {
 
   // For a queue that does not exist, most functions of PgQue return no rows instead of an error.
   void require_queue(std::string_view queue, const char* verb);
+  // The latest tick without an event of that time or later, or else the oldest; none if there is no such queue.
+  std::optional<TickId> tick_at(std::string_view queue, Timestamp time);
   std::vector<QueueInfo> queues(const std::optional<std::string>& queue);
   std::vector<ConsumerInfo> consumers(const std::optional<std::string>& queue,
                                       const std::optional<std::string>& consumer);

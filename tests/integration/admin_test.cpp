@@ -169,6 +169,7 @@ TEST_F(AdminTest, SaysThatAQueueIsNotThere) {
   EXPECT_THROW(admin().consumer(nowhere, "c"), ConsumerNotFound);
   EXPECT_THROW(admin().consumer(queue(), "nobody"), ConsumerNotFound);
   EXPECT_THROW(admin().subscribe_at(nowhere, "c", TickId{1}), QueueNotFound);
+  EXPECT_THROW(admin().subscribe_at(nowhere, "c", Timestamp{}), QueueNotFound);
   EXPECT_THROW(admin().dead_letters(nowhere), QueueNotFound);
   EXPECT_THROW(admin().for_each_dead_letter(nowhere, [](const DeadLetter&) { return true; }), QueueNotFound);
   EXPECT_THROW(admin().replay_dead_letters(nowhere), QueueNotFound);
@@ -311,6 +312,60 @@ TEST_F(AdminTest, SubscribesAtAPastTickAndMovesBack) {
   EXPECT_THAT(ids_of(client().receive(queue(), consumer_name())), ElementsAre(first)) << "again";
   const auto error = thrown<Error>([&] { admin().subscribe_at(queue(), consumer_name(), TickId{999'999}); });
   EXPECT_EQ(error.server_message(), "cannot reposition, tick not found: 999999");
+}
+
+TEST_F(AdminTest, SubscribesFromATimeAndMissesNothingOfIt) {
+  const auto now = [&] {
+    return Timestamp{
+        std::chrono::microseconds{sql().number("select (extract(epoch from clock_timestamp()) * 1000000)::bigint")}};
+  };
+  const auto from = [&](Timestamp time) {
+    admin().subscribe_at(queue(), consumer_name(), time);
+    std::vector<EventId> ids;
+    for (int windows = 0; windows < 10; ++windows) {
+      for (const auto& message : client().receive(queue(), consumer_name())) {
+        ids.push_back(message.msg_id);
+        client().ack(message.batch_id);
+      }
+    }
+    return ids;
+  };
+  const auto start = now();
+  const auto first = client().send(queue(), "1");
+  queue().tick();
+  const auto between = now();
+  const auto second = client().send(queue(), "2");
+  queue().tick();
+  const auto after = now();
+  const auto third = client().send(queue(), "3");
+  EXPECT_TRUE(admin().subscribe_at(queue(), "new_" + consumer_name(), between));
+  EXPECT_THAT(ids_of(client().receive(queue(), "new_" + consumer_name())), ElementsAre(second));
+  EXPECT_THAT(from(start), ElementsAre(first, second));
+  EXPECT_THAT(from(between), ElementsAre(second));
+  EXPECT_THAT(from(after), IsEmpty());
+  queue().tick();
+  EXPECT_THAT(from(after), ElementsAre(third));
+  EXPECT_THAT(from(Timestamp::min()), ElementsAre(first, second, third));
+  EXPECT_THAT(from(now()), IsEmpty());
+  EXPECT_THAT(from(Timestamp::max()), IsEmpty());
+  EXPECT_THROW(admin().subscribe_at(unique_name("nowhere"), "c", start), QueueNotFound);
+}
+
+// A tick is dated to the beginning of its transaction, and has what is committed before it is made.
+TEST_F(AdminTest, SubscribesFromATimeDuringTheTickersTransaction) {
+  client().send(queue(), "1");
+  queue().tick();
+  std::int64_t time = 0;
+  EventId ahead{};
+  {
+    Sql ticker;
+    ticker("begin; select pgque.force_next_tick(" + sql().quote(queue().name()) + ")");
+    time = sql().number("select (extract(epoch from clock_timestamp()) * 1000000)::bigint");
+    ahead = client().send(queue(), "2");
+    ticker("select pgque.ticker(" + sql().quote(queue().name()) + "); commit");
+  }
+  admin().subscribe_at(queue(), consumer_name(), Timestamp{std::chrono::microseconds{time}});
+  EXPECT_THAT(ids_of(client().receive(queue(), consumer_name())), ElementsAre(ahead));
 }
 
 TEST_F(AdminTest, ListsDeadLettersTheNewestFirst) {
@@ -501,6 +556,8 @@ std::vector<AdminVerb> admin_verbs() {
          a.configure_queue(q, settings);
        }},
       {"subscribe_at", "pgque_reader", [](Admin& a, const std::string& q) { a.subscribe_at(q, "c_" + q, TickId{1}); }},
+      {"subscribe_at a time", "pgque_reader",
+       [](Admin& a, const std::string& q) { a.subscribe_at(q, "c_" + q, Timestamp{}); }},
       {"queues", "pgque_reader", [](Admin& a, const std::string&) { a.queues(); }},
       {"consumers", "pgque_reader", [](Admin& a, const std::string&) { a.consumers(); }},
       {"batch", "pgque_reader", [](Admin& a, const std::string&) { a.batch(BatchId{1}); }},

@@ -43,6 +43,23 @@ TEST(JsonSyntax, RefusesWhatIsNoText) {
   EXPECT_FALSE(JsonSyntax::accepts(std::string{"1\0", 2}));
 }
 
+TEST(JsonSyntax, TellsTheMembersOfAnObjectAsTheyAreWritten) {
+  const auto members = [](const char* json) {
+    std::vector<std::string> out;
+    const auto found = JsonSyntax::members(json);
+    for (const auto& member : found.value()) {
+      out.push_back(std::string{member.name} + " is " + std::string{member.value});
+    }
+    return out;
+  };
+  EXPECT_THAT(members(" { } "), testing::IsEmpty());
+  EXPECT_THAT(members(R"({"a":1e999,"b" : "}\"," , "\u0061":null})"),
+              testing::ElementsAre(R"("a" is 1e999)", R"("b" is "}\",")", R"("\u0061" is null)"));
+  EXPECT_THAT(members(R"({"a": {"b": [1, {"c": "]}"}], "d": {}} ,"":[ [] ], "a": -0.10})"),
+              testing::ElementsAre(R"("a" is {"b": [1, {"c": "]}"}], "d": {}})", R"("" is [ [] ])", R"("a" is -0.10)"));
+  for (const auto* json : {"1", "[]", "null", "\"{}\""}) EXPECT_FALSE(JsonSyntax::members(json)) << json;
+}
+
 // In texts that are nearly JSON, nlohmann_json finds the same.
 TEST(JsonSyntax, AgreesWithNlohmann) {
   static const std::vector<std::string> pieces{"{",
