@@ -122,9 +122,9 @@ struct ConsumerOptions {
   /// Time limit for each statement of this consumer and of its handlers. Default 0: none for the consumer's own, the
   /// server's setting for those that handlers send through `Context::transaction()`. At most 2147483647 ms.
   std::chrono::milliseconds statement_timeout{0};
-  /// In `per_batch` mode: how long a handler may leave its transaction idle before the server ends the session,
-  /// whatever limit the server has itself. The whole batch is then handled again. Default 15 min; 0: for ever; at most
-  /// 2147483647 ms.
+  /// How long a handler in `per_batch` mode, or a callback of `Context::on_ack()`, may leave its transaction idle before
+  /// the server ends the session, whatever limit the server has itself. In `per_batch` mode the whole batch is then
+  /// handled again; elsewhere its callbacks run again. Default 15 min; 0: for ever; at most 2147483647 ms.
   std::chrono::milliseconds idle_in_transaction_timeout{std::chrono::minutes{15}};
   /// In `per_batch` mode: a batch whose transaction has been open for this long is logged once
   /// (`LogEvent::slow_batch`), because an open transaction slows down all queues of the database. Default 10 s; 0 never

@@ -20,7 +20,7 @@ class transaction_base;
 namespace pgque {
 
 namespace detail {
-struct HandlerCall;
+class HandlerCall;
 }
 
 /// What a handler can use while it runs. Valid only during the call; a use of `transaction()` or `on_ack()` after it,
@@ -88,7 +88,6 @@ class PGQUE_EXPORT Context {
  protected:
   /// @cond
   detail::HandlerCall& call() const noexcept { return call_; }
-  ~Context() = default;
   /// @endcond
 
  private:

@@ -94,13 +94,13 @@ bool HandlerSavepoint::list_is_stale(const std::exception_ptr& error) {
   }
 }
 
-void HandlerSavepoint::keep(const Message& message) {
+void HandlerSavepoint::keep(std::size_t number) {
   require_sound();
   if (!inner_ || kept_) return;
   if (inner_->ended()) {
-    throw std::logic_error{"Context::transaction(): the handler ended it, or went on after a statement had failed"};
+    throw std::logic_error{"the transaction was ended, or used again after a statement in it had failed"};
   }
-  kept_ = &message;
+  kept_ = number;
 }
 
 void HandlerSavepoint::settle() {
@@ -113,7 +113,7 @@ void HandlerSavepoint::settle() {
 
 // `then` is SQL that follows if the writes can be kept; false if they cannot.
 bool HandlerSavepoint::settle(const std::string& then) {
-  const auto* const message = std::exchange(kept_, nullptr);
+  const auto number = *std::exchange(kept_, std::nullopt);
   const bool clean_up = constraints_->exist && constraints_->checks + 1 >= sql::handlers_per_cleanup;
   const auto* const keep = !constraints_->exist ? sql::keep_handler
                            : clean_up           ? sql::check_twice_and_keep_handler
@@ -136,7 +136,7 @@ bool HandlerSavepoint::settle(const std::string& then) {
     return true;
   }
   undo(error);
-  refused_ = Refused{message, error};
+  refused_ = Refused{number, error};
   return false;
 }
 

@@ -6,6 +6,7 @@
 // goes to the server along with the savepoint of the next handler, so that a handler costs one round trip beside its
 // own statements. Whether its writes can be kept is therefore known only then, or at settle().
 
+#include <cstddef>
 #include <exception>
 #include <optional>
 #include <string>
@@ -35,9 +36,9 @@ class HandlerSavepoint {
   pqxx::dbtransaction& transaction();
   // Whether the running handler has asked for the transaction.
   bool is_set() const noexcept { return inner_ && !kept_; }
-  // The handler has returned: its writes are to become part of the batch's transaction. Throws if it ended the
-  // transaction. The message must live until its writes are settled.
-  void keep(const Message& message);
+  // The handler has returned: its writes are to become part of the batch's transaction, under this number. Throws if it
+  // ended the transaction.
+  void keep(std::size_t number);
   // Undoes the running handler's writes; throws Error if that is not possible, because then the batch must not be
   // acked.
   void discard();
@@ -48,7 +49,7 @@ class HandlerSavepoint {
   void require_sound() const;
   // The writes that could not be kept, once. They are undone.
   struct Refused {
-    const Message* message;
+    std::size_t number;
     std::exception_ptr error;
   };
   std::optional<Refused> take_refused();
@@ -72,7 +73,7 @@ class HandlerSavepoint {
   StatementGuard& guard_;
   std::optional<Constraints>& constraints_;
   std::optional<InnerTransaction> inner_;  // while there is a savepoint
-  const Message* kept_ = nullptr;          // whose writes are to be settled
+  std::optional<std::size_t> kept_;        // whose writes are to be settled
   std::optional<Refused> refused_;
   std::exception_ptr broken_;
 };

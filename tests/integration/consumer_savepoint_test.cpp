@@ -299,8 +299,8 @@ TEST_F(ConsumerSavepointTest, AHandlerThatCommitsOrAbortsFailsAlone) {
   EXPECT_EQ(consumer.stats().abandoned, 0U);
   const auto reasons = queue().dead_letter_reasons();
   ASSERT_THAT(reasons, SizeIs(2));
-  EXPECT_THAT(*reasons[0], HasSubstr("only the consumer commits it"));
-  EXPECT_THAT(*reasons[1], HasSubstr("the handler ended it"));
+  EXPECT_THAT(*reasons[0], HasSubstr("only the consumer commits this transaction"));
+  EXPECT_THAT(*reasons[1], HasSubstr("the transaction was ended"));
 }
 
 TEST_F(ConsumerSavepointTest, ARoleThatAHandlerSetsEndsWithIt) {
