@@ -80,8 +80,8 @@ struct OnBatchOptions {
 /// **Guarantees.** Every message is handled at least once: a batch is acknowledged only after every message was
 /// handled, nacked or acknowledged by policy, and after every nack succeeded. If anything goes wrong before that, the
 /// whole batch is delivered again. In `per_batch` mode, what handlers write through `Context::transaction()` is
-/// committed exactly once. Within a batch, messages come in the order of their ids; a retried message comes again in a
-/// later batch.
+/// committed exactly once, and in every mode what they defer by `Context::on_ack()`. Within a batch, messages come in
+/// the order of their ids; a retried message comes again in a later batch.
 ///
 /// **Waking.** The consumer LISTENs for PgQue's tick notifications, and also polls every `poll_interval`. After a batch
 /// or an empty tick window it asks for the next one at once.
