@@ -13,6 +13,18 @@ constexpr const char* what = "on_ack() error: ";
 Written DeferredWrites::write(std::vector<Deferred>& all, Batch& batch, const Batch::InTime& in_time,
                               std::vector<Retry>& retries) {
   HandlerSavepoint savepoint{batch, guard_, constraints_};
+  try {
+    return write(all, batch, savepoint, in_time, retries);
+  } catch (const Error&) {
+    if (const auto number = savepoint.ended_by()) {
+      for (const auto& message : all[*number].of->messages) failures_.condemn(message);
+    }
+    throw;
+  }
+}
+
+Written DeferredWrites::write(std::vector<Deferred>& all, Batch& batch, HandlerSavepoint& savepoint,
+                              const Batch::InTime& in_time, std::vector<Retry>& retries) {
   const InsideHandler inside{stopper_};
   // Of earlier calls: whether their writes can be kept was not known before. False if the batch is gone.
   const auto take_refused = [&] {

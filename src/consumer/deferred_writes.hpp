@@ -55,6 +55,8 @@ class DeferredWrites {
   const Postponement& postponement() const noexcept { return postponement_; }
 
  private:
+  Written write(std::vector<Deferred>& all, Batch& batch, HandlerSavepoint& savepoint, const Batch::InTime& in_time,
+                std::vector<Retry>& retries);
   void fail(Deferred& one, const CallFailure& failure, std::vector<Retry>& retries);
 
   const Stopper& stopper_;

@@ -67,6 +67,10 @@ PageResult Dispatcher::handle(std::vector<Message>& page, Batch& batch) {
   } catch (const Error&) {
     result.interrupted = true;
     result.error = std::current_exception();
+    if (const auto number = savepoint.ended_by()) {
+      const auto& call = calls[*number];
+      for (std::size_t i = 0; i < call.size; ++i) failures_.condemn(call.first[i]);
+    }
   }
   return result;
 }
@@ -201,6 +205,11 @@ bool Dispatcher::handle_one(const PageCall& call, std::size_t number, HandlerSav
   if (call.handler == nullptr) {
     ++result.unknown;
     if (auto retry = failures_.unknown_type(*call.first)) result.retries.push_back(std::move(*retry));
+    return false;
+  }
+  const auto condemned = [this](const Message& message) { return failures_.is_condemned(message); };
+  if (std::any_of(call.first, call.first + call.size, condemned)) {
+    fail_rest(call, {std::string{what_of_handler} + ended_transaction}, result);
     return false;
   }
   auto& calls = *threads_[thread];

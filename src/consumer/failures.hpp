@@ -6,7 +6,9 @@
 #include <cstdint>
 #include <exception>
 #include <optional>
+#include <set>
 #include <string_view>
+#include <utility>
 
 #include <pgque/consumer_options.hpp>
 #include <pgque/message.hpp>
@@ -36,6 +38,14 @@ class Failures {
   std::optional<Retry> unknown_type(const Message& message);
   // The handler is called again after this error.
   void runs_again(const Message& message, const std::exception& error);
+  // The message's handler has ended the batch's transaction, so the batch comes again. Then the message is to fail
+  // without its handler, or this would go on for ever. Only while no handler runs.
+  void condemn(const Message& message) { condemned_.insert({message.msg_id, attempt_of(message)}); }
+  bool is_condemned(const Message& message) const {
+    return !condemned_.empty() && condemned_.count({message.msg_id, attempt_of(message)}) != 0;
+  }
+  // The batch is finished, or another's.
+  void pardon_all() noexcept { condemned_.clear(); }
   // What the loop is told if the batch has to be left because of this error.
   std::exception_ptr as_error(const std::exception& error, const Message& message) const;
   // Throws std::logic_error when a handler returns in a child process that it made: nothing may go on there.
@@ -48,6 +58,7 @@ class Failures {
   const ConsumerOptions& options_;
   const HomeProcess& home_;
   Logger& logger_;
+  std::set<std::pair<EventId, std::int32_t>> condemned_;
 };
 
 }  // namespace pgque::detail

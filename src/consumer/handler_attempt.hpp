@@ -73,7 +73,7 @@ std::optional<CallFailure> attempt(Failures& failures, HandlerSavepoint& savepoi
       savepoint.require_sound();
       failed = CallFailure{std::string{what} + "an exception that is not a std::exception"};
     }
-    savepoint.discard();
+    savepoint.discard(number);
     if (in_the_way) std::rethrow_exception(in_the_way);
     if (failed) return failed;
   }

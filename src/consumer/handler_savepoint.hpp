@@ -17,6 +17,11 @@
 
 namespace pgque::detail {
 
+// Why the messages of a handler that did this fail.
+inline constexpr const char* ended_transaction =
+    "the handler, or its on_ack() callback, has ended the batch's transaction by a COMMIT or ROLLBACK of its own; only "
+    "the consumer may do that";
+
 class HandlerSavepoint {
  public:
   // The database's deferrable constraints.
@@ -41,7 +46,7 @@ class HandlerSavepoint {
   void keep(std::size_t number);
   // Undoes the running handler's writes; throws Error if that is not possible, because then the batch must not be
   // acked.
-  void discard();
+  void discard(std::size_t number);
 
   // Makes the writes that are to be kept part of the batch's transaction.
   void settle();
@@ -53,6 +58,9 @@ class HandlerSavepoint {
     std::exception_ptr error;
   };
   std::optional<Refused> take_refused();
+  // The number of the call that has ended the batch's transaction by a statement of its own, if one has. Then
+  // everything else throws.
+  std::optional<std::size_t> ended_by() const noexcept { return ended_by_; }
 
  private:
   // With this guard, stop() does not wait for ever for a server that does not answer.
@@ -63,7 +71,7 @@ class HandlerSavepoint {
   std::string begin_handler();
   bool settle(const std::string& then);
   bool list_is_stale(const std::exception_ptr& error);
-  void undo(const std::exception_ptr& why);
+  void undo(std::size_t number, const std::exception_ptr& why);
   void run(const std::string& sql);
   [[noreturn]] void fail(const std::exception_ptr& error) const;
   template <class Do>
@@ -75,6 +83,7 @@ class HandlerSavepoint {
   std::optional<InnerTransaction> inner_;  // while there is a savepoint
   std::optional<std::size_t> kept_;        // whose writes are to be settled
   std::optional<Refused> refused_;
+  std::optional<std::size_t> ended_by_;
   std::exception_ptr broken_;
 };
 

@@ -466,6 +466,7 @@ Outcome ConsumerLoop::Run::settle(const Finish& finish) {
       return Outcome::page_interrupted;
   }
   drop_batch();
+  failures_.pardon_all();
   again_ = false;
   return Outcome::finished;
 }
@@ -473,6 +474,7 @@ Outcome ConsumerLoop::Run::settle(const Finish& finish) {
 // After report_lost(). The other worker finishes the batch.
 Outcome ConsumerLoop::Run::leave_lost_batch() {
   drop_batch();
+  failures_.pardon_all();
   again_ = false;
   return Outcome::lost;
 }

@@ -282,6 +282,28 @@ TEST_P(OnAckTest, ACallbackThatEndsTheTransactionFailsItsMessage) {
   EXPECT_THAT(*reasons[1], HasSubstr("the transaction was ended"));
 }
 
+// What was written until then is committed, and the batch comes again: once, and not for ever.
+TEST_P(OnAckTest, ACallbackThatSendsCommitFailsItsMessageWhenTheBatchComesAgain) {
+  const auto with = mode();
+  queue().config("max_retries", "0");
+  publish_numbers(3);
+  std::atomic<int> handled{0};
+  Consumer consumer{dsn(), with};
+  consumer.on("t", [&](const Message& message, Context& context) {
+    ++handled;
+    context.on_ack([&, value = *message.payload](pqxx::transaction_base& transaction) {
+      if (value == "1") transaction.exec("commit");
+    });
+  });
+  finish_batches(consumer);
+  EXPECT_EQ(handled, 5);
+  const auto reasons = queue().dead_letter_reasons();
+  ASSERT_THAT(reasons, SizeIs(1));
+  EXPECT_THAT(*reasons[0], HasSubstr("has ended the batch's transaction by a COMMIT or ROLLBACK of its own"));
+  EXPECT_EQ(consumer.stats().abandoned, 1U);
+  EXPECT_THAT(consumer.stats().last_error, HasSubstr("has ended the batch's transaction"));
+}
+
 TEST_P(OnAckTest, AMisuseIsALogicErrorThatSaysSo) {
   const auto with = mode();
   queue().config("max_retries", "0");
