@@ -48,7 +48,7 @@ std::future<EventId> BufferedProducer::send(std::string_view queue, Payload payl
 }
 
 std::future<EventId> BufferedProducer::send(std::string_view queue, Event event) {
-  return required(loop_).send(queue, std::move(event.payload), event.type);
+  return required(loop_).send(queue, std::move(event));
 }
 
 bool BufferedProducer::flush(std::chrono::milliseconds timeout) {

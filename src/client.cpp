@@ -6,18 +6,22 @@
 namespace pgque {
 
 Client::Client(const Dsn& dsn, const ClientOptions& options)
-    : Client{detail::Session::connect(dsn, detail::session_options(options))} {}
+    : Client{detail::Session::connect(dsn, detail::session_options(options)), options.on_send} {}
 
-Client::Client(std::shared_ptr<detail::Session> session)
-    : Operations{std::make_unique<detail::AutocommitExecutor>(session)}, session_{std::move(session)} {}
+Client::Client(std::shared_ptr<detail::Session> session, OnSend on_send)
+    : Operations{std::make_unique<detail::AutocommitExecutor>(session)}, session_{std::move(session)} {
+  executor_->intercept(detail::Executor::shared(std::move(on_send)));
+}
 
 Client::Client(Client&&) noexcept = default;
 Client& Client::operator=(Client&&) noexcept = default;
 Client::~Client() = default;
 
 Transaction Client::begin() {
-  executor();  // throws if moved from
-  return Transaction{session_};
+  const auto& on_send = executor().on_send();  // throws if moved from
+  auto transaction = std::make_unique<detail::TransactionExecutor>(session_);
+  transaction->intercept(on_send);
+  return Transaction{std::move(transaction)};
 }
 
 void Client::close() noexcept {

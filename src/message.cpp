@@ -1,6 +1,9 @@
 #include <pgque/message.hpp>
 
 #include <ostream>
+#include <utility>
+
+#include "support/headers.hpp"
 
 namespace pgque {
 
@@ -22,6 +25,17 @@ std::ostream& operator<<(std::ostream& out, BatchId id) {
 }
 std::ostream& operator<<(std::ostream& out, TickId id) {
   return out << static_cast<std::int64_t>(id);
+}
+
+std::optional<std::string> Message::header(std::string_view name) const {
+  auto all = headers();
+  const auto found = all.find(std::string{name});
+  return found == all.end() ? std::nullopt : std::optional{std::move(found->second)};
+}
+
+Headers Message::headers() const {
+  auto headers = extra4 ? detail::read_headers(*extra4) : std::nullopt;
+  return headers ? std::move(*headers) : Headers{};
 }
 
 }  // namespace pgque

@@ -1,7 +1,9 @@
 #include <pgque/operations.hpp>
 
+#include <cstddef>
 #include <limits>
 #include <stdexcept>
+#include <utility>
 
 #include <pgque/error.hpp>
 
@@ -10,6 +12,8 @@
 #include "database/sql.hpp"
 #include "database/verbs.hpp"
 #include "support/checks.hpp"
+#include "support/event_checks.hpp"
+#include "support/headers.hpp"
 #include "support/text.hpp"
 
 namespace pgque {
@@ -21,6 +25,46 @@ namespace {
 
 std::string_view type_or_default(std::string_view type) {
   return type.empty() ? "default" : type;
+}
+
+// The event as it is sent; `headers` keeps the JSON.
+verbs::EventRow row_of(const Event& event, std::string& headers) {
+  verbs::EventRow row{&event.payload, type_or_default(event.type), event.key};
+  if (!event.headers.empty()) row.headers = headers = detail::write_headers(event.headers);
+  return row;
+}
+
+EventId send_checked(detail::Executor& executor, std::string_view queue, const Event& event) {
+  detail::check_event(event);
+  std::string headers;
+  return verbs::send_event(executor, queue, row_of(event, headers));
+}
+
+std::vector<EventId> send_checked(detail::Executor& executor, std::string_view queue,
+                                  const std::vector<Event>& events) {
+  std::vector<std::string> headers(events.size());
+  std::vector<verbs::EventRow> rows;
+  rows.reserve(events.size());
+  for (std::size_t i = 0; i < events.size(); ++i) {
+    try {
+      detail::check_event(events[i]);
+    } catch (const std::invalid_argument& error) {
+      throw std::invalid_argument{"events[" + std::to_string(i) + "]." + error.what()};
+    }
+    rows.push_back(row_of(events[i], headers[i]));
+  }
+  return verbs::send_events(executor, queue, rows);
+}
+
+// The same for what the interceptor makes of them.
+EventId send_changed(detail::Executor& executor, std::string_view queue, Event event) {
+  (*executor.on_send())(event);
+  return send_checked(executor, queue, event);
+}
+
+std::vector<EventId> send_changed(detail::Executor& executor, std::string_view queue, std::vector<Event> events) {
+  for (auto& event : events) (*executor.on_send())(event);
+  return send_checked(executor, queue, events);
 }
 
 // Asks for one row more than the limit: PgQue 0.2.0 silently truncates a larger batch, and only 0.2.1 reports an error.
@@ -82,21 +126,33 @@ detail::Executor& Operations::executor() const {
 
 EventId Operations::send(std::string_view queue, const Payload& payload, std::string_view type) {
   detail::check_queue(queue);
+  if (executor().on_send()) return send_changed(executor(), queue, Event{payload, std::string{type}});
   detail::check_text("type", type);
   if (payload.text()) detail::check_text("payload", *payload.text());
-  const auto& statement = payload.format() == Payload::Format::json ? detail::sql::send_json : detail::sql::send_text;
-  return EventId{verbs::ask(executor(), statement, {queue, type_or_default(type), payload.text()}, {"send", queue})};
+  return verbs::send_event(executor(), queue, {&payload, type_or_default(type)});
 }
 
 EventId Operations::send(std::string_view queue, const Event& event) {
-  return send(queue, event.payload, event.type);
+  detail::check_queue(queue);
+  return executor().on_send() ? send_changed(executor(), queue, event) : send_checked(executor(), queue, event);
 }
 
 std::vector<EventId> Operations::send_batch(std::string_view queue, std::string_view type,
                                             const std::vector<Payload>& payloads) {
   detail::check_queue(queue);
+  if (executor().on_send()) {
+    std::vector<Event> events;
+    events.reserve(payloads.size());
+    for (const auto& payload : payloads) events.push_back({payload, std::string{type}});
+    return send_changed(executor(), queue, std::move(events));
+  }
   detail::check_text("type", type);
   return verbs::send_batch(executor(), queue, type_or_default(type), payloads);
+}
+
+std::vector<EventId> Operations::send_batch(std::string_view queue, const std::vector<Event>& events) {
+  detail::check_queue(queue);
+  return executor().on_send() ? send_changed(executor(), queue, events) : send_checked(executor(), queue, events);
 }
 
 bool Operations::subscribe(std::string_view queue, std::string_view consumer) {

@@ -33,4 +33,11 @@ Payload text(std::string value) {
   return Payload::verbatim(std::move(value));
 }
 
+Event to_event(const Message& message) {
+  Event event{message, message.type.value_or("default")};
+  if (message.extra1 && !message.extra1->empty()) event.key = message.extra1;
+  event.headers = message.headers();
+  return event;
+}
+
 }  // namespace pgque

@@ -1,14 +1,15 @@
 #include <pgque/pqxx.hpp>
 
 #include <stdexcept>
+#include <utility>
 
 #include "access.hpp"
 #include "database/session.hpp"
 
 namespace pgque {
 
-Client borrow(PqxxConnection& connection) {
-  return detail::Access::make_client(detail::Session::borrow(connection));
+Client borrow(PqxxConnection& connection, OnSend on_send) {
+  return detail::Access::make_client(detail::Session::borrow(connection), std::move(on_send));
 }
 
 PqxxConnection& native(Client& client) {

@@ -1,18 +1,20 @@
 #include <pgque/transaction.hpp>
 
+#include <utility>
+
 #include "database/executor.hpp"
-#include "database/session.hpp"
 
 namespace pgque {
 
-Transaction::Transaction(pqxx::transaction_base& transaction)
-    : Operations{std::make_unique<detail::CallerExecutor>(transaction)} {}
+Transaction::Transaction(pqxx::transaction_base& transaction, OnSend on_send)
+    : Operations{std::make_unique<detail::CallerExecutor>(transaction)} {
+  executor_->intercept(detail::Executor::shared(std::move(on_send)));
+}
 
-Transaction::Transaction(pqxx::dbtransaction& transaction)
-    : Transaction{static_cast<pqxx::transaction_base&>(transaction)} {}
+Transaction::Transaction(pqxx::dbtransaction& transaction, OnSend on_send)
+    : Transaction{static_cast<pqxx::transaction_base&>(transaction), std::move(on_send)} {}
 
-Transaction::Transaction(std::shared_ptr<detail::Session> session)
-    : Operations{std::make_unique<detail::TransactionExecutor>(std::move(session))} {}
+Transaction::Transaction(std::unique_ptr<detail::Executor> executor) : Operations{std::move(executor)} {}
 
 Transaction::Transaction(Transaction&&) noexcept = default;
 Transaction& Transaction::operator=(Transaction&&) noexcept = default;

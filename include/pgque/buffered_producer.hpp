@@ -16,6 +16,7 @@
 #include <pgque/export.hpp>
 #include <pgque/log.hpp>
 #include <pgque/message.hpp>
+#include <pgque/on_send.hpp>
 #include <pgque/payload.hpp>
 #include <pgque/reconnect.hpp>
 
@@ -61,6 +62,9 @@ struct BufferedProducerOptions {
   /// Set to true if the DSN points to a connection pooler in transaction mode, as in `ClientOptions`. Then nothing is
   /// prepared or set for the session. Default false.
   bool pooled = false;
+  /// Called with each event in `send()`, on the caller's thread and so perhaps on several at once, before the event is
+  /// checked and buffered; see `OnSend`. Default: none. `chain()` makes one of several.
+  OnSend on_send{};
 };
 
 /// What a buffered producer is doing.

@@ -8,6 +8,7 @@
 
 #include <pgque/dsn.hpp>
 #include <pgque/export.hpp>
+#include <pgque/on_send.hpp>
 #include <pgque/operations.hpp>
 #include <pgque/transaction.hpp>
 
@@ -28,6 +29,9 @@ struct ClientOptions {
   /// days. A `connect_timeout` in the DSN or its service file, and PGCONNECT_TIMEOUT in the environment, take
   /// precedence. libpq counts in whole seconds and treats 1 as 2.
   std::chrono::seconds connect_timeout{10};
+  /// Called with each event before it is checked and sent, by the client and by its transactions; see `OnSend`.
+  /// Default: none. `chain()` makes one of several.
+  OnSend on_send{};
 };
 
 /// A connection to a database with PgQue. Each call is one transaction, which is committed when the call returns;
@@ -82,7 +86,7 @@ class PGQUE_EXPORT Client : public Operations {
 
  private:
   friend struct detail::Access;
-  explicit Client(std::shared_ptr<detail::Session> session);
+  Client(std::shared_ptr<detail::Session> session, OnSend on_send);
 
   std::shared_ptr<detail::Session> session_;
 };

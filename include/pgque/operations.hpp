@@ -55,6 +55,10 @@ enum class BatchHandling : std::int32_t {
 /// Anything else is `std::invalid_argument`, thrown before anything is sent; it names the argument, and does not show a
 /// DSN. So is a call with 1 GiB or more to send, which PostgreSQL does not take.
 ///
+/// **Interceptors.** All calls that send pass their events to `ClientOptions::on_send` first, one by one and in order,
+/// if it is set. What it makes of an event is then checked and sent. If it throws, nothing is sent, and the exception
+/// is the caller's.
+///
 /// **Errors.** Every function throws `Error` or a class derived from it: `ConnectionError` when the connection is lost,
 /// `QueueNotFound` / `ConsumerNotFound` / `BatchNotFound` when there is no such queue, consumer or batch, `Error` with
 /// SQLSTATE 42501 when the role lacks a grant (its text names the role to grant). A closed, finished or moved-from
@@ -75,11 +79,13 @@ class PGQUE_EXPORT Operations {
   /// @throws QueueNotFound
   /// SQL: `pgque.send(text, text, jsonb)` or `pgque.send(text, text, text)`
   EventId send(std::string_view queue, const Payload& payload, std::string_view type = "default");
-  /// The same for an `Event`.
+  /// The same for an `Event`, which may have a key and headers.
   /// @throws QueueNotFound
+  /// SQL: as above; with a key or headers `pgque.insert_event(text, text, text, text, text, text, text)`
   EventId send(std::string_view queue, const Event& event);
   /// Sends a received message on, to another queue for example: its payload as it was stored, and its type, of which
-  /// NULL becomes "default". Give another type as a third argument. The extra columns are not sent.
+  /// NULL becomes "default". Give another type as a third argument. The extra columns are not sent; for its key and
+  /// headers, send `to_event(message)`.
   /// @throws QueueNotFound
   template <class M, std::enable_if_t<std::is_base_of_v<Message, M>, int> = 0>
   EventId send(std::string_view queue, const M& message) {
@@ -91,6 +97,12 @@ class PGQUE_EXPORT Operations {
   /// @throws QueueNotFound
   /// SQL: `pgque.send_batch(text, text, jsonb[])` or `pgque.send_batch(text, text, text[])`
   std::vector<EventId> send_batch(std::string_view queue, std::string_view type, const std::vector<Payload>& payloads);
+  /// The same for events of any types, with and without keys and headers: one statement, and ids in the order of the
+  /// events. What is wrong with one of them is reported with its index, such as `events[3].key`.
+  /// @throws QueueNotFound
+  /// SQL: as above if all of them have one type and neither key nor headers; otherwise
+  ///   `pgque.insert_event(text, text, text, text, text, text, text)` for each event
+  std::vector<EventId> send_batch(std::string_view queue, const std::vector<Event>& events);
 
   /// @}
   /// @name Consuming. Needs `pgque_reader`.

@@ -14,6 +14,7 @@
 #include <pgque/error.hpp>
 #include <pgque/log.hpp>
 #include <pgque/message.hpp>
+#include <pgque/on_send.hpp>
 #include <pgque/operations.hpp>
 #include <pgque/payload.hpp>
 #include <pgque/reconnect.hpp>

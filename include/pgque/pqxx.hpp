@@ -25,8 +25,9 @@ using PqxxConnection = pqxx::connection;
 /// calls throw `std::logic_error`: use `Transaction{work}` there. After `fork()` all calls in the child process throw
 /// `std::logic_error`; do not borrow the parent's connection there, and do not destroy it, because libpqxx would end
 /// the parent's session. Thread safety: one thread at a time, together with the connection.
+/// @param on_send as `ClientOptions::on_send`
 /// @throws std::invalid_argument if the connection's client_encoding is not UTF8
-PGQUE_EXPORT Client borrow(PqxxConnection& connection);
+PGQUE_EXPORT Client borrow(PqxxConnection& connection, OnSend on_send = {});
 
 /// The client's connection, for statements that this library has no function for. Use it only between calls, and do not
 /// keep it beyond the client's lifetime. From then on the client never replaces its connection. Thread safety: as the

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include <pgque/export.hpp>
+#include <pgque/on_send.hpp>
 #include <pgque/operations.hpp>
 
 // libpqxx is not part of this library's interface, except that a Transaction can work in the caller's. A forward
@@ -16,11 +17,6 @@ class transaction_base;
 }  // namespace pqxx
 
 namespace pgque {
-
-namespace detail {
-class Session;
-struct Access;
-}  // namespace detail
 
 /// All calls on this object are one database transaction.
 ///
@@ -47,10 +43,11 @@ class PGQUE_EXPORT Transaction : public Operations {
   /// Nothing is committed or rolled back here. Each call first makes sure that the transaction is still open and throws
   /// `std::logic_error` if not, because libpqxx would run the call in autocommit mode. The transaction must outlive
   /// this object.
+  /// @param on_send called with each event, as `ClientOptions::on_send` is for a transaction from `begin()`
   /// @throws std::invalid_argument if the connection's client_encoding is not UTF8
-  explicit Transaction(pqxx::transaction_base& transaction);
+  explicit Transaction(pqxx::transaction_base& transaction, OnSend on_send = {});
   /// The same, for what `Context::transaction()` returns, where libpqxx's headers are not included.
-  explicit Transaction(pqxx::dbtransaction& transaction);
+  explicit Transaction(pqxx::dbtransaction& transaction, OnSend on_send = {});
 
   /// A moved-from transaction can be assigned to and destroyed; every other use throws `std::logic_error`.
   Transaction(Transaction&&) noexcept;
@@ -73,7 +70,7 @@ class PGQUE_EXPORT Transaction : public Operations {
 
  private:
   friend class Client;
-  explicit Transaction(std::shared_ptr<detail::Session> session);
+  explicit Transaction(std::unique_ptr<detail::Executor> executor);
 };
 
 }  // namespace pgque

@@ -5,6 +5,9 @@
 #include <cstddef>
 #include <memory>
 #include <string>
+#include <utility>
+
+#include <pgque/on_send.hpp>
 
 #include "database/pqxx_compat.hpp"
 #include "database/statement.hpp"
@@ -33,10 +36,19 @@ class Executor {
   virtual void commit(const Call& call);
   virtual void rollback();
 
+  // What sees the events before they are sent; null if there is nothing. The executors of a client and of its
+  // transactions share it.
+  const std::shared_ptr<const OnSend>& on_send() const noexcept { return on_send_; }
+  void intercept(std::shared_ptr<const OnSend> on_send) noexcept { on_send_ = std::move(on_send); }
+  static std::shared_ptr<const OnSend> shared(OnSend on_send) {
+    return on_send ? std::make_shared<const OnSend>(std::move(on_send)) : nullptr;
+  }
+
   // The only process in which it may be used.
   const HomeProcess& home() const noexcept { return home_; }
 
  private:
+  std::shared_ptr<const OnSend> on_send_;
   HomeProcess home_;
 };
 

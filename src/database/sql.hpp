@@ -43,6 +43,36 @@ inline constexpr Statement send_batch_mixed{
     "(pg_catalog.unnest($4::pg_catalog.text[]), pg_catalog.unnest($3::pg_catalog.text::boolean[])) with ordinality as "
     "p(payload, is_json, i)))"};
 
+// An event with extra columns: $4 is extra1, and $5 extra4.
+inline constexpr Statement insert_event_json{
+    "pgque_insert_event_json", Role::writer,
+    "select pgque.insert_event($1::pg_catalog.text, $2::pg_catalog.text, "
+    "$3::pg_catalog.text::pg_catalog.jsonb::pg_catalog.text, $4::pg_catalog.text, null::pg_catalog.text, "
+    "null::pg_catalog.text, $5::pg_catalog.text)"};
+inline constexpr Statement insert_event_text{
+    "pgque_insert_event_text", Role::writer,
+    "select pgque.insert_event($1::pg_catalog.text, $2::pg_catalog.text, $3::pg_catalog.text, $4::pg_catalog.text, "
+    "null::pg_catalog.text, null::pg_catalog.text, $5::pg_catalog.text)"};
+// $3 events: $4 has first all their payloads, then all types, all of extra1 and all of extra4. $2 tells which payloads
+// are to be checked and normalised as JSON. The sub-selects are not flattened, so the events get their ids in their
+// order.
+inline constexpr Statement insert_events{
+    "pgque_insert_events", Role::writer,
+    "select pg_catalog.array_agg(id order by i) from (select i, pgque.insert_event($1::pg_catalog.text, type, case "
+    "when "
+    "is_json then payload::pg_catalog.jsonb::pg_catalog.text else payload end, extra1, null::pg_catalog.text, "
+    "null::pg_catalog.text, extra4) as id from (select * from rows from "
+    "(pg_catalog.unnest(($4::pg_catalog.text[])[:$3::integer]), "
+    "pg_catalog.unnest(($4::pg_catalog.text[])[$3::integer operator(pg_catalog.+) 1:$3::integer "
+    "operator(pg_catalog.*) 2]), "
+    "pg_catalog.unnest(($4::pg_catalog.text[])[$3::integer operator(pg_catalog.*) 2 operator(pg_catalog.+) "
+    "1:$3::integer "
+    "operator(pg_catalog.*) 3]), "
+    "pg_catalog.unnest(($4::pg_catalog.text[])[$3::integer operator(pg_catalog.*) 3 operator(pg_catalog.+) 1:]), "
+    "pg_catalog.unnest($2::pg_catalog.text::boolean[])) with ordinality as e(payload, type, extra1, extra4, is_json, "
+    "i) "
+    "order by i offset 0) as sorted offset 0) as inserted"};
+
 inline constexpr Statement subscribe{"pgque_subscribe", Role::reader,
                                      "select pgque.subscribe($1::pg_catalog.text, $2::pg_catalog.text)"};
 inline constexpr Statement unsubscribe{"pgque_unsubscribe", Role::reader,

@@ -27,7 +27,7 @@ TextArray::TextArray(std::size_t elements, std::size_t bytes) {
   put_int32(bytes_, 1);  // lower bound
 }
 
-void TextArray::add(const std::optional<std::string>& element) {
+void TextArray::add(std::optional<std::string_view> element) {
   put_int32(bytes_, element ? element->size() : static_cast<std::size_t>(-1));
   if (element) bytes_ += *element;
 }

@@ -15,7 +15,7 @@ class TextArray {
  public:
   // `bytes`: roughly how much text will come, to allocate once.
   TextArray(std::size_t elements, std::size_t bytes);
-  void add(const std::optional<std::string>& element);
+  void add(std::optional<std::string_view> element);
   std::string_view bytes() const noexcept { return bytes_; }
 
  private:

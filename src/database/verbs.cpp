@@ -1,5 +1,6 @@
 #include "database/verbs.hpp"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -24,6 +25,68 @@ auto with_receive(const Receiver& receiver, std::optional<std::int64_t> limit, c
                                        microseconds_of("dead_interval", receiver.dead_interval)});
 }
 
+bool is_json(const Payload& payload) {
+  return payload.format() == Payload::Format::json;
+}
+
+bool is_plain(const EventRow& event) {
+  return !event.key && !event.headers;
+}
+
+template <class Text>
+std::size_t size_of(const std::optional<Text>& text) {
+  return text ? text->size() : 0;
+}
+
+// An array of booleans, as text, that tells which payloads are JSON.
+template <class PayloadAt>
+std::string json_flags(std::size_t count, const PayloadAt& payload_at) {
+  std::string flags = "{";
+  for (std::size_t i = 0; i < count; ++i) flags += is_json(payload_at(i)) ? "t," : "f,";
+  flags.back() = '}';
+  return flags;
+}
+
+std::vector<EventId> read_ids(const pqxx::result& result, std::size_t count) {
+  std::vector<EventId> ids;
+  ids.reserve(count);
+  for_each_row(result, [&](auto field) {
+    for (const auto id : parse_int64_array({field->c_str(), field->size()})) ids.push_back(EventId{id});
+  });
+  return ids;
+}
+
+// Payloads of one type.
+template <class PayloadAt>
+std::vector<EventId> send_payloads(Executor& executor, std::string_view queue, std::string_view type, std::size_t count,
+                                   const PayloadAt& payload_at) {
+  const Call call{"send_batch", queue};
+  if (count == 0) {
+    executor.require_usable(call);
+    return {};
+  }
+
+  std::size_t bytes = 0;
+  std::size_t json = 0;
+  for (std::size_t i = 0; i < count; ++i) {
+    bytes += size_of(payload_at(i).text());
+    json += is_json(payload_at(i)) ? 1U : 0U;
+  }
+  check_message(bytes, call);
+  TextArray array{count, bytes};
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto& text = payload_at(i).text();
+    if (text && first_invalid_byte(*text)) check_text("payloads[" + std::to_string(i) + ']', *text);
+    array.add(text);
+  }
+
+  const auto encoded = Param::binary(array.bytes());
+  if (json == count) return read_ids(executor.run(sql::send_batch_json, {queue, type, encoded}, call), count);
+  if (json == 0) return read_ids(executor.run(sql::send_batch_text, {queue, type, encoded}, call), count);
+  return read_ids(executor.run(sql::send_batch_mixed, {queue, type, json_flags(count, payload_at), encoded}, call),
+                  count);
+}
+
 }  // namespace
 
 std::int64_t ask(Executor& executor, const Statement& statement, Params params, const Call& call) {
@@ -37,42 +100,48 @@ std::int64_t ask(Executor& executor, const Statement& statement, Params params, 
 
 std::vector<EventId> send_batch(Executor& executor, std::string_view queue, std::string_view type,
                                 const std::vector<Payload>& payloads) {
-  const Call call{"send_batch", queue};
-  if (payloads.empty()) {
-    executor.require_usable(call);
-    return {};
-  }
+  return send_payloads(executor, queue, type, payloads.size(),
+                       [&](std::size_t i) -> const Payload& { return payloads[i]; });
+}
 
-  std::size_t bytes = 0;
-  std::size_t json = 0;
-  for (const auto& payload : payloads) {
-    bytes += payload.text() ? payload.text()->size() : 0;
-    json += payload.format() == Payload::Format::json ? 1U : 0U;
+EventId send_event(Executor& executor, std::string_view queue, const EventRow& event) {
+  const bool json = is_json(*event.payload);
+  const auto& text = event.payload->text();
+  const Call call{"send", queue};
+  if (is_plain(event)) {
+    return EventId{ask(executor, json ? sql::send_json : sql::send_text, {queue, event.type, text}, call)};
   }
-  check_message(bytes, call);
-  TextArray array{payloads.size(), bytes};
-  for (std::size_t i = 0; i < payloads.size(); ++i) {
-    const auto& text = payloads[i].text();
-    if (text && first_invalid_byte(*text)) check_text("payloads[" + std::to_string(i) + ']', *text);
-    array.add(text);
-  }
+  return EventId{ask(executor, json ? sql::insert_event_json : sql::insert_event_text,
+                     {queue, event.type, text, event.key, event.headers}, call)};
+}
 
-  const auto run = [&] {
-    const auto encoded = Param::binary(array.bytes());
-    if (json == payloads.size()) return executor.run(sql::send_batch_json, {queue, type, encoded}, call);
-    if (json == 0) return executor.run(sql::send_batch_text, {queue, type, encoded}, call);
-    std::string is_json = "{";
-    for (const auto& payload : payloads) is_json += payload.format() == Payload::Format::json ? "t," : "f,";
-    is_json.back() = '}';
-    return executor.run(sql::send_batch_mixed, {queue, type, is_json, encoded}, call);
+std::vector<EventId> send_events(Executor& executor, std::string_view queue, const std::vector<EventRow>& events) {
+  const auto payload = [&](std::size_t i) -> const Payload& { return *events[i].payload; };
+  const auto like_the_first = [&](const EventRow& event) {
+    return is_plain(event) && event.type == events.front().type;
   };
-  const auto result = run();
-  std::vector<EventId> ids;
-  ids.reserve(payloads.size());
-  for_each_row(result, [&](auto field) {
-    for (const auto id : parse_int64_array({field->c_str(), field->size()})) ids.push_back(EventId{id});
-  });
-  return ids;
+  if (std::all_of(events.begin(), events.end(), like_the_first)) {
+    return send_payloads(executor, queue, events.empty() ? std::string_view{} : events.front().type, events.size(),
+                         payload);
+  }
+
+  const Call call{"send_batch", queue};
+  constexpr std::size_t texts = 4;
+  std::size_t bytes = 0;
+  for (const auto& event : events) {
+    bytes += size_of(event.payload->text()) + event.type.size() + size_of(event.key) + size_of(event.headers);
+  }
+  check_message(bytes + events.size() * texts * sizeof(std::int32_t), call);
+  TextArray array{events.size() * texts, bytes};
+  for (const auto& event : events) array.add(event.payload->text());
+  for (const auto& event : events) array.add(event.type);
+  for (const auto& event : events) array.add(event.key);
+  for (const auto& event : events) array.add(event.headers);
+  return read_ids(executor.run(sql::insert_events,
+                               {queue, json_flags(events.size(), payload), static_cast<std::int64_t>(events.size()),
+                                Param::binary(array.bytes())},
+                               call),
+                  events.size());
 }
 
 std::vector<Message> receive(Executor& executor, const Receiver& receiver, std::optional<std::int64_t> limit,

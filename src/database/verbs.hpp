@@ -35,6 +35,17 @@ std::int64_t ask(Executor& executor, const Statement& statement, Params params, 
 std::vector<EventId> send_batch(Executor& executor, std::string_view queue, std::string_view type,
                                 const std::vector<Payload>& payloads);
 
+// An event as it is sent. It refers to what it is made of, which has been checked.
+struct EventRow {
+  const Payload* payload;
+  std::string_view type;
+  std::optional<std::string_view> key{};
+  std::optional<std::string_view> headers{};  // as JSON
+};
+EventId send_event(Executor& executor, std::string_view queue, const EventRow& event);
+// As send_batch() where it can, because that costs the server a fifth.
+std::vector<EventId> send_events(Executor& executor, std::string_view queue, const std::vector<EventRow>& events);
+
 // Opens the next batch. `limit` is how many messages the server returns at most. What gives a worker a batch, here and
 // below, also counts as a sign of life at its end.
 std::vector<Message> receive(Executor& executor, const Receiver& receiver, std::optional<std::int64_t> limit,

@@ -10,6 +10,8 @@
 #include "database/verbs.hpp"
 #include "support/backoff.hpp"
 #include "support/checks.hpp"
+#include "support/event_checks.hpp"
+#include "support/headers.hpp"
 #include "support/text.hpp"
 
 namespace pgque::detail {
@@ -18,8 +20,9 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// PostgreSQL takes at most 1 GiB in one message and in one value. A batch is one of both: its payloads in binary form,
-// where nothing is escaped, and four bytes for each. It stays well below, because a conversion may make it longer.
+// PostgreSQL takes at most 1 GiB in one message and in one value. A batch is one of both: its payloads, keys and
+// headers in binary form, where nothing is escaped, and four to eighteen bytes for each event. It stays well below,
+// because a conversion may make it longer.
 constexpr std::size_t most_bytes = std::size_t{512} << 20;
 constexpr std::size_t most_events = std::size_t{16} << 20;
 
@@ -73,6 +76,16 @@ Trouble trouble_of(const std::exception& error) noexcept {
   } catch (const std::bad_alloc&) {
     return {out_of_memory, {}};
   }
+}
+
+std::vector<verbs::EventRow> rows_of(const SendBatch& batch) {
+  std::vector<verbs::EventRow> rows;
+  rows.reserve(batch.size());
+  for (std::size_t i = 0; i < batch.size(); ++i) {
+    const auto& extras = batch.extras[i];
+    rows.push_back({&batch.payloads[i], extras.type.empty() ? batch.type : extras.type, extras.key, extras.headers});
+  }
+  return rows;
 }
 
 [[noreturn]] void throw_closed() {
@@ -129,26 +142,41 @@ StatementGuard::Scope ProducerLoop::guard(milliseconds most) {
 }
 
 std::future<EventId> ProducerLoop::send(std::string_view queue, Payload&& payload, std::string_view type) {
+  if (options_.on_send) return send(queue, Event{std::move(payload), std::string{type}});
   check_queue(queue);
   check_text("type", type);
-  if (type.empty()) type = "default";
-  const auto bytes = bytes_of(payload);
-  if (bytes > options_.buffer_bytes) {
-    throw std::invalid_argument{"payload: has " + std::to_string(bytes) + " bytes, buffer_bytes is " +
-                                std::to_string(options_.buffer_bytes)};
-  }
-  if (bytes > most_bytes) {
-    throw std::invalid_argument{"payload: has " + std::to_string(bytes) + " bytes, must have at most " +
-                                std::to_string(most_bytes)};
-  }
   if (payload.text()) check_text("payload", *payload.text());
+  return add(queue, type, std::move(payload), {});
+}
+
+std::future<EventId> ProducerLoop::send(std::string_view queue, Event&& event) {
+  check_queue(queue);
+  if (options_.on_send) options_.on_send(event);
+  check_event(event);
+  Extras extras{std::move(event.key)};
+  if (!event.headers.empty()) extras.headers = write_headers(event.headers);
+  return add(queue, event.type, std::move(event.payload), std::move(extras));
+}
+
+std::future<EventId> ProducerLoop::add(std::string_view queue, std::string_view type, Payload&& payload,
+                                       Extras&& extras) {
+  if (type.empty()) type = "default";
+  const auto bytes = bytes_of(payload, extras);
+  const auto too_large = [&](const std::string& why) {
+    return std::invalid_argument{(extras.empty() ? "payload: has " : "payload, key and headers: have ") +
+                                 std::to_string(bytes) + " bytes, " + why};
+  };
+  if (bytes > options_.buffer_bytes) throw too_large("buffer_bytes is " + std::to_string(options_.buffer_bytes));
+  if (bytes > most_bytes) {
+    throw too_large((extras.empty() ? "must have at most " : "may have at most ") + std::to_string(most_bytes));
+  }
   std::promise<EventId> promise;
   auto future = promise.get_future();
 
   Lock lock{mutex_};
   if (drain_end_ != SendBuffer::never) throw_closed();
   if (!room_.empty() || !buffer_.has_room(bytes)) wait_for_room(lock, queue, bytes);
-  buffer_.add(queue, type, std::move(payload), std::move(promise), Clock::now());
+  buffer_.add(queue, type, std::move(payload), std::move(extras), std::move(promise), Clock::now());
   // The sending thread need not wake for later events of a batch that is not full.
   if (idle_ && due() < idle_due_) {
     idle_ = false;
@@ -411,9 +439,10 @@ ProducerLoop::Result ProducerLoop::deliver(const SendBatch& batch) noexcept {
       const auto guarded = guard(options_.delivery_timeout);
       // In a transaction, so that the outcome is unknown only if the connection is lost during the short commit.
       TransactionExecutor transaction{session_};
-      result.ids = verbs::send_batch(transaction, batch.queue, batch.type, batch.payloads);
+      result.ids = batch.extras.empty() ? verbs::send_batch(transaction, batch.queue, batch.type, batch.payloads)
+                                        : verbs::send_events(transaction, batch.queue, rows_of(batch));
       if (result.ids.size() != batch.size()) {
-        throw std::runtime_error{"pgque.send_batch returned " + std::to_string(result.ids.size()) + " ids for " +
+        throw std::runtime_error{"the server returned " + std::to_string(result.ids.size()) + " ids for " +
                                  events(batch.size())};
       }
       const Call commit{"commit"};

@@ -57,6 +57,7 @@ class ProducerLoop {
   ~ProducerLoop();
 
   std::future<EventId> send(std::string_view queue, Payload&& payload, std::string_view type);
+  std::future<EventId> send(std::string_view queue, Event&& event);
   bool flush(std::chrono::milliseconds timeout);
   bool close() noexcept;
   BufferedProducerStats stats() const;
@@ -82,7 +83,8 @@ class ProducerLoop {
     std::condition_variable woken{};
   };
 
-  // Both are called without the lock.
+  // All are called without the lock.
+  std::future<EventId> add(std::string_view queue, std::string_view type, Payload&& payload, Extras&& extras);
   void configure();  // of the new session
   // The connection is shut down if a statement takes longer, or is still running when close() gives up.
   StatementGuard::Scope guard(std::chrono::milliseconds most);

@@ -8,11 +8,11 @@ namespace pgque::detail {
 
 namespace {
 
-// Makes the following push_back unable to throw.
+// Makes the list unable to throw while it grows to this size.
 template <class T>
-void make_room(std::vector<T>& list) {
+void make_room(std::vector<T>& list, std::size_t size) {
   constexpr std::size_t least = 16;
-  if (list.size() == list.capacity()) list.reserve(std::max(least, 2 * list.size()));
+  if (size > list.capacity()) list.reserve(std::max({least, size, 2 * list.capacity()}));
 }
 
 // Moves the first elements of one list to the end of another that has room for them.
@@ -58,29 +58,52 @@ void SendBuffer::leave(Lane& lane) noexcept {
   if (lane.in_full.empty()) lane.in_full = full_.extract(number(lane));
 }
 
-void SendBuffer::append(SendBatch& batch, Payload&& payload, std::promise<EventId>&& promise, Clock::time_point now) {
-  make_room(batch.payloads);
-  make_room(batch.waiting);
-  // From here on nothing throws.
-  batch.bytes += bytes_of(payload);
-  batch.payloads.push_back(std::move(payload));
-  batch.waiting.push_back({std::move(promise), now, next_number_++});
+bool SendBuffer::is_for_many(std::string_view queue, std::string_view type, const Extras& extras) const noexcept {
+  if (lanes_.find({queue, type}) != lanes_.end()) return false;
+  if (!extras.empty()) return true;
+  const auto many = lanes_.find({queue, {}});
+  return many != lanes_.end() && many->second->types.find(type) != many->second->types.end();
 }
 
-void SendBuffer::add(std::string_view queue, std::string_view type, Payload&& payload, std::promise<EventId>&& promise,
-                     Clock::time_point now) {
-  const auto bytes = bytes_of(payload);
+void SendBuffer::append(SendBatch& batch, std::string_view type, Payload&& payload, Extras&& extras,
+                        std::promise<EventId>&& promise, Clock::time_point now) {
+  const auto size = batch.size() + 1;
+  const bool with_extras = !type.empty() || !extras.empty() || !batch.extras.empty();
+  std::string own_type{type};
+  make_room(batch.payloads, size);
+  make_room(batch.waiting, size);
+  if (with_extras) make_room(batch.extras, size);
+  // From here on nothing throws.
+  batch.bytes += bytes_of(payload, extras);
+  batch.payloads.push_back(std::move(payload));
+  batch.waiting.push_back({std::move(promise), now, next_number_++});
+  if (!with_extras) return;
+  batch.extras.resize(size - 1);  // those before may have had none
+  batch.extras.push_back(std::move(extras));
+  batch.extras.back().type = std::move(own_type);
+}
+
+void SendBuffer::add(std::string_view queue, std::string_view type, Payload&& payload, Extras&& extras,
+                     std::promise<EventId>&& promise, Clock::time_point now) {
+  const auto bytes = bytes_of(payload, extras);
+  const bool for_many = is_for_many(queue, type, extras);
+  const auto lane_type = for_many ? std::string_view{} : type;
   // What is new joins the rest only after everything that may throw.
   Lanes new_lane;
   SendBatches new_batch;
-  const auto found = lanes_.find({queue, type});
-  auto& lane = found != lanes_.end() ? *found->second : make_lane(new_lane, queue, type);
+  Counts new_type;
+  const auto found = lanes_.find({queue, lane_type});
+  auto& lane = found != lanes_.end() ? *found->second : make_lane(new_lane, queue, lane_type);
+  if (for_many && lane.types.find(type) == lane.types.end()) new_type.emplace(type, 0);
   auto& batches = lane.batches;
   const bool fits = !batches.empty() && !full(batches.back()) &&
                     bytes <= limits_.batch_bytes - std::min(limits_.batch_bytes, batches.back().bytes);
   if (!fits) new_batch.push_back(SendBatch{lane.queue, lane.type});
-  append(fits ? batches.back() : new_batch.front(), std::move(payload), std::move(promise), now);
+  append(fits ? batches.back() : new_batch.front(), for_many ? type : std::string_view{}, std::move(payload),
+         std::move(extras), std::move(promise), now);
 
+  lane.types.merge(new_type);
+  if (for_many) ++lane.types.find(type)->second;
   const bool first = batches.empty();
   batches.splice(batches.end(), new_batch);
   lanes_.merge(new_lane);
@@ -144,6 +167,7 @@ SendBatches SendBuffer::take_older(Clock::time_point since) noexcept {
       part.push_back(SendBatch{batch.queue, batch.type});
       part.front().payloads.reserve(count);
       part.front().waiting.reserve(count);
+      if (!batch.extras.empty()) part.front().extras.reserve(count);
     } catch (const std::bad_alloc&) {
       break;
     }
@@ -151,7 +175,10 @@ SendBatches SendBuffer::take_older(Clock::time_point since) noexcept {
     auto& first = part.front();
     move_first(batch.payloads, count, first.payloads);
     move_first(batch.waiting, count, first.waiting);
-    for (const auto& payload : first.payloads) first.bytes += bytes_of(payload);
+    if (!batch.extras.empty()) move_first(batch.extras, count, first.extras);
+    for (std::size_t i = 0; i < count; ++i) {
+      first.bytes += bytes_of(first.payloads[i], first.extras.empty() ? Extras{} : first.extras[i]);
+    }
     batch.bytes -= first.bytes;
     enter(lane);
     taken.splice(taken.end(), part);
@@ -164,6 +191,12 @@ void SendBuffer::release(const SendBatch& batch) noexcept {
   messages_ -= batch.size();
   bytes_ -= batch.bytes;
   auto& lane = lane_of(batch);
+  if (!lane.types.empty()) {
+    for (const auto& extras : batch.extras) {
+      const auto type = lane.types.find(extras.type);
+      if (--type->second == 0) lane.types.erase(type);
+    }
+  }
   if (--lane.taken == 0 && lane.batches.empty()) lanes_.erase({lane.queue, lane.type});
 }
 

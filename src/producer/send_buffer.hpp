@@ -4,14 +4,20 @@
 //
 // If add() gets no memory, it changes nothing. To take what is in the buffer, to put it back and to give it up needs no
 // memory, so the sending thread can always do that.
+//
+// A batch of events without extras is a call of send_batch, so it has one type. A batch of events with extras is a
+// call of insert_event for each event, so it may as well have all types of its queue. As long as there are events of a
+// queue and type, others of the same join them, with or without extras, so that they all keep their order.
 
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <future>
 #include <list>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -30,7 +36,16 @@ struct SendLimits {
   std::size_t buffer_bytes;
 };
 
-// One future call of send_batch.
+// What an event may have beside its payload.
+struct Extras {
+  std::optional<std::string> key{};
+  std::optional<std::string> headers{};  // as JSON
+  std::string type{};                    // in a batch of many types; else empty
+
+  bool empty() const noexcept { return !key && !headers; }
+};
+
+// One future statement.
 struct SendBatch {
   using Clock = std::chrono::steady_clock;
   struct Waiting {
@@ -40,9 +55,10 @@ struct SendBatch {
   };
 
   std::string queue;
-  std::string type;
+  std::string type;                 // empty if the events have their own
   std::vector<Payload> payloads{};  // as send_batch takes them
   std::vector<Waiting> waiting{};   // one for each
+  std::vector<Extras> extras{};     // one for each, or none if all are without and of one type
   std::size_t bytes = 0;
 
   std::size_t size() const noexcept { return payloads.size(); }
@@ -51,8 +67,9 @@ struct SendBatch {
 using SendBatches = std::list<SendBatch>;
 
 // The bytes that count for the limits.
-inline std::size_t bytes_of(const Payload& payload) noexcept {
-  return payload.text() ? payload.text()->size() : 0;
+inline std::size_t bytes_of(const Payload& payload, const Extras& extras) noexcept {
+  const auto size = [](const std::optional<std::string>& text) { return text ? text->size() : 0; };
+  return size(payload.text()) + size(extras.key) + size(extras.headers);
 }
 
 class SendBuffer {
@@ -63,14 +80,14 @@ class SendBuffer {
 
   explicit SendBuffer(const SendLimits& limits) : limits_{limits} {}
 
-  // Whether a payload of this many bytes may be added now. What take() returned counts until release().
+  // Whether an event of this many bytes may be added now. What take() returned counts until release().
   bool has_room(std::size_t bytes) const noexcept {
     return messages_ < limits_.buffer_messages && bytes <= limits_.buffer_bytes - bytes_;
   }
-  // `now` must not go backwards. If this throws, nothing has changed, and the payload and the promise are still the
-  // caller's.
-  void add(std::string_view queue, std::string_view type, Payload&& payload, std::promise<EventId>&& promise,
-           Clock::time_point now);
+  // `now` must not go backwards, and the type must not be empty. If this throws, nothing has changed, and the payload,
+  // the extras and the promise are still the caller's.
+  void add(std::string_view queue, std::string_view type, Payload&& payload, Extras&& extras,
+           std::promise<EventId>&& promise, Clock::time_point now);
 
   bool empty() const noexcept { return order_.empty(); }
   std::size_t messages() const noexcept { return messages_; }  // including those taken and not released
@@ -102,12 +119,17 @@ class SendBuffer {
   struct Lane;
   using Order = std::map<std::uint64_t, Lane*>;
 
-  // The events of one queue and type, in their order. It stays while a batch of it is taken and may be put back.
+  using Counts = std::map<std::string, std::size_t, std::less<>>;
+
+  // The events of one queue and type in their order, or with an empty type those of many types. It stays while a batch
+  // of it is taken and may be put back.
   struct Lane {
     std::string queue;
     std::string type;
     SendBatches batches{};
     std::size_t taken = 0;
+    // How many events of each type there are, including those taken and not released, if there are many types.
+    Counts types{};
     // The lane's nodes in order_ and full_ while they are not there.
     Order::node_type in_order{};
     Order::node_type in_full{};
@@ -116,8 +138,12 @@ class SendBuffer {
   using Lanes = std::map<Key, std::unique_ptr<Lane>>;
 
   static Lane& make_lane(Lanes& lanes, std::string_view queue, std::string_view type);
+  // Whether an event belongs to the lane of many types.
+  bool is_for_many(std::string_view queue, std::string_view type, const Extras& extras) const noexcept;
   Lane& lane_of(const SendBatch& batch) noexcept { return *lanes_.find({batch.queue, batch.type})->second; }
-  void append(SendBatch& batch, Payload&& payload, std::promise<EventId>&& promise, Clock::time_point now);
+  // With a type, it is put among the extras.
+  void append(SendBatch& batch, std::string_view type, Payload&& payload, Extras&& extras,
+              std::promise<EventId>&& promise, Clock::time_point now);
   bool full(const SendBatch& batch) const noexcept;
   bool due_at_once(const Lane& lane) const noexcept { return lane.batches.size() > 1 || full(lane.batches.front()); }
   static std::uint64_t number(const Lane& lane) noexcept { return lane.batches.front().waiting.front().number; }

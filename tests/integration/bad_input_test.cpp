@@ -52,6 +52,42 @@ const std::vector<TextArgument>& text_arguments() {
        [](Ops& ops, Str q, Str bad) {
          ops.send_batch(q, "t", {text("1"), text("2"), text(bad)});
        }},
+      {"send_event", "key",
+       [](Ops& ops, Str q, Str bad) {
+         ops.send(q, Event{"1", "t", bad});
+       }},
+      {"send_event", "headers, a name",
+       [](Ops& ops, Str q, Str bad) {
+         ops.send(q, Event{"1", "t", {}, {{bad, "v"}}});
+       }},
+      {"send_event", "headers[\"name\"]",
+       [](Ops& ops, Str q, Str bad) {
+         ops.send(q, Event{"1", "t", {}, {{"name", bad}}});
+       }},
+      {"send_batch", "queue",
+       [](Ops& ops, Str, Str bad) {
+         ops.send_batch(bad, {{"1", "t", "key"}});
+       }},
+      {"send_batch", "events[0].payload",
+       [](Ops& ops, Str q, Str bad) {
+         ops.send_batch(q, {{bad, "t"}, {"1", "t"}});
+       }},
+      {"send_batch", "events[1].type",
+       [](Ops& ops, Str q, Str bad) {
+         ops.send_batch(q, {{"1", "t"}, {"1", bad}});
+       }},
+      {"send_batch", "events[1].key",
+       [](Ops& ops, Str q, Str bad) {
+         ops.send_batch(q, {{"1", "t"}, {"1", "t", bad}});
+       }},
+      {"send_batch", "events[0].headers, a name",
+       [](Ops& ops, Str q, Str bad) {
+         ops.send_batch(q, {{"1", "t", {}, {{bad, "v"}}}, {"1", "t"}});
+       }},
+      {"send_batch", "events[2].headers[\"name\"]",
+       [](Ops& ops, Str q, Str bad) {
+         ops.send_batch(q, {{"1", "t"}, {"1", "t"}, {"1", "t", {}, {{"name", bad}}}});
+       }},
       {"subscribe", "queue", [](Ops& ops, Str, Str bad) { ops.subscribe(bad, "c"); }},
       {"subscribe", "consumer", [](Ops& ops, Str q, Str bad) { ops.subscribe(q, bad); }},
       {"unsubscribe", "queue", [](Ops& ops, Str, Str bad) { ops.unsubscribe(bad, "c"); }},

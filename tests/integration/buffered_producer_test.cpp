@@ -179,6 +179,115 @@ TEST_F(BufferedProducerTest, KindsOfPayloadKeepTheirOrderAndTheirKind) {
   EXPECT_THAT(payloads_of(stored()), ElementsAre(R"({"a": 2, "b": 1})", R"({"b":1,"a":2})", "null", std::nullopt, ""));
 }
 
+TEST_F(BufferedProducerTest, EventsWithKeysOrHeadersOfAllTypesShareABatch) {
+  BufferedProducer producer{dsn(), options()};
+  std::vector<Event> events;
+  for (int i = 0; i < 6; ++i) {
+    Event event{i % 2 == 0 ? Payload{"[ " + std::to_string(i) + ']'} : text("x"), "type-" + std::to_string(i % 3)};
+    if (i != 1) event.key = "key-" + std::to_string(i);
+    if (i != 2) event.headers["traceparent"] = std::to_string(i);
+    events.push_back(event);
+    producer.send(queue(), std::move(event));
+  }
+  ASSERT_TRUE(producer.flush(20s));
+  EXPECT_EQ(producer.stats().batches, 1U);
+  const auto messages = stored();
+  ASSERT_THAT(messages, SizeIs(6));
+  for (std::size_t i = 0; i < 6; ++i) {
+    EXPECT_EQ(messages[i].payload, i % 2 == 0 ? '[' + std::to_string(i) + ']' : "x");
+    EXPECT_EQ(messages[i].type, events[i].type);
+    EXPECT_EQ(messages[i].extra1, events[i].key);
+    EXPECT_EQ(messages[i].headers(), events[i].headers);
+  }
+}
+
+TEST_F(BufferedProducerTest, EventsOfOneTypeKeepTheirOrderWhetherTheyHaveKeysOrNot) {
+  BufferedProducer producer{dsn(), options()};
+  ProducerLedger ledger;
+  for (int i = 0; i < 300; ++i) {
+    const auto type = "type-" + std::to_string(i % 4);
+    const bool keyed = i * i % 7 == 1 || (i > 200 && i % 4 == 0);
+    ledger.send_one(producer, queue(), 0, i, type, keyed ? std::optional<std::string>{"key"} : std::nullopt);
+    if (i % 50 == 49) {
+      ASSERT_TRUE(producer.flush(20s));
+    }
+  }
+  EXPECT_EQ(ledger.count(Outcome::Kind::sent), 300U);
+  ledger.expect_agrees_with(stored());
+}
+
+TEST_F(BufferedProducerTest, AnEventBehindOneWithAKeyIsSentWithIt) {
+  auto settings = options();
+  BufferedProducer producer{dsn(), settings};
+  producer.send(queue(), text("1"), "alone");
+  producer.send(queue(), Event{text("2"), "t", "key"});
+  producer.send(queue(), text("3"), "t");
+  producer.send(queue(), Event{text("4"), "u", "key"});
+  ASSERT_TRUE(producer.flush(20s));
+  EXPECT_EQ(producer.stats().batches, 2U);
+  const auto messages = stored();
+  EXPECT_THAT(payloads_of(messages), ElementsAre("1", "2", "3", "4"));
+  EXPECT_THAT(types_of(messages), ElementsAre("alone", "t", "t", "u"));
+  EXPECT_EQ(messages[2].extra1, std::nullopt);
+}
+
+TEST_F(BufferedProducerTest, KeysAndHeadersCountForItsLimits) {
+  auto settings = options();
+  settings.buffer_bytes = 20;
+  BufferedProducer producer{dsn(), settings};
+  const Event event{text("12345"), "t", "67890", {{"a", "b"}}};
+  producer.send(queue(), event);
+  EXPECT_EQ(producer.stats().buffered_bytes, 5 + 5 + std::string_view{R"({"a":"b"})"}.size());
+  ASSERT_TRUE(producer.flush(20s));
+  auto larger = event;
+  larger.headers["a"] = "12";
+  producer.send(queue(), larger);
+  ASSERT_TRUE(producer.flush(20s));
+  larger.headers["a"] = "123";
+  EXPECT_STREQ(thrown<std::invalid_argument>([&] { producer.send(queue(), larger); }).what(),
+               "payload, key and headers: have 21 bytes, buffer_bytes is 20");
+}
+
+TEST_F(BufferedProducerTest, APoisonPayloadAmongEventsWithKeysFailsTheirBatchAlone) {
+  BufferedProducer producer{dsn(), options()};
+  auto good = producer.send(queue(), Event{"1", "t", "key"});
+  auto bad = producer.send(queue(), Event{"{bad", "u", "key"});
+  auto elsewhere = producer.send(queue(), "1", "v");
+  ASSERT_TRUE(producer.flush(20s));
+  EXPECT_EQ(error_of<Error>(good).sqlstate(), "22P02");
+  EXPECT_EQ(error_of<Error>(bad).sqlstate(), "22P02");
+  EXPECT_NO_THROW(elsewhere.get());
+  EXPECT_THAT(types_of(stored()), ElementsAre("v"));
+  auto nowhere = producer.send("no_such_queue", Event{"1", "t", "key"});
+  ASSERT_TRUE(producer.flush(20s));
+  error_of<QueueNotFound>(nowhere);
+}
+
+TEST_F(BufferedProducerTest, AnInterceptorSeesEachEventOnTheThreadThatSendsIt) {
+  std::vector<std::thread::id> threads;
+  auto settings = options();
+  settings.on_send = [&](Event& event) {
+    threads.push_back(std::this_thread::get_id());
+    if (event.type == "refused") throw std::domain_error{"not this one"};
+    if (event.type == "spoilt") event.key = "";
+    event.headers["seen"] = event.type;
+  };
+  BufferedProducer producer{dsn(), settings};
+  Message message;
+  message.payload = "3";
+  producer.send(queue(), text("1"), "t");
+  producer.send(queue(), Event{text("2"), "t"});
+  producer.send(queue(), message, "t");
+  EXPECT_STREQ(thrown<std::domain_error>([&] { producer.send(queue(), "4", "refused"); }).what(), "not this one");
+  EXPECT_THAT(thrown<std::invalid_argument>([&] { producer.send(queue(), "5", "spoilt"); }).what(), HasSubstr("key"));
+  EXPECT_EQ(producer.stats().buffered, 3U);
+  ASSERT_TRUE(producer.flush(20s));
+  EXPECT_THAT(threads, AllOf(SizeIs(5), testing::Each(std::this_thread::get_id())));
+  const auto messages = stored();
+  EXPECT_THAT(payloads_of(messages), ElementsAre("1", "2", "3"));
+  for (const auto& one : messages) EXPECT_EQ(one.header("seen"), "t");
+}
+
 TEST_F(BufferedProducerTest, NothingIsLostDoubledOrDisorderedWithManyThreadsQueuesAndTypes) {
   constexpr int threads = 8;
   constexpr int count = 3000;
@@ -201,7 +310,8 @@ TEST_F(BufferedProducerTest, NothingIsLostDoubledOrDisorderedWithManyThreadsQueu
     running.emplace_back([&, thread] {
       for (int i = 0; i < count; ++i) {
         auto& to = i % 3 == 0 ? other_ledger : ledger;
-        to.send_one(producer, i % 3 == 0 ? other : queue(), thread, i, i % 2 == 0 ? "even" : "odd");
+        to.send_one(producer, i % 3 == 0 ? other : queue(), thread, i, i % 2 == 0 ? "even" : "odd",
+                    i % 5 == 0 ? std::optional{std::to_string(i)} : std::nullopt);
       }
     });
   }
@@ -314,6 +424,9 @@ TEST_F(BufferedProducerTest, WrongArgumentsAreThrownAtOnceAndNamed) {
   EXPECT_THAT(refused([&] { producer.send(queue(), text(nul)); }), HasSubstr("payload"));
   EXPECT_THAT(refused([&] { producer.send(queue(), text("\xFF")); }), HasSubstr("payload"));
   EXPECT_THAT(refused([&] { producer.send(queue(), "1", nul); }), HasSubstr("type"));
+  EXPECT_THAT(refused([&] { producer.send(queue(), Event{"1", "t", ""}); }), HasSubstr("key"));
+  EXPECT_THAT(refused([&] { producer.send(queue(), Event{"1", "t", nul}); }), HasSubstr("key"));
+  EXPECT_THAT(refused([&] { producer.send(queue(), Event{"1", "t", {}, {{"", "v"}}}); }), HasSubstr("headers"));
   EXPECT_THAT(refused([&] { producer.send(queue(), text("12345678901")); }),
               HasSubstr("payload: has 11 bytes, buffer_bytes is 10"));
   EXPECT_THAT(refused([&] { producer.flush(-1ms); }), HasSubstr("timeout"));

@@ -279,6 +279,9 @@ TEST_P(SearchPathTest, NoStatementRunsAShadow) {
       {"send_batch_json", {q, "'t'", "'{1,2}'"}},
       {"send_batch_text", {q, "'t'", "'{a,b}'"}},
       {"send_batch_mixed", {q, "'t'", "'{t,f}'", "'{1,b}'"}},
+      {"insert_event_json", {q, "'t'", json, "'key'", "'{}'"}},
+      {"insert_event_text", {q, "'t'", "'a'", "'key'", "'{}'"}},
+      {"insert_events", {q, "'{t,f}'", "2", "'{1,b,t,t,key,null,null,null}'"}},
       {"subscribe", {q, "'new'"}},
       {"unsubscribe", {q, c}},
       {"receive", {q, c, "10"}},
@@ -360,11 +363,13 @@ TEST_P(SearchPathTest, TheCallersTransactionSendsReceivesAndNacksAsAnyOther) {
   {
     pqxx::work work{caller.connection()};
     EXPECT_EQ(Transaction{work}.send_batch(queue(), "t", mixed).size(), 3U);
+    Transaction{work}.send_batch(queue(), std::vector<Event>{{text("d"), "t", "key"}, {"4", "u"}});
+    Transaction{work}.send(queue(), Event{"5", "t", {}, {{"name", "value"}}});
     work.commit();
   }
   queue().tick();
   const auto messages = client.receive(queue(), consumer_name());
-  EXPECT_THAT(payloads_of(messages), ElementsAre("a", R"({"b":1})", R"({"c": 2})"));
+  EXPECT_THAT(payloads_of(messages), ElementsAre("a", R"({"b":1})", R"({"c": 2})", "d", "4", "5"));
   client.nack(messages[0]);
   client.nack(messages[1], {std::chrono::seconds{10}, "later"});
   EXPECT_TRUE(client.ack(messages[0].batch_id));
@@ -444,6 +449,7 @@ TEST_P(SearchPathTest, ConsumersAndProducersDoNotRunShadows) {
     BufferedProducer producer{dsn, options};
     for (int i = 0; i < 5; ++i) producer.send(queue(), Event{nlohmann::json{{"i", i}}, i % 2 == 0 ? "good" : "bad"});
     producer.send(queue(), Event{text("five"), "good"});
+    producer.send(queue(), Event{text("six"), "keyed", "key"});
     EXPECT_TRUE(producer.flush(20s));
   }
   queue().tick();
@@ -468,8 +474,9 @@ TEST_P(SearchPathTest, ConsumersAndProducersDoNotRunShadows) {
     Consumer consumer{dsn, options};
     consumer.on("good", [](const Message&) {});
     consumer.on("bad", [](const Message&) { throw std::runtime_error{"bad"}; });
+    consumer.on("keyed", [](const Message&) {});
     consumer.start();
-    EXPECT_EQ(consumer.stats().messages, 4U);
+    EXPECT_EQ(consumer.stats().messages, 5U);
     EXPECT_EQ(consumer.stats().failures, 2U);
     for (const auto& line : log.lines()) EXPECT_THAT(line.sqlstate, Not(shadow_ran)) << line.message;
   }

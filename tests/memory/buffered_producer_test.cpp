@@ -72,6 +72,7 @@ TEST_F(BufferedProducerMemory, AFailureAtAnyAllocationFailsNothingButABatchAndTh
       const Failure failure{Failure::In::other_threads, number};
       ledger.send_one(producer, queue(), 0, number, "t");
       ledger.send_one(producer, queue(), 0, number + 1'000'000, "u");
+      ledger.send_one(producer, queue(), 0, number + 2'000'000, "keyed", std::string(100, 'k'));
       refused = producer.send(missing, text("x"));
       ASSERT_TRUE(producer.flush(60s)) << "allocation " << number;
       failed = failure.happened();
@@ -80,7 +81,7 @@ TEST_F(BufferedProducerMemory, AFailureAtAnyAllocationFailsNothingButABatchAndTh
     const auto stats = producer.stats();
     EXPECT_EQ(stats.buffered, 0u);
     EXPECT_EQ(stats.buffered_bytes, 0u);
-    EXPECT_EQ(stats.sent + stats.failed, static_cast<std::uint64_t>(3 * number));
+    EXPECT_EQ(stats.sent + stats.failed, static_cast<std::uint64_t>(4 * number));
     if (!failed) break;
     ++failures;
   }
@@ -104,7 +105,7 @@ TEST_F(BufferedProducerMemory, WithoutAnyMemoryEveryFutureBecomesReadyAndTellsTh
     {
       const Failure failure{Failure::In::other_threads, number, Failure::all_later};
       ledger.send_one(producer, queue(), 0, 2 * number, "t");
-      ledger.send_one(producer, queue(), 1, 2 * number, "u");
+      ledger.send_one(producer, queue(), 1, 2 * number, "u", "key");
       EXPECT_TRUE(producer.flush(60s)) << "allocation " << number;
       ledger.send_one(producer, queue(), 0, 2 * number + 1, "t");
       producer.close();

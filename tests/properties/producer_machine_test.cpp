@@ -74,7 +74,7 @@ class Simulation {
     while (next_arrival_ < arrivals_.size() && arrival_time() <= now_) {
       const auto [delay, kind] = arrivals_[next_arrival_++];
       last_arrival_ += milliseconds{delay};
-      buffer_.add("q", kind == 0 ? "t" : "u", text("x"), {}, now_);
+      buffer_.add("q", kind == 0 ? "t" : "u", text("x"), {}, {}, now_);
       since_.push_back(now_);
       outcomes_.push_back(Outcome::none);
     }

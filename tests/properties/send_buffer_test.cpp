@@ -17,6 +17,7 @@
 namespace pgque::test {
 namespace {
 
+using detail::Extras;
 using detail::SendBatch;
 using detail::SendBatches;
 using detail::SendBuffer;
@@ -53,7 +54,7 @@ class Model {
         take_all_before(now_ - std::chrono::milliseconds{a});
         break;
       default:
-        add_one(a % 3, static_cast<std::size_t>(b));
+        add_one(a % 3, a >= 6, static_cast<std::size_t>(b));
     }
     check();
   }
@@ -70,22 +71,26 @@ class Model {
 
  private:
   struct Event {
-    int lane;
+    int kind;
+    bool keyed;
     std::size_t bytes;
     Clock::time_point since;
   };
   using Events = std::map<std::uint64_t, Event>;
 
-  static std::string queue_of(int lane) { return lane == 0 ? "q" : "r"; }
-  static std::string type_of(int lane) { return lane == 2 ? "u" : "t"; }
+  // A kind is a queue and a type.
+  static std::string queue_of(int kind) { return kind == 0 ? "q" : "r"; }
+  static std::string type_of(int kind) { return kind == 2 ? "u" : "t"; }
 
-  void add_one(int lane, std::size_t bytes) {
+  void add_one(int kind, bool keyed, std::size_t payload) {
+    const auto bytes = payload + (keyed ? 3 : 0);
     const bool room = waiting_.size() + out_.size() < limits_.buffer_messages &&
                       bytes_of(waiting_) + bytes_of(out_) + bytes <= limits_.buffer_bytes;
     RC_ASSERT(buffer_.has_room(bytes) == room);
     if (!room) return;
-    buffer_.add(queue_of(lane), type_of(lane), text(std::string(bytes, 'x')), {}, now_);
-    waiting_[next_++] = {lane, bytes, now_};
+    buffer_.add(queue_of(kind), type_of(kind), text(std::string(payload, 'x')), keyed ? Extras{"k", "{}"} : Extras{},
+                {}, now_);
+    waiting_[next_++] = {kind, keyed, bytes, now_};
   }
 
   void take_one() {
@@ -97,13 +102,12 @@ class Model {
     const auto first = batch.waiting.front().number;
     if (oldest_due) RC_ASSERT(first == waiting_.begin()->first);
     // The events of a kind come in their order, the oldest first.
-    const auto lane = waiting_.at(first).lane;
-    for (const auto& [number, event] : waiting_) {
-      if (event.lane != lane) continue;
-      RC_ASSERT(number == first);
-      break;
-    }
+    std::map<int, std::uint64_t> last;
+    for (const auto& one : batch.waiting) last[waiting_.at(one.number).kind] = one.number;
     move_out(batch);
+    for (const auto& [number, event] : waiting_) {
+      if (const auto before = last.find(event.kind); before != last.end()) RC_ASSERT(number > before->second);
+    }
     taken_.splice(taken_.end(), taken);
   }
 
@@ -123,10 +127,12 @@ class Model {
 
   // Not behind events of its kind that are newer than events in it.
   bool may_be_put_back(const SendBatch& batch) const {
-    const auto last = batch.waiting.back().number;
-    const auto lane = out_.at(last).lane;
-    return std::all_of(waiting_.begin(), waiting_.end(),
-                       [&](const auto& one) { return one.second.lane != lane || one.first > last; });
+    std::map<int, std::uint64_t> last;
+    for (const auto& one : batch.waiting) last[out_.at(one.number).kind] = one.number;
+    return std::all_of(waiting_.begin(), waiting_.end(), [&](const auto& one) {
+      const auto before = last.find(one.second.kind);
+      return before == last.end() || one.first > before->second;
+    });
   }
 
   void release_all(SendBatches& batches) {
@@ -152,16 +158,19 @@ class Model {
     RC_ASSERT(batch.size() >= 1u);
     RC_ASSERT(batch.waiting.size() == batch.size());
     RC_ASSERT(batch.size() <= limits_.batch_messages);
+    RC_ASSERT(batch.extras.empty() || batch.extras.size() == batch.size());
     std::size_t bytes = 0;
     for (std::size_t i = 0; i < batch.size(); ++i) {
       const auto& one = batch.waiting[i];
+      const auto extras = batch.extras.empty() ? Extras{} : batch.extras[i];
       if (i > 0) RC_ASSERT(batch.waiting[i - 1].number < one.number);
       const auto node = waiting_.extract(one.number);
       RC_ASSERT(!node.empty());
       const auto& event = node.mapped();
-      RC_ASSERT(batch.queue == queue_of(event.lane));
-      RC_ASSERT(batch.type == type_of(event.lane));
-      RC_ASSERT(batch.payloads[i].text()->size() == event.bytes);
+      RC_ASSERT(batch.queue == queue_of(event.kind));
+      RC_ASSERT((batch.type.empty() ? extras.type : batch.type) == type_of(event.kind));
+      RC_ASSERT(extras.empty() != event.keyed);
+      RC_ASSERT(bytes_of(batch.payloads[i], extras) == event.bytes);
       RC_ASSERT(one.since == event.since);
       bytes += event.bytes;
       out_[one.number] = event;
@@ -190,8 +199,8 @@ class Model {
     RC_ASSERT(due <= waiting_.begin()->second.since + limits_.linger);
     // A kind with more than a batch holds is due at once.
     std::map<int, Events> kinds;
-    for (const auto& [number, event] : waiting_) kinds[event.lane][number] = event;
-    for (const auto& [lane, events] : kinds) {
+    for (const auto& [number, event] : waiting_) kinds[event.kind][number] = event;
+    for (const auto& [kind, events] : kinds) {
       if (events.size() >= limits_.batch_messages || bytes_of(events) >= limits_.batch_bytes) {
         RC_ASSERT(due == SendBuffer::at_once);
       }

@@ -8,6 +8,7 @@
 #include <future>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -52,9 +53,10 @@ class ProducerLedger {
     for (int i = 0; i < count; ++i) send_one(producer, queue, thread, i, type);
   }
   void send_one(BufferedProducer& producer, const std::string& queue, int thread, int number,
-                const std::string& type = "t") {
+                const std::string& type = "t", std::optional<std::string> key = {}) {
     auto payload = std::to_string(thread) + ':' + std::to_string(number);
-    auto future = producer.send(queue, text(payload), type);
+    auto future = key ? producer.send(queue, Event{text(payload), type, std::move(key)})
+                      : producer.send(queue, text(payload), type);
     const std::lock_guard lock{mutex_};
     open_.emplace_back(std::move(payload), std::move(future));
   }

@@ -59,6 +59,21 @@ inline const std::vector<Verb>& verbs() {
          ops.send_batch(q, "t", {"1", text("b")});
        },
        "QueueNotFound", "nothing"},
+      {"send_keyed_event", "pgque_writer",
+       [](Ops& ops, Name q, Name) {
+         ops.send(q, Event{"1", "t", "key", {{"name", "value"}}});
+       },
+       "QueueNotFound", "nothing"},
+      {"send_keyed_text_event", "pgque_writer",
+       [](Ops& ops, Name q, Name) {
+         ops.send(q, Event{text("a"), "t", "key"});
+       },
+       "QueueNotFound", "nothing"},
+      {"send_batch_events", "pgque_writer",
+       [](Ops& ops, Name q, Name) {
+         ops.send_batch(q, {{"1", "t", "key"}, {text("b"), "u"}});
+       },
+       "QueueNotFound", "nothing"},
       {"subscribe", "pgque_reader", [](Ops& ops, Name q, Name c) { ops.subscribe(q, c); }, "QueueNotFound", "nothing"},
       {"unsubscribe", "pgque_reader", [](Ops& ops, Name q, Name c) { ops.unsubscribe(q, c); }, "nothing", "nothing"},
       {"receive", "pgque_reader", [](Ops& ops, Name q, Name c) { ops.receive(q, c); }, "ConsumerNotFound",

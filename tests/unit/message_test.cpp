@@ -43,6 +43,28 @@ TEST(Message, HasNoValuesUntilItIsGivenSome) {
   EXPECT_EQ(message.extra4, std::nullopt);
 }
 
+TEST(Message, HasTheHeadersOfAnObjectOfStringsInExtra4) {
+  Message message;
+  EXPECT_EQ(message.headers(), Headers{});
+  EXPECT_EQ(message.header("traceparent"), std::nullopt);
+  message.extra4 = R"({"traceparent": "00-1-2-01", "empty": "", "empty2": "x", "empty2": ""})";
+  EXPECT_EQ(message.headers(), (Headers{{"empty", ""}, {"empty2", ""}, {"traceparent", "00-1-2-01"}}));
+  EXPECT_EQ(message.header("traceparent"), "00-1-2-01");
+  EXPECT_EQ(message.header("empty"), "");
+  EXPECT_EQ(message.header("Traceparent"), std::nullopt);
+  EXPECT_EQ(message.header(""), std::nullopt);
+}
+
+TEST(Message, HasNoHeadersIfExtra4IsAnythingElse) {
+  for (const char* text : {"", "not json", "[]", R"({"a":1})", R"({"traceparent":"x","a":{}})", R"({"a":"\u0000"})"}) {
+    Message message;
+    message.extra4 = text;
+    EXPECT_EQ(message.headers(), Headers{}) << text;
+    EXPECT_EQ(message.header("a"), std::nullopt) << text;
+    EXPECT_EQ(message.header("traceparent"), std::nullopt) << text;
+  }
+}
+
 // PostgreSQL's resolution, on every platform.
 static_assert(std::is_same_v<Timestamp::period, std::micro>);
 

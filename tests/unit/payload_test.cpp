@@ -49,6 +49,7 @@ struct pgque::PayloadEncoder<pgque::test::Label> {
 namespace pgque::test {
 namespace {
 
+using testing::IsEmpty;
 using testing::Optional;
 using testing::StartsWith;
 using testing::ThrowsMessage;
@@ -183,6 +184,44 @@ TEST(Event, HasTheTypeDefaultUnlessGiven) {
   const Event typed{Temperature{3}, "weather"};
   EXPECT_EQ(typed.type, "weather");
   EXPECT_THAT(typed.payload.text(), Optional(std::string{"3 C"}));
+}
+
+TEST(Event, IsAnAggregateThatMayHaveAKeyAndHeaders) {
+  Event event{"1", "t"};
+  EXPECT_EQ(event.key, std::nullopt);
+  EXPECT_THAT(event.headers, IsEmpty());
+  event.key = "customer-7";
+  event.headers["traceparent"] = "00-1-2-01";
+  const Event same{"1", "t", "customer-7", {{"traceparent", "00-1-2-01"}}};
+  EXPECT_EQ(same.key, event.key);
+  EXPECT_EQ(same.headers, event.headers);
+}
+
+TEST(ToEvent, KeepsWhatIsSentOn) {
+  Message message;
+  message.payload = " {not json";
+  message.type = "order.created";
+  message.extra1 = "customer-7";
+  message.extra4 = R"({"a": "b"})";
+  const auto event = to_event(message);
+  EXPECT_THAT(event.payload.text(), Optional(std::string{" {not json"}));
+  EXPECT_EQ(event.payload.format(), Format::text);
+  EXPECT_EQ(event.type, "order.created");
+  EXPECT_EQ(event.key, "customer-7");
+  EXPECT_EQ(event.headers, (Headers{{"a", "b"}}));
+}
+
+TEST(ToEvent, MakesNothingOfWhatIsNotThere) {
+  for (const auto& text : {std::optional<std::string>{}, std::optional<std::string>{""}}) {
+    Message message;
+    message.extra1 = message.extra4 = text;
+    message.extra2 = message.extra3 = "x";
+    const auto event = to_event(message);
+    EXPECT_EQ(event.payload.text(), std::nullopt);
+    EXPECT_EQ(event.type, "default");
+    EXPECT_EQ(event.key, std::nullopt);
+    EXPECT_THAT(event.headers, IsEmpty());
+  }
 }
 
 }  // namespace

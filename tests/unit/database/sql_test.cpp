@@ -116,6 +116,8 @@ std::vector<std::string> unqualified(std::string_view sql) {
       setting = false;
     } else if (token == "-" && (before == "," || before == "(") && std::isdigit(next.front()) != 0) {
       // a negative number
+    } else if (token == ":") {
+      // of a slice: no operator has a colon
     } else if (operators.find(token.front()) != std::string_view::npos || forbidden.count(token) != 0 ||
                token.rfind("$$", 0) == 0) {
       out.push_back(token);
@@ -188,6 +190,7 @@ TEST(SqlTest, WhatIsQualifiedOrTheGrammarsOwnIsNotFound) {
            "select greatest(a, -1) from pgque.tick t, lateral (select 1) l cross join pgque.queue order by b, c",
            "select extract(epoch from a), coalesce(b, 'it''s'), row(c)::pgque.message, d::double precision, "
            "array['e'], exists (select from pgque.queue), case when f then g end -- = h",
+           "select (a)[1:$2::integer], (a)[:b], (a)[b operator(pg_catalog.+) 1:]",
            "set local lock_timeout = '5s'; set constraints all immediate; savepoint pgque_attempt",
        }) {
     EXPECT_THAT(unqualified(sql), IsEmpty()) << sql;

@@ -31,7 +31,12 @@ class Buffer : public SendBuffer {
   // At t0 + `at`. Payloads are text of any length.
   void put(const std::string& payload, std::chrono::milliseconds at = 0ms, const std::string& type = "t",
            const std::string& queue = "q") {
-    add(queue, type, text(payload), std::promise<EventId>{}, t0 + at);
+    add(queue, type, text(payload), {}, std::promise<EventId>{}, t0 + at);
+  }
+  // With a key.
+  void put_keyed(const std::string& payload, const std::string& type = "t", std::chrono::milliseconds at = 0ms,
+                 const std::string& queue = "q") {
+    add(queue, type, text(payload), {"k"}, std::promise<EventId>{}, t0 + at);
   }
   void put_all(const std::vector<std::string>& payloads) {
     for (const auto& payload : payloads) put(payload);
@@ -45,6 +50,13 @@ class Buffer : public SendBuffer {
 std::vector<std::string> texts(const SendBatch& batch) {
   std::vector<std::string> out;
   for (const auto& payload : batch.payloads) out.push_back(*payload.text());
+  return out;
+}
+
+// The types and keys of a batch with extras.
+std::vector<std::string> extras(const SendBatch& batch) {
+  std::vector<std::string> out;
+  for (const auto& one : batch.extras) out.push_back(one.type + (one.key ? ":" + *one.key : ""));
   return out;
 }
 
@@ -144,15 +156,119 @@ TEST(SendBuffer, DoesNotConfuseNamesThatRunTogether) {
 
 TEST(SendBuffer, KindsOfPayloadShareABatchInTheirOrder) {
   Buffer buffer;
-  buffer.add("q", "t", Payload{"1"}, {}, t0);
-  buffer.add("q", "t", text("x"), {}, t0);
-  buffer.add("q", "t", Payload{std::nullopt}, {}, t0);
+  buffer.add("q", "t", Payload{"1"}, {}, {}, t0);
+  buffer.add("q", "t", text("x"), {}, {}, t0);
+  buffer.add("q", "t", Payload{std::nullopt}, {}, {}, t0);
   const auto batch = buffer.take_at(5ms);
   ASSERT_THAT(batch.payloads, SizeIs(3));
   EXPECT_EQ(batch.payloads[0].format(), Payload::Format::json);
   EXPECT_EQ(batch.payloads[1].format(), Payload::Format::text);
   EXPECT_EQ(batch.payloads[2].text(), std::nullopt);
   EXPECT_EQ(batch.bytes, 2u);
+}
+
+TEST(SendBuffer, EventsWithExtrasOfAllTypesOfAQueueShareABatch) {
+  Buffer buffer;
+  buffer.put_keyed("a", "t");
+  buffer.put_keyed("b", "u");
+  buffer.put_keyed("c", "t", 0ms, "other");
+  buffer.add("q", "v", text("d"), {std::nullopt, "{}"}, {}, t0);
+  const auto batch = buffer.take_at(5ms);
+  EXPECT_EQ(batch.queue, "q");
+  EXPECT_EQ(batch.type, "");
+  EXPECT_THAT(texts(batch), ElementsAre("a", "b", "d"));
+  EXPECT_THAT(extras(batch), ElementsAre("t:k", "u:k", "v"));
+  EXPECT_EQ(batch.extras[2].headers, "{}");
+  EXPECT_EQ(batch.bytes, 7u) << "with keys and headers";
+  EXPECT_EQ(buffer.bytes(), 9u);
+  EXPECT_EQ(buffer.take_at(5ms).queue, "other");
+}
+
+TEST(SendBuffer, EventsWithoutExtrasStayApartFromThoseOfOtherTypesWithThem) {
+  Buffer buffer;
+  buffer.put_keyed("a", "t");
+  buffer.put("b", 0ms, "u");
+  EXPECT_THAT(texts(buffer.take_at(5ms)), ElementsAre("a"));
+  const auto batch = buffer.take_at(5ms);
+  EXPECT_EQ(batch.type, "u");
+  EXPECT_THAT(batch.extras, IsEmpty());
+}
+
+// Whichever comes first, the others of its queue and type follow it.
+TEST(SendBuffer, EventsOfOneTypeKeepTheirOrderWithAndWithoutExtras) {
+  Buffer keyed_first;
+  keyed_first.put_keyed("a", "t");
+  keyed_first.put("b", 0ms, "t");
+  keyed_first.put_keyed("c", "u");
+  const auto many = keyed_first.take_at(5ms);
+  EXPECT_THAT(texts(many), ElementsAre("a", "b", "c"));
+  EXPECT_THAT(extras(many), ElementsAre("t:k", "t", "u:k"));
+  EXPECT_TRUE(keyed_first.empty());
+
+  Buffer plain_first;
+  plain_first.put("a", 0ms, "t");
+  plain_first.put("b", 0ms, "t");
+  plain_first.put_keyed("c", "t");
+  plain_first.put("d", 0ms, "t");
+  plain_first.put_keyed("e", "u");
+  const auto one = plain_first.take_at(5ms);
+  EXPECT_EQ(one.type, "t");
+  EXPECT_THAT(texts(one), ElementsAre("a", "b", "c"));
+  EXPECT_THAT(extras(one), ElementsAre("", "", ":k"));
+  const auto next = plain_first.take_at(5ms);
+  EXPECT_THAT(texts(next), ElementsAre("d"));
+  EXPECT_THAT(next.extras, IsEmpty()) << "of this batch nothing has extras";
+  EXPECT_EQ(plain_first.take_at(5ms).type, "");
+}
+
+TEST(SendBuffer, FollowsThoseThatAreTakenUntilTheirRelease) {
+  Buffer buffer;
+  buffer.put_keyed("a", "t");
+  const auto many = buffer.take_at(5ms);
+  buffer.put("b", 5ms, "t");
+  auto follower = buffer.take(t0 + 10ms);
+  EXPECT_EQ(follower.front().type, "") << "the batch before it may be put back";
+  buffer.release(many);
+  buffer.put_back(std::move(follower));
+  buffer.put("c", 10ms, "t");
+  const auto both = buffer.take_at(10ms);
+  EXPECT_THAT(texts(both), ElementsAre("b", "c"));
+  EXPECT_THAT(extras(both), ElementsAre("t", "t"));
+  buffer.release(both);
+  buffer.put("d", 11ms, "t");
+  const auto alone = buffer.take_at(16ms);
+  EXPECT_EQ(alone.type, "t");
+  buffer.put_keyed("e", "t", 16ms);
+  EXPECT_EQ(buffer.take_at(21ms).type, "t");
+  EXPECT_EQ(buffer.messages(), 2u);
+}
+
+TEST(SendBuffer, AnotherTypeIsFreeWhileOneIsBound) {
+  Buffer buffer;
+  buffer.put_keyed("a", "t");
+  buffer.put_keyed("b", "u");
+  const auto older = buffer.take_older(t0);
+  buffer.put_keyed("c", "v", 1ms);
+  for (const auto& batch : older) buffer.release(batch);
+  buffer.put("d", 1ms, "t");  // "t" is gone, although events with extras of another type are left
+  EXPECT_EQ(buffer.take_at(10ms).type, "");
+  const auto plain = buffer.take_at(10ms);
+  EXPECT_EQ(plain.type, "t");
+  EXPECT_THAT(plain.extras, IsEmpty());
+}
+
+TEST(SendBuffer, DividesABatchWithExtras) {
+  Buffer buffer;
+  buffer.put_keyed("a", "t", 0ms);
+  buffer.put_keyed("b", "u", 1ms);
+  const auto older = buffer.take_older(t0);
+  ASSERT_THAT(older, SizeIs(1));
+  EXPECT_THAT(extras(older.front()), ElementsAre("t:k"));
+  EXPECT_EQ(older.front().bytes, 2u);
+  const auto left = buffer.take_at(10ms);
+  EXPECT_THAT(texts(left), ElementsAre("b"));
+  EXPECT_THAT(extras(left), ElementsAre("u:k"));
+  EXPECT_EQ(left.bytes, 2u);
 }
 
 TEST(SendBuffer, TakesAFullBatchBeforeOneThatLingers) {

@@ -1,0 +1,26 @@
+#pragma once
+
+/// @file
+/// Interceptors of what is sent.
+
+#include <functional>
+#include <vector>
+
+#include <pgque/export.hpp>
+#include <pgque/payload.hpp>
+
+namespace pgque {
+
+/// Code that sees each event before it is sent, for example to add a `traceparent` to its headers. It may change
+/// everything of the event; what it leaves is checked as if the caller had given it. An exception that it throws
+/// reaches the caller, and nothing is sent. It must not use the client, transaction or producer that calls it.
+///
+/// **Thread safety.** It is called on the thread that sends. A client and its transactions call it one event at a time;
+/// a `BufferedProducer` calls it from as many threads at once as send.
+using OnSend = std::function<void(Event& event)>;
+
+/// One that calls all of these, in their order: each sees what those before it have made of the event. Empty ones are
+/// left out; without any others the result is empty, too.
+PGQUE_EXPORT OnSend chain(std::vector<OnSend> interceptors);
+
+}  // namespace pgque
