@@ -47,6 +47,13 @@ enum class TransactionMode {
 /// How many messages a consumer holds in memory at once, unless its options say something else.
 inline constexpr std::int32_t default_max_messages = 10'000;
 
+/// How a consumer that is behind catches up: with batches of several tick windows.
+struct CatchUp {
+  /// Windows are merged until the batch has about this many events, by the numbers that PgQue gives to events; retries
+  /// are not counted. Default 500; at least 1. `max_messages` still bounds how many are in memory at once.
+  std::int32_t events = 500;
+};
+
 /// How a consumer works. Wrong or contradictory values make the constructor throw `std::invalid_argument`.
 struct ConsumerOptions {
   /// The queue. Required; 1 to 57 bytes.
@@ -63,6 +70,13 @@ struct ConsumerOptions {
   /// `pooled` there can be no pages: the default then means the whole batch, with a warning at each start, and any
   /// other number is an error.
   std::optional<std::int32_t> max_messages{default_max_messages};
+  /// While there is a backlog: merge tick windows until so many events are in one batch. A message is never later for
+  /// it: where the windows there are have fewer events, the next one alone is the batch. Default: one window, one batch.
+  std::optional<CatchUp> catch_up{};
+  /// Deliver no message before the tick that made it visible is at least so old. Messages that are too young do not
+  /// count for `until_drained`. What a worker takes over from another is delivered as it is. Default 0; at most 30
+  /// days.
+  std::chrono::milliseconds min_lag{0};
   /// Delay before a failed or unknown message is delivered again. Default 60 s; 0 to 2147483647 s.
   std::chrono::seconds retry_after{60};
   /// Computes the delay for each message, in place of `retry_after`; see `exponential_retry`. Default: `retry_after`

@@ -1,6 +1,7 @@
 #include "consumer/batch.hpp"
 
 #include <algorithm>
+#include <limits>
 
 #include "consumer/options.hpp"
 #include "database/error_map.hpp"
@@ -12,6 +13,13 @@
 #include "support/text.hpp"
 
 namespace pgque::detail {
+
+namespace {
+
+// No batch has more messages; one more than that is still a bigint.
+constexpr std::int64_t unbounded = std::numeric_limits<std::int64_t>::max() - 1;
+
+}  // namespace
 
 Batch::Batch(std::shared_ptr<Session> session, const ConsumerOptions& options, std::optional<BatchId> id)
     : session_{std::move(session)},
@@ -35,7 +43,13 @@ std::vector<Message> Batch::open(bool again, bool large) {
   const auto receive = call(coop_ ? "receive_coop" : "receive");
   if (per_batch_) begin();
   std::optional<std::vector<Message>> all;
-  if (!page_size_) {
+  if (receiver().catch_up || receiver().min_lag) {
+    // Nothing else opens such a batch. With `large`, this does nothing more.
+    const auto size = large ? -1 : page_size_ ? std::int64_t{*page_size_} : unbounded;
+    auto first = verbs::receive_tuned(executor(), receiver(), size, receive);
+    all = std::move(first.whole_batch);
+    batch_ = first.batch;
+  } else if (!page_size_) {
     all = verbs::receive(executor(), receiver(), std::nullopt, receive);
   } else if (!large) {
     auto first = verbs::receive_page(executor(), receiver(), *page_size_, receive);
@@ -57,7 +71,15 @@ std::vector<Message> Batch::open(bool again, bool large) {
     transaction_.reset();
     cursor_open_ = true;
   }
+  if (messages_ == 0) batch_.reset();  // it was empty, and the server has finished it
   return messages;
+}
+
+verbs::Receiver Batch::receiver() const {
+  verbs::Receiver receiver{options_.queue, options_.name, options_.subconsumer, options_.dead_interval};
+  if (options_.catch_up) receiver.catch_up = options_.catch_up->events;
+  if (options_.min_lag.count() != 0) receiver.min_lag = options_.min_lag;
+  return receiver;
 }
 
 void Batch::begin() {
@@ -129,6 +151,12 @@ void Batch::leave_out_nacked(std::vector<Message>& messages) {
 std::optional<BatchId> Batch::more_windows() {
   const auto next_batch = call("next_batch");
   const auto next = verbs::next_batch(executor(), receiver(), next_batch);
+  if (!next && receiver().min_lag) {
+    // Rounded up, and never none, so that the next receive does not come too early, and again at once.
+    if (const auto time = verbs::ripens_in(executor(), receiver(), next_batch)) {
+      ripens_in_ = std::max(std::chrono::ceil<std::chrono::milliseconds>(*time), std::chrono::milliseconds{1});
+    }
+  }
   if (transaction_) transaction_->commit(next_batch);
   transaction_.reset();
   return next;

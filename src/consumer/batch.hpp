@@ -61,6 +61,8 @@ class Batch {
   // After open() gave nothing: another window to receive, if there is one; it is open on the server then. Ends the
   // transaction.
   std::optional<BatchId> more_windows();
+  // After that found none: when there will be one, if there is one that is younger than min_lag.
+  std::optional<std::chrono::milliseconds> ripens_in() const noexcept { return ripens_in_; }
   // Whether another statement may be sent; otherwise the batch is interrupted.
   using InTime = std::function<bool()>;
   // Nacks in the transaction that is going to ack; nothing if that worked.
@@ -105,9 +107,7 @@ class Batch {
   std::vector<Message> turn_page(std::vector<Message> page);
   void close_cursor() noexcept;
   Call call(const char* verb) const { return {verb, options_.queue, options_.name, batch_}; }
-  verbs::Receiver receiver() const {
-    return {options_.queue, options_.name, options_.subconsumer, options_.dead_interval};
-  }
+  verbs::Receiver receiver() const;
 
   const std::shared_ptr<Session> session_;
   const ConsumerOptions& options_;
@@ -125,6 +125,7 @@ class Batch {
   bool last_page_ = false;
   bool cursor_open_ = false;  // beyond the transaction
   std::optional<BatchId> batch_;
+  std::optional<std::chrono::milliseconds> ripens_in_;
   bool again_ = false;
   std::size_t messages_ = 0;  // received so far
   std::set<std::pair<EventId, std::int32_t>> nacked_;

@@ -254,6 +254,7 @@ Outcome ConsumerLoop::Run::receive() {
   // This receive covers all notifications that have come so far, but none that come from now on.
   take_notifications();
   notified_ = false;
+  ripe_at_.reset();
   batch_.emplace(session_, options_);
   asked_at_ = Stopper::Clock::now();
   // Until it is finished. A worker may also be given another worker's batch.
@@ -294,6 +295,9 @@ Outcome ConsumerLoop::Run::look_ahead() {
   {
     const StatementGuard::Scope scope{guard_, session_, OnStop::cancel};
     next = batch_->more_windows();
+  }
+  if (const auto ripens_in = batch_->ripens_in()) {
+    ripe_at_ = Stopper::Clock::now() + std::min(*ripens_in, options_.poll_interval);
   }
   drop_batch();
   if (cooperative()) opened_ = next;
@@ -490,12 +494,13 @@ Outcome ConsumerLoop::Run::refused(const Error& error) {
 
 Outcome ConsumerLoop::Run::wait() {
   set_state(ConsumerState::waiting);
-  const auto deadline = Stopper::Clock::now() + options_.poll_interval;
+  const auto deadline = ripe_at_.value_or(Stopper::Clock::now() + options_.poll_interval);
   auto& waited_for = listen_session_ ? *listen_session_ : *session_;
   for (;;) {
     // libpq may have read a notification along with an answer; then the socket does not become readable.
     take_notifications();
-    if (notified_) {
+    // Until a tick is old enough, a later one is not either.
+    if (notified_ && !ripe_at_) {
       stopper_.sleep_until(notified_polls_.next());
       return Outcome::woken;
     }

@@ -160,6 +160,7 @@ class ConsumerLoop::Run {
   bool in_doubt_ = false;           // a commit that finishes the batch may have taken place
   // By a look-ahead, for this worker alone, and not received yet; also after an error.
   std::optional<BatchId> opened_;
+  std::optional<Stopper::Clock::time_point> ripe_at_;  // the next tick, which is there but younger than min_lag
   std::optional<Stopper::Clock::time_point> postponed_until_;
   std::uint64_t resumes_before_ = 0;  // when it was postponed
   std::exception_ptr error_;

@@ -40,6 +40,8 @@ void check(const ConsumerOptions& options) {
   check_consumer("name", options.name);
   check_duration("poll_interval", options.poll_interval, milliseconds{1}, longest_wait);
   if (options.max_messages) check_at_least("max_messages", *options.max_messages, 1);
+  if (options.catch_up) check_at_least("catch_up.events", options.catch_up->events, 1);
+  check_duration("min_lag", options.min_lag, milliseconds{0}, longest_wait);
   check_retry_after(options.retry_after);
   check_enum("unknown_handler_policy", options.unknown_handler_policy, UnknownHandlerPolicy::ack);
   if (options.dead_interval) {

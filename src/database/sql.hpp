@@ -107,10 +107,67 @@ inline constexpr Statement receive_first{
                                               "where coalesce((select events from "
                                               "expected), 0) operator(pg_catalog.<=) $3::bigint limit $3::bigint "
                                               "operator(pg_catalog.+) 1) union all " PGQUE_NO_MESSAGE "$3::bigint"};
+// Intervals are given in microseconds.
+#define PGQUE_INTERVAL(microseconds) \
+  microseconds "::bigint::double precision operator(pg_catalog.*) interval '1 microsecond'"
+// The tick at which the next batch of the consumer or group begins; none while a worker's row has no place.
+#define PGQUE_PLACE                                                                                               \
+  "(select sub_last_tick from pgque.subscription s where s.sub_queue operator(pg_catalog.=) " PGQUE_QUEUE_ID      \
+  " and " PGQUE_OF_CONSUMER ")"
+#define PGQUE_TICKS_AFTER(tick) \
+  "from pgque.tick where tick_queue operator(pg_catalog.=) p.tick_queue and tick_id operator(pg_catalog.>) " tick
+#define PGQUE_IS_RIPE(lag) "pg_catalog.now() operator(pg_catalog.-) tick_time operator(pg_catalog.>=) (" lag ")"
+// What makes next_batch_custom() merge windows until they have `events` numbers, if there are two or more that are
+// older than `lag`: one row, or none.
+//
+// Given a number, next_batch_custom() looks at the newest tick first. If that has fewer numbers it gives nothing, so
+// the number is never more than there are, and then it takes the newest. With `lag`, the newest is too young, and to be
+// refused then would merge nothing. So the ticks are chosen by their times, in which the newest is not looked at if it
+// is more than twice as far away as the one that is wanted, or than half of the way.
+#define PGQUE_MERGE(events, lag)                                                                                      \
+  "wanted as materialized (select case when " lag " is null then least(" events ", greatest((select tick_event_seq "  \
+  PGQUE_TICKS_AFTER("p.tick_id") " order by tick_id desc limit 1) operator(pg_catalog.-) p.tick_event_seq, 0))"       \
+  "::integer end as events, case when " lag " is not null then (select case when u.until operator(pg_catalog.=) "     \
+  "u.newest then u.until operator(pg_catalog.-) p.tick_time else least(u.until operator(pg_catalog.-) p.tick_time, "  \
+  "(u.newest operator(pg_catalog.-) p.tick_time) operator(pg_catalog./) 2 operator(pg_catalog.-) "                    \
+  "interval '1 microsecond') end from (select least((select tick_time " PGQUE_TICKS_AFTER("p.tick_id")                \
+  " and tick_event_seq operator(pg_catalog.-) p.tick_event_seq operator(pg_catalog.>=) " events " order by tick_id "  \
+  "limit 1), (select pg_catalog.max(tick_time) " PGQUE_TICKS_AFTER("p.tick_id") " and "                               \
+  PGQUE_IS_RIPE(PGQUE_INTERVAL(lag)) ")) as until, (select tick_time " PGQUE_TICKS_AFTER("p.tick_id")                 \
+  " order by tick_id desc limit 1) as newest offset 0) as u) end as span from pgque.tick p where "                             \
+  "p.tick_queue operator(pg_catalog.=) " PGQUE_QUEUE_ID " and p.tick_id operator(pg_catalog.=) " PGQUE_PLACE          \
+  " and " events " is not null and exists (select from (select tick_time " PGQUE_TICKS_AFTER("p.tick_id")             \
+  " order by tick_id offset 1 limit 1) as second where " lag " is null or " PGQUE_IS_RIPE(PGQUE_INTERVAL(lag)) "))"
+// Opens the batch: with several windows, or if there is none of that kind, with one, so that nothing is ever late for
+// it. Then the number of messages that it is expected to have. Each part runs when the one after it asks for its rows.
+#define PGQUE_OPENED(custom, columns, lag, rest)                                                                    \
+  "merged as materialized (select batch, since, until from wanted cross join lateral pgque.next_batch_custom("      \
+  custom ", " PGQUE_INTERVAL(lag) ", wanted.events, wanted.span" rest ") as b(" columns ")), "                      \
+  "single as materialized (select batch, since, until from pgque.next_batch_custom(" custom ", "                    \
+  PGQUE_INTERVAL(lag) ", null, null" rest ") as b(" columns ") where not exists (select from merged where batch is "\
+  "not null)), opened as materialized (select batch, since, until from merged where batch is not null union all "   \
+  "select batch, since, until from single where batch is not null), expected as materialized (select batch, "       \
+  "coalesce((select tick_event_seq from pgque.tick where tick_queue operator(pg_catalog.=) " PGQUE_QUEUE_ID         \
+  " and tick_id operator(pg_catalog.=) until) operator(pg_catalog.-) (select tick_event_seq from pgque.tick where " \
+  "tick_queue operator(pg_catalog.=) " PGQUE_QUEUE_ID                                                               \
+  " and tick_id operator(pg_catalog.=) since), 0) as events from opened)"
+#define PGQUE_ONLY_BATCH                                                                    \
+  "select null, batch, null, null, null, null, null, null, null, null from expected where " \
+  "events operator(pg_catalog.>) "
+// The same as receive_first, but of a batch that is opened first, as $4 (CatchUp::events) and $5 (min_lag) ask for. If
+// the batch is to be read in pages, the row of NULLs has its id.
+inline constexpr Statement receive_tuned{
+    "pgque_receive_tuned", Role::reader,
+    "with " PGQUE_MERGE("$4::bigint", "$5::bigint") ", "
+    PGQUE_OPENED("$1::pg_catalog.text, $2::pg_catalog.text", "batch, until, since", "$5", "")
+    " (select " PGQUE_MESSAGE_COLUMNS " from pgque.receive($1::pg_catalog.text, $2::pg_catalog.text, null::integer) "
+    "where coalesce((select events from expected) operator(pg_catalog.<=) $3::bigint, false) limit $3::bigint "
+    "operator(pg_catalog.+) 1) union all " PGQUE_ONLY_BATCH "$3::bigint"};
 // next_batch() itself has no search_path of its own.
 inline constexpr Statement next_batch{
     "pgque_next_batch", Role::reader,
-    "select batch_id from pgque.next_batch_custom($1::pg_catalog.text, $2::pg_catalog.text, null, null, null)"};
+    "select batch_id from pgque.next_batch_custom($1::pg_catalog.text, $2::pg_catalog.text, "
+    PGQUE_INTERVAL("$3") ", null, null)"};
 inline constexpr Statement ack{"pgque_ack", Role::reader, "select pgque.ack($1::bigint)"};
 inline constexpr Statement nack{"pgque_nack", Role::reader,
     "select pgque.nack($1::bigint, " PGQUE_MESSAGE_OF_ID("$2::bigint") ", $3::bigint operator(pg_catalog.*) interval "
@@ -175,8 +232,7 @@ inline constexpr Statement receive_coop{
     "pgque_receive_coop", Role::reader,
     "select " PGQUE_MESSAGE_COLUMNS
     " from pgque.receive_coop($1::pg_catalog.text, $2::pg_catalog.text, "
-    "$3::pg_catalog.text, $4::integer, $5::bigint::double precision operator(pg_catalog.*) interval '1 microsecond') "
-    "with ordinality where " PGQUE_TOUCH_FIRST};
+    "$3::pg_catalog.text, $4::integer, " PGQUE_INTERVAL("$5") ") with ordinality where " PGQUE_TOUCH_FIRST};
 // A worker is given its own batch, that of a silent worker, or the next one of the group.
 #define PGQUE_OF_GROUP \
   "s.sub_id operator(pg_catalog.=) (select g.sub_id from pgque.subscription g where " \
@@ -198,12 +254,20 @@ inline constexpr Statement receive_coop_first{
                                            " limit "
                                            "$5::bigint operator(pg_catalog.+) 1) union all " PGQUE_NO_MESSAGE
                                            "$5::bigint"};
+inline constexpr Statement receive_coop_tuned{
+    "pgque_receive_coop_tuned", Role::reader,
+    "with " PGQUE_MERGE("$6::bigint", "$7::bigint") ", "
+    PGQUE_OPENED("$1::pg_catalog.text, $2::pg_catalog.text, $3::pg_catalog.text", "batch, since, until", "$7", ", "
+                 PGQUE_INTERVAL("$4"))
+    " (select " PGQUE_MESSAGE_COLUMNS " from pgque.receive_coop($1::pg_catalog.text, $2::pg_catalog.text, "
+    "$3::pg_catalog.text, null::integer, " PGQUE_INTERVAL("$4") ") with ordinality where "
+    "coalesce((select events from expected) operator(pg_catalog.<=) $5::bigint, false) and " PGQUE_TOUCH_FIRST
+    " limit $5::bigint operator(pg_catalog.+) 1) union all " PGQUE_ONLY_BATCH "$5::bigint"};
 inline constexpr Statement next_batch_coop{
     "pgque_next_batch_coop", Role::reader,
-    "select case when " PGQUE_TOUCH
-    " is not null then batch end from pgque.next_batch($1::pg_catalog.text, "
-    "$2::pg_catalog.text, $3::pg_catalog.text, $4::bigint::double precision operator(pg_catalog.*) interval '1 "
-    "microsecond') as batch where batch is not null"};
+    "select case when " PGQUE_TOUCH " is not null then batch end from pgque.next_batch_custom($1::pg_catalog.text, "
+    "$2::pg_catalog.text, $3::pg_catalog.text, " PGQUE_INTERVAL("$5") ", null, null, " PGQUE_INTERVAL("$4")
+    ") as b(batch) where batch is not null"};
 
 inline constexpr Statement force_next_tick{"pgque_force_next_tick", Role::admin,
                                            "select pgque.force_next_tick($1::pg_catalog.text)"};
@@ -292,6 +356,13 @@ inline constexpr const char* last_as_long_as_needed =
 #define PGQUE_BETWEEN(begin, end) \
   PGQUE_WITHIN_RANGE("(extract(epoch from " end ") operator(pg_catalog.-) extract(epoch from " begin "))")
 #define PGQUE_AGE(time) PGQUE_BETWEEN(time, "pg_catalog.now()")
+
+// In how many microseconds the next tick will be $3 microseconds old. Only for a consumer or group without a batch.
+inline constexpr Statement ripens_in{
+    "pgque_ripens_in", Role::none,
+    "select " PGQUE_BETWEEN("pg_catalog.clock_timestamp()", "tick_time") " operator(pg_catalog.+) $3::bigint from "
+    "pgque.tick where tick_queue operator(pg_catalog.=) " PGQUE_QUEUE_ID " and tick_id operator(pg_catalog.>) "
+    PGQUE_PLACE " order by tick_id limit 1"};
 
 // The value of a setting that is reset. Under array_nulls = off, it is the text NULL.
 #define PGQUE_SETTING_VALUE "case when value operator(pg_catalog.<>) 'NULL' then value end"

@@ -87,6 +87,12 @@ std::vector<EventId> send_payloads(Executor& executor, std::string_view queue, s
                   count);
 }
 
+FirstPage first_page(const pqxx::result& rows, std::int64_t size) {
+  const auto count = static_cast<std::int64_t>(rows.size());
+  if (count == 0 || (count <= size && !rows[0][0].is_null())) return {read_messages(rows)};
+  return {std::nullopt, rows[0][1].is_null() ? std::nullopt : std::optional{BatchId{rows[0][1].as<std::int64_t>()}}};
+}
+
 }  // namespace
 
 std::int64_t ask(Executor& executor, const Statement& statement, Params params, const Call& call) {
@@ -158,10 +164,20 @@ FirstPage receive_page(Executor& executor, const Receiver& receiver, std::int64_
                                        {receiver.queue, receiver.consumer, receiver.subconsumer,
                                         microseconds_of("dead_interval", receiver.dead_interval), size},
                                        call);
-  const auto count = static_cast<std::int64_t>(rows.size());
-  if (count == 1 && rows[0][0].is_null()) return {};
-  if (count > size) return {std::nullopt, BatchId{rows[0][1].as<std::int64_t>()}};
-  return {read_messages(rows)};
+  return first_page(rows, size);
+}
+
+FirstPage receive_tuned(Executor& executor, const Receiver& receiver, std::int64_t size, const Call& call) {
+  const auto min_lag = microseconds_of("min_lag", receiver.min_lag);
+  const auto rows =
+      receiver.subconsumer.empty()
+          ? executor.run(sql::receive_tuned, {receiver.queue, receiver.consumer, size, receiver.catch_up, min_lag},
+                         call)
+          : executor.run(sql::receive_coop_tuned,
+                         {receiver.queue, receiver.consumer, receiver.subconsumer,
+                          microseconds_of("dead_interval", receiver.dead_interval), size, receiver.catch_up, min_lag},
+                         call);
+  return first_page(rows, size);
 }
 
 std::vector<Message> open_batch_cursor(TransactionExecutor& transaction, const Receiver& receiver, bool hold,
@@ -173,13 +189,20 @@ std::vector<Message> open_batch_cursor(TransactionExecutor& transaction, const R
 }
 
 std::optional<BatchId> next_batch(Executor& executor, const Receiver& receiver, const Call& call) {
-  const auto batch =
-      read_int64(receiver.subconsumer.empty() ? executor.run(sql::next_batch, {receiver.queue, receiver.consumer}, call)
-                                              : executor.run(sql::next_batch_coop,
-                                                             {receiver.queue, receiver.consumer, receiver.subconsumer,
-                                                              microseconds_of("dead_interval", receiver.dead_interval)},
-                                                             call));
+  const auto min_lag = microseconds_of("min_lag", receiver.min_lag);
+  const auto batch = read_int64(receiver.subconsumer.empty()
+                                    ? executor.run(sql::next_batch, {receiver.queue, receiver.consumer, min_lag}, call)
+                                    : executor.run(sql::next_batch_coop,
+                                                   {receiver.queue, receiver.consumer, receiver.subconsumer,
+                                                    microseconds_of("dead_interval", receiver.dead_interval), min_lag},
+                                                   call));
   return batch ? std::optional{BatchId{*batch}} : std::nullopt;
+}
+
+std::optional<std::chrono::microseconds> ripens_in(Executor& executor, const Receiver& receiver, const Call& call) {
+  const auto time = read_int64(executor.run(
+      sql::ripens_in, {receiver.queue, receiver.consumer, microseconds_of("min_lag", receiver.min_lag)}, call));
+  return time ? std::optional{std::chrono::microseconds{*time}} : std::nullopt;
 }
 
 bool ack(Executor& executor, BatchId batch, const Call& call) {

@@ -26,6 +26,9 @@ struct Receiver {
   std::string_view consumer;
   std::string_view subconsumer{};
   std::optional<std::chrono::milliseconds> dead_interval{};
+  // Which windows make a batch, if it is not the next one: see ConsumerOptions.
+  std::optional<std::int64_t> catch_up{};
+  std::optional<std::chrono::milliseconds> min_lag{};
 };
 
 // The single value that a statement returns. Throws Error if that is NULL.
@@ -56,12 +59,17 @@ struct FirstPage {
   std::optional<BatchId> batch{};
 };
 FirstPage receive_page(Executor& executor, const Receiver& receiver, std::int64_t size, const Call& call);
+// The same by the receiver's catch_up and min_lag. A batch that is larger has been opened, and those above then read
+// it. With a `size` of -1, every batch is.
+FirstPage receive_tuned(Executor& executor, const Receiver& receiver, std::int64_t size, const Call& call);
 // Opens the next batch on the server, where sql::batch_cursor reads its messages in pages, and returns the first
 // `rows`. With `hold` the cursor outlives the transaction.
 std::vector<Message> open_batch_cursor(TransactionExecutor& transaction, const Receiver& receiver, bool hold,
                                        std::int64_t rows, const Call& call);
-// The batch that is open or can be opened; empty if there is none.
+// The batch that is open or can be opened, which is old enough then; empty if there is none.
 std::optional<BatchId> next_batch(Executor& executor, const Receiver& receiver, const Call& call);
+// After that gave none: when the next one will be old enough, if there is one.
+std::optional<std::chrono::microseconds> ripens_in(Executor& executor, const Receiver& receiver, const Call& call);
 // Whether the batch was open until now.
 bool ack(Executor& executor, BatchId batch, const Call& call);
 // The reason may have characters that the database's encoding does not have; those become question marks.

@@ -36,7 +36,7 @@ create function chk.tick(q text) returns void language plpgsql as
 create temp table wanted (proname text);
 insert into wanted select unnest(string_to_array(
   'create_queue drop_queue set_queue_config send send_batch insert_event subscribe unsubscribe register_consumer '
-  'register_consumer_at unregister_consumer receive ack nack next_batch finish_batch event_retry force_next_tick force_tick ticker '
+  'register_consumer_at unregister_consumer receive ack nack next_batch next_batch_custom finish_batch event_retry force_next_tick force_tick ticker '
   'ticker_loop set_tick_period_ms maint maint_retry_events maint_rotate_tables_step1 maint_rotate_tables_step2 dlq_inspect '
   'dlq_replay dlq_replay_all dlq_purge get_consumer_info get_queue_info get_batch_info version status register_subconsumer '
   'subscribe_subconsumer unregister_subconsumer unsubscribe_subconsumer receive_coop touch_subconsumer', ' '));
@@ -570,6 +570,83 @@ select pgque.unsubscribe_subconsumer('co', 'g', 'w5', 1), pgque.unsubscribe_subc
 select * from chk.subs where queue_name = 'co';
 select pgque.receive_coop('co', 'g', 'w5');
 select pgque.drop_queue('co', true);
+
+--- Batches of several windows, and old ones
+select pgque.create_queue('w'), pgque.subscribe('w', 'c');
+create procedure chk.windows(q text, variadic sizes integer[]) language plpgsql as $$
+declare
+  n integer;
+begin
+  update pgque.queue set queue_external_ticker = true where queue_name = q;
+  foreach n in array sizes loop
+    perform pgque.send_batch(q, 't', array_fill('x'::text, array[n]));
+    commit;
+    perform pgque.ticker(q, tick_id + 1, timestamptz '2020-01-01' + (tick_id + 1) * interval '1 minute', tick_event_seq + n)
+    from pgque.tick join pgque.queue on queue_id = tick_queue where queue_name = q order by tick_id desc limit 1;
+    commit;
+  end loop;
+end $$;
+update pgque.tick set tick_time = timestamptz '2020-01-01' + tick_id * interval '1 minute'
+where tick_queue = (select queue_id from pgque.queue where queue_name = 'w');
+call chk.windows('w', 3, 3, 3, 3);
+begin;
+create function chk.custom(lag interval, count integer, span interval) returns text language plpgsql as $$
+declare
+  r record;
+  messages bigint;
+begin
+  select * into r from pgque.next_batch_custom('w', 'c', lag, count, span);
+  if r.batch_id is null then return row_to_json(r)::text; end if;
+  select count(*) into messages from pgque.receive('w', 'c', null);
+  perform pgque.finish_batch(r.batch_id);
+  return format('%s %s..%s %s..%s %s..%s', messages, r.prev_tick_id, r.cur_tick_id, r.prev_tick_time, r.cur_tick_time,
+                r.prev_tick_event_seq, r.cur_tick_event_seq);
+end $$;
+commit;
+select chk.custom(null, 13, null);
+begin; select chk.custom(null, 12, null); rollback;
+begin; select chk.custom(null, 6, null); rollback;
+begin; select chk.custom(null, 5, null); rollback;
+begin; select chk.custom(null, 0, null); rollback;
+begin; select chk.custom(null, -1, null); rollback;
+begin; select chk.custom(null, null, '5 minutes'); rollback;
+begin; select chk.custom(null, null, '4 minutes'); rollback;
+begin; select chk.custom(null, null, '2 minutes'); rollback;
+begin; select chk.custom(null, null, '119 seconds'); rollback;
+begin; select chk.custom(null, null, '1 minute'); rollback;
+begin; select chk.custom(null, 100, '1 minute'); rollback;
+begin; select chk.custom(null, 1, '100 minutes'); rollback;
+begin; select chk.custom('1 hour', null, null); rollback;
+begin; select chk.custom('1 hour', 6, null); rollback;
+begin; select chk.custom('100 years', null, null); rollback;
+begin; select chk.custom('100 years', 6, null); rollback;
+-- An open batch is given as it is.
+begin;
+select batch_id > 0, cur_tick_id, prev_tick_id from pgque.next_batch_custom('w', 'c', null, 6, null);
+select batch_id > 0, cur_tick_id, prev_tick_id from pgque.next_batch_custom('w', 'c', '100 years', 100, null);
+rollback;
+select chk.custom(null, 3, null);
+select chk.custom(null, 12, null);
+select chk.custom(null, 9, null);
+select chk.custom(null, 0, null);
+select * from pgque.next_batch_custom('w', 'nope', null, 1, null);
+-- The same for groups.
+select pgque.create_queue('wg');
+update pgque.tick set tick_time = timestamptz '2020-01-01' + tick_id * interval '1 minute'
+where tick_queue = (select queue_id from pgque.queue where queue_name = 'wg');
+select pgque.subscribe_subconsumer('wg', 'wide', 'w1'), pgque.subscribe_subconsumer('wg', 'wide', 'w2');
+call chk.windows('wg', 3, 3, 3, 3, 0, 0);
+select batch_id, prev_tick_id, next_tick_id from pgque.next_batch_custom('wg', 'wide', 'w1', null, 13, null);
+select batch_id, prev_tick_id, next_tick_id from pgque.next_batch_custom('wg', 'wide', 'w1', '100 years', null, null);
+select batch_id > 0, prev_tick_id, next_tick_id from pgque.next_batch_custom('wg', 'wide', 'w1', '1 hour', 5, null);
+select batch_id > 0, prev_tick_id, next_tick_id from pgque.next_batch_custom('wg', 'wide', 'w1', '100 years', 100, null);
+select * from chk.subs where queue_name = 'wg';
+select batch_id > 0, prev_tick_id, next_tick_id from pgque.next_batch_custom('wg', 'wide', 'w2', '100 years', 100, null, '-1 second');
+select * from chk.subs where queue_name = 'wg';
+select batch_id > 0, prev_tick_id, next_tick_id from pgque.next_batch_custom('wg', 'wide', 'w1', null, null, '4 minutes');
+select * from pgque.next_batch_custom('wg', 'wide', 'w3', null, 0, null);
+select pgque.next_batch_custom('wg', 'wide', 'w.3', null, 0, null);
+select * from pgque.next_batch_custom('wg', 'wide', null, 1, null);
 
 --- Ticker
 select pgque.create_queue('t');

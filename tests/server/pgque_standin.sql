@@ -498,9 +498,36 @@ begin
   if not found then perform finish_batch(i_batch); end if;
 end $$;
 
-create or replace function pgque.next_batch(i_queue_name text, i_consumer_name text) returns bigint language plpgsql as $$
+-- The tick that ends the batch that begins at another: the next one or, with limits, the newest if that is within twice the limits and
+-- reaches one of them, and otherwise the first that reaches one. A limit is a number of event ids or a time.
+create or replace function pgque._ending_tick(i_from pgque.tick, i_min_count bigint, i_min_interval interval) returns pgque.tick
+language plpgsql as $$
+declare
+  t tick;
+begin
+  if coalesce(i_min_count::text, i_min_interval::text) is not null then
+    select * into t from tick where tick_queue = i_from.tick_queue and tick_id > i_from.tick_id order by tick_id desc limit 1;
+    if (t.tick_event_seq - i_from.tick_event_seq > 2 * i_min_count or t.tick_time - i_from.tick_time > 2 * i_min_interval) is not true then
+      if t.tick_event_seq - i_from.tick_event_seq >= i_min_count or t.tick_time - i_from.tick_time >= i_min_interval then return t; end if;
+      return null;
+    end if;
+  end if;
+  select * into t from tick
+  where tick_queue = i_from.tick_queue and tick_id > i_from.tick_id
+    and (i_min_count is null and i_min_interval is null or tick_event_seq - i_from.tick_event_seq >= i_min_count
+         or tick_time - i_from.tick_time >= i_min_interval)
+  order by tick_id limit 1;
+  return t;
+end $$;
+
+create or replace function pgque.next_batch_custom(
+  i_queue_name text, i_consumer_name text, i_min_lag interval, i_min_count integer, i_min_interval interval,
+  out batch_id bigint, out cur_tick_id bigint, out prev_tick_id bigint, out cur_tick_time timestamptz,
+  out prev_tick_time timestamptz, out cur_tick_event_seq bigint, out prev_tick_event_seq bigint) language plpgsql as $$
 declare
   s subscription;
+  since tick;
+  until tick;
 begin
   -- Locked even when there turns out to be nothing to do: two receivers with one name take turns.
   select sub.* into s
@@ -516,26 +543,28 @@ begin
     raise exception 'consumer % on queue % is a cooperative subconsumer; use receive_coop / next_batch (cooperative form) instead of the legacy 5-arg next_batch_custom',
       i_consumer_name, i_queue_name;
   end if;
-  if s.sub_batch is not null then return s.sub_batch; end if;
-  select min(tick_id) into s.sub_next_tick from tick where tick_queue = s.sub_queue and tick_id > s.sub_last_tick;
-  if s.sub_next_tick is null then return null; end if;
-  update subscription set sub_batch = nextval('batch_id_seq'), sub_next_tick = s.sub_next_tick, sub_active = now()
-  where sub_queue = s.sub_queue and sub_consumer = s.sub_consumer
-  returning sub_batch into s.sub_batch;
-  return s.sub_batch;
+  select * into since from tick where tick_queue = s.sub_queue and tick_id = s.sub_last_tick;
+  if s.sub_batch is not null then
+    select * into until from tick where tick_queue = s.sub_queue and tick_id = s.sub_next_tick;
+  else
+    until := _ending_tick(since, i_min_count, i_min_interval);
+    if until.tick_id is null or now() - until.tick_time < i_min_lag then return; end if;
+    update subscription set sub_batch = nextval('batch_id_seq'), sub_next_tick = until.tick_id, sub_active = now()
+    where sub_queue = s.sub_queue and sub_consumer = s.sub_consumer
+    returning sub_batch into s.sub_batch;
+  end if;
+  batch_id := s.sub_batch;
+  cur_tick_id := until.tick_id;
+  cur_tick_time := until.tick_time;
+  cur_tick_event_seq := until.tick_event_seq;
+  prev_tick_id := since.tick_id;
+  prev_tick_time := since.tick_time;
+  prev_tick_event_seq := since.tick_event_seq;
 end $$;
 
--- Without what tunes the size of batches.
-create or replace function pgque.next_batch_custom(
-  i_queue_name text, i_consumer_name text, i_min_lag interval, i_min_count integer, i_min_interval interval,
-  out batch_id bigint, out cur_tick_id bigint, out prev_tick_id bigint) language plpgsql as $$
-begin
-  if coalesce(i_min_lag::text, i_min_count::text, i_min_interval::text) is not null then
-    raise exception 'the stand-in cannot tune batches';
-  end if;
-  batch_id := next_batch(i_queue_name, i_consumer_name);
-  select sub_next_tick, sub_last_tick into cur_tick_id, prev_tick_id from subscription where sub_batch = batch_id;
-end $$;
+create or replace function pgque.next_batch(i_queue_name text, i_consumer_name text) returns bigint language sql as $$
+  select batch_id from next_batch_custom(i_queue_name, i_consumer_name, null, null, null)
+$$;
 
 create or replace function pgque.receive(i_queue text, i_consumer text, i_max_return integer default 100)
 returns setof pgque.message language plpgsql as $$
@@ -753,13 +782,14 @@ begin
   return found::integer;
 end $$;
 
-create or replace function pgque.next_batch(
-  i_queue text, i_consumer text, i_subconsumer text, i_dead_interval interval default null) returns bigint language plpgsql as $$
+create or replace function pgque.next_batch_custom(
+  i_queue text, i_consumer text, i_subconsumer text, i_min_lag interval, i_min_count integer, i_min_interval interval,
+  i_dead_interval interval default null, out batch_id bigint, out prev_tick_id bigint, out next_tick_id bigint) language plpgsql as $$
 declare
   main subscription;
   member subscription;
   victim subscription;
-  tick bigint;
+  until tick;
 begin
   perform register_subconsumer(i_queue, i_consumer, i_subconsumer);
   -- Handing out work is serialised per group by its row.
@@ -770,12 +800,7 @@ begin
   select * into member from subscription
   where sub_queue = member.sub_queue and sub_consumer = member.sub_consumer for update;
 
-  if member.sub_batch is not null then
-    update subscription set sub_active = now() where sub_queue = member.sub_queue and sub_consumer = member.sub_consumer;
-    return member.sub_batch;
-  end if;
-
-  if i_dead_interval is not null then
+  if member.sub_batch is null then
     select * into victim from subscription
     where sub_queue = main.sub_queue and sub_id = main.sub_id and sub_role = 'coop_member'
       and sub_consumer <> member.sub_consumer and sub_batch is not null and sub_active < now() - i_dead_interval
@@ -783,28 +808,32 @@ begin
     if found then
       update subscription set sub_last_tick = null, sub_next_tick = null, sub_batch = null, sub_active = now()
       where sub_queue = victim.sub_queue and sub_consumer = victim.sub_consumer;
-      update subscription set sub_last_tick = victim.sub_last_tick, sub_next_tick = victim.sub_next_tick,
-        sub_batch = nextval('batch_id_seq'), sub_active = now()
-      where sub_queue = member.sub_queue and sub_consumer = member.sub_consumer
-      returning sub_batch into member.sub_batch;
-      return member.sub_batch;
+      member.sub_last_tick := victim.sub_last_tick;
+      member.sub_next_tick := victim.sub_next_tick;
+    else
+      until := _ending_tick((select t from tick t where tick_queue = main.sub_queue and tick_id = main.sub_last_tick),
+                            i_min_count, i_min_interval);
+      if until.tick_id is null or now() - until.tick_time < i_min_lag then return; end if;
+      -- The group moves on now, not when the member has finished.
+      update subscription set sub_last_tick = until.tick_id, sub_active = now()
+      where sub_queue = main.sub_queue and sub_consumer = main.sub_consumer;
+      member.sub_last_tick := main.sub_last_tick;
+      member.sub_next_tick := until.tick_id;
     end if;
+    member.sub_batch := nextval('batch_id_seq');
   end if;
-
-  select min(tick_id) into tick from tick where tick_queue = main.sub_queue and tick_id > main.sub_last_tick;
-  if tick is null then
-    update subscription set sub_active = now() where sub_queue = member.sub_queue and sub_consumer = member.sub_consumer;
-    return null;
-  end if;
-  -- The group moves on now, not when the member has finished.
-  update subscription set sub_last_tick = tick, sub_active = now()
-  where sub_queue = main.sub_queue and sub_consumer = main.sub_consumer;
-  update subscription set sub_last_tick = main.sub_last_tick, sub_next_tick = tick, sub_batch = nextval('batch_id_seq'),
-    sub_active = now()
-  where sub_queue = member.sub_queue and sub_consumer = member.sub_consumer
-  returning sub_batch into member.sub_batch;
-  return member.sub_batch;
+  update subscription
+  set sub_last_tick = member.sub_last_tick, sub_next_tick = member.sub_next_tick, sub_batch = member.sub_batch, sub_active = now()
+  where sub_queue = member.sub_queue and sub_consumer = member.sub_consumer;
+  batch_id := member.sub_batch;
+  prev_tick_id := member.sub_last_tick;
+  next_tick_id := member.sub_next_tick;
 end $$;
+
+create or replace function pgque.next_batch(
+  i_queue text, i_consumer text, i_subconsumer text, i_dead_interval interval default null) returns bigint language sql as $$
+  select batch_id from next_batch_custom(i_queue, i_consumer, i_subconsumer, null, null, null, i_dead_interval)
+$$;
 
 create or replace function pgque.receive_coop(
   i_queue text, i_consumer text, i_subconsumer text, i_max_return integer default 100, i_dead_interval interval default null)

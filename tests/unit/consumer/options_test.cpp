@@ -53,6 +53,9 @@ TEST(ConsumerOptions, HaveTheDefaultsTheyDocument) {
   EXPECT_EQ(options.connect_timeout, 10s);
   EXPECT_EQ(options.statement_timeout, 0ms);
   EXPECT_EQ(options.max_messages, 10'000);
+  EXPECT_FALSE(options.catch_up);
+  EXPECT_EQ(CatchUp{}.events, 500);
+  EXPECT_EQ(options.min_lag, 0ms);
   EXPECT_EQ(options.idle_in_transaction_timeout, 15min);
   EXPECT_FALSE(options.retry_delay);
   EXPECT_FALSE(options.key);
@@ -75,6 +78,10 @@ TEST(ConsumerOptions, AreTakenUpToTheirLimits) {
            [](auto& o) { o.poll_interval = month; },
            [](auto& o) { o.max_messages = 1; },
            [](auto& o) { o.max_messages = 2147483647; },
+           [](auto& o) { o.catch_up = CatchUp{1}; },
+           [](auto& o) { o.catch_up = CatchUp{2147483647}; },
+           [](auto& o) { o.min_lag = 0ms; },
+           [](auto& o) { o.min_lag = month; },
            [](auto& o) { o.retry_after = 0s; },
            [](auto& o) { o.retry_after = seconds{2147483647}; },
            [](auto& o) { o.unknown_handler_policy = UnknownHandlerPolicy::ack; },
@@ -126,6 +133,10 @@ TEST(ConsumerOptions, AreRefusedByNameBeyondTheirLimits) {
            {"max_messages", [](auto& o) { o.max_messages = -1; }},
            {"max_messages",
             [](auto& o) { o.max_messages = 1, o.pooled = true, o.transaction = TransactionMode::split; }},
+           {"catch_up.events", [](auto& o) { o.catch_up = CatchUp{0}; }},
+           {"catch_up.events", [](auto& o) { o.catch_up = CatchUp{-1}; }},
+           {"min_lag", [](auto& o) { o.min_lag = -1ms; }},
+           {"min_lag", [](auto& o) { o.min_lag = month + 1ms; }},
            {"retry_after", [](auto& o) { o.retry_after = -1s; }},
            {"retry_after", [](auto& o) { o.retry_after = seconds{2147483648}; }},
            {"unknown_handler_policy", [](auto& o) { o.unknown_handler_policy = static_cast<UnknownHandlerPolicy>(2); }},
