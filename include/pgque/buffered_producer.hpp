@@ -30,15 +30,15 @@ class ProducerLoop;
 struct BufferedProducerOptions {
   /// Most events in one batch. Default 1000; at least 1. No batch has more than 16 Mi.
   std::size_t batch_messages = 1'000;
-  /// Most bytes of payload in one batch; a single larger payload is a batch by itself. Default 1 MiB; 1 to 512 MiB.
-  /// PostgreSQL takes less than 1 GiB in one message, and closes the connection if there is more.
+  /// Most bytes of payloads, keys and headers in one batch; a single larger event is a batch by itself. Default 1 MiB;
+  /// 1 to 512 MiB. PostgreSQL takes less than 1 GiB in one message, and closes the connection if there is more.
   std::size_t batch_bytes = std::size_t{1} << 20;
   /// How long an event waits for others to fill its batch. Default 5 ms; 0 sends as soon as the connection is free. At
   /// most 30 days. While the buffer is full, no event waits for others.
   std::chrono::milliseconds linger{5};
   /// Most events in the buffer, including those being sent. Default 100,000; at least 1.
   std::size_t buffer_messages = 100'000;
-  /// Most bytes of payload in the buffer, including those being sent. Default 64 MiB; at least 1.
+  /// Most bytes of payloads, keys and headers in the buffer, including those being sent. Default 64 MiB; at least 1.
   std::size_t buffer_bytes = std::size_t{64} << 20;
   /// How long `send()` waits for room when the buffer is full. Default 60 s; 0 fails at once. At most 30 days.
   std::chrono::milliseconds block_timeout{60'000};
@@ -83,7 +83,7 @@ PGQUE_EXPORT std::string_view to_string(ProducerState state) noexcept;
 struct BufferedProducerStats {
   ProducerState state = ProducerState::waiting;  ///< what it is doing now
   std::uint64_t buffered = 0;                    ///< events whose outcome is not known yet
-  std::uint64_t buffered_bytes = 0;              ///< bytes of their payloads
+  std::uint64_t buffered_bytes = 0;              ///< bytes of their payloads, keys and headers
   std::uint64_t sent = 0;                        ///< events stored for certain
   std::uint64_t failed = 0;                      ///< events whose futures have an error
   std::uint64_t unknown = 0;                     ///< those of `failed` whose outcome is unknown
@@ -104,6 +104,10 @@ struct BufferedProducerStats {
 /// `batch_bytes` of them, the first has waited for `linger`, or the buffer is full. Each batch is one call of
 /// `send_batch` in a separate transaction. The batches of one queue and type are stored one after another, so the
 /// events of one thread keep the order in which it sent them. Events of different queues or types have no order.
+///
+/// **Keys and headers.** Events that have some share a batch with those of other types of their queue. As long as there
+/// are events of a queue and type in the buffer, others of the same join them, with or without keys and headers, so the
+/// order above holds for both kinds together.
 ///
 /// **Exceptions and futures.** `send()` throws what is known at once: for wrong arguments, as `Client::send` does, and
 /// if the buffer is full. The future reports what is found out later. The future becomes ready exactly once, also when
@@ -150,13 +154,14 @@ class PGQUE_EXPORT BufferedProducer {
   /// destructor does not wait; a failure is then reported only in the log and in `stats()`.
   /// @param payload see `Payload`
   /// @param type what consumers dispatch on; an empty one means "default"
-  /// @throws std::invalid_argument naming the argument: as `Client::send`, or a payload larger than `buffer_bytes` or
+  /// @throws std::invalid_argument naming the argument: as `Client::send`, or an event larger than `buffer_bytes` or
   ///   than 512 MiB, which the largest batch holds
   /// @throws Error whose `retryable()` is true if there was no room in the buffer within `block_timeout`
   /// @throws std::logic_error if the producer is closed, also while waiting for room
   /// SQL: `pgque.send_batch(text, text, jsonb[])` or `pgque.send_batch(text, text, text[])`
   std::future<EventId> send(std::string_view queue, Payload payload, std::string_view type = "default");
-  /// The same for an `Event`; throws the same.
+  /// The same for an `Event`, which may have a key and headers; throws the same.
+  /// SQL: as above; with a key or headers `pgque.insert_event(text, text, text, text, text, text, text)`
   std::future<EventId> send(std::string_view queue, Event event);
   /// The same for a received message, which is sent on as `Client::send` does; throws the same.
   template <class M, std::enable_if_t<std::is_base_of_v<Message, M>, int> = 0>

@@ -58,9 +58,7 @@ void SendBuffer::leave(Lane& lane) noexcept {
   if (lane.in_full.empty()) lane.in_full = full_.extract(number(lane));
 }
 
-bool SendBuffer::is_for_many(std::string_view queue, std::string_view type, const Extras& extras) const noexcept {
-  if (lanes_.find({queue, type}) != lanes_.end()) return false;
-  if (!extras.empty()) return true;
+bool SendBuffer::has_many(std::string_view queue, std::string_view type) const noexcept {
   const auto many = lanes_.find({queue, {}});
   return many != lanes_.end() && many->second->types.find(type) != many->second->types.end();
 }
@@ -86,13 +84,14 @@ void SendBuffer::append(SendBatch& batch, std::string_view type, Payload&& paylo
 void SendBuffer::add(std::string_view queue, std::string_view type, Payload&& payload, Extras&& extras,
                      std::promise<EventId>&& promise, Clock::time_point now) {
   const auto bytes = bytes_of(payload, extras);
-  const bool for_many = is_for_many(queue, type, extras);
+  const auto own = lanes_.find({queue, type});
+  const bool for_many = own == lanes_.end() && (!extras.empty() || has_many(queue, type));
   const auto lane_type = for_many ? std::string_view{} : type;
   // What is new joins the rest only after everything that may throw.
   Lanes new_lane;
   SendBatches new_batch;
   Counts new_type;
-  const auto found = lanes_.find({queue, lane_type});
+  const auto found = for_many ? lanes_.find({queue, lane_type}) : own;
   auto& lane = found != lanes_.end() ? *found->second : make_lane(new_lane, queue, lane_type);
   if (for_many && lane.types.find(type) == lane.types.end()) new_type.emplace(type, 0);
   auto& batches = lane.batches;
@@ -176,8 +175,9 @@ SendBatches SendBuffer::take_older(Clock::time_point since) noexcept {
     move_first(batch.payloads, count, first.payloads);
     move_first(batch.waiting, count, first.waiting);
     if (!batch.extras.empty()) move_first(batch.extras, count, first.extras);
+    static const Extras none;
     for (std::size_t i = 0; i < count; ++i) {
-      first.bytes += bytes_of(first.payloads[i], first.extras.empty() ? Extras{} : first.extras[i]);
+      first.bytes += bytes_of(first.payloads[i], first.extras.empty() ? none : first.extras[i]);
     }
     batch.bytes -= first.bytes;
     enter(lane);

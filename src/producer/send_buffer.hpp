@@ -138,8 +138,8 @@ class SendBuffer {
   using Lanes = std::map<Key, std::unique_ptr<Lane>>;
 
   static Lane& make_lane(Lanes& lanes, std::string_view queue, std::string_view type);
-  // Whether an event belongs to the lane of many types.
-  bool is_for_many(std::string_view queue, std::string_view type, const Extras& extras) const noexcept;
+  // Whether the lane of many types has events of this one.
+  bool has_many(std::string_view queue, std::string_view type) const noexcept;
   Lane& lane_of(const SendBatch& batch) noexcept { return *lanes_.find({batch.queue, batch.type})->second; }
   // With a type, it is put among the extras.
   void append(SendBatch& batch, std::string_view type, Payload&& payload, Extras&& extras,

@@ -352,7 +352,7 @@ TEST_F(OnSendTest, SeesEachEventOfEachCallInOrder) {
     Transaction callers{work, numbering()};
     send_all(callers, message);
     pqxx::dbtransaction& same = work;
-    Transaction{same, numbering()}.send(queue(), "last");
+    Transaction{same, numbering()}.send(queue(), text("last"));
     work.commit();
   }
   expect_all_numbered(5 * 8 + 1);

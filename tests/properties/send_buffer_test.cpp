@@ -170,7 +170,7 @@ class Model {
       RC_ASSERT(batch.queue == queue_of(event.kind));
       RC_ASSERT((batch.type.empty() ? extras.type : batch.type) == type_of(event.kind));
       RC_ASSERT(extras.empty() != event.keyed);
-      RC_ASSERT(bytes_of(batch.payloads[i], extras) == event.bytes);
+      RC_ASSERT(detail::bytes_of(batch.payloads[i], extras) == event.bytes);
       RC_ASSERT(one.since == event.since);
       bytes += event.bytes;
       out_[one.number] = event;
