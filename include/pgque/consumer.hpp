@@ -7,10 +7,12 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <type_traits>
 #include <utility>
+#include <vector>
 #if __cplusplus >= 202002L
 #include <version>
 #endif
@@ -48,19 +50,27 @@ PGQUE_EXPORT std::string_view to_string(ConsumerState state) noexcept;
 
 /// Counters since the consumer was made.
 struct ConsumerStats {
-  std::uint64_t batches = 0;                  ///< batches acknowledged
-  std::uint64_t messages = 0;                 ///< messages whose handler returned, redeliveries included
-  std::uint64_t failures = 0;                 ///< messages whose handler threw, or that the `CrashGuard` refused
-  std::uint64_t unknown = 0;                  ///< messages without a handler
-  std::uint64_t retries = 0;                  ///< messages put up for retry, in batches acknowledged
-  std::uint64_t abandoned = 0;                ///< batches left for redelivery
-  std::uint64_t postponed = 0;                ///< batches left for redelivery because a handler threw `NotNow`
-  std::uint64_t stale_acks = 0;               ///< batches that were already finished when they were acknowledged
-  std::uint64_t takeovers = 0;                ///< batches lost to another worker
-  std::uint64_t stuck = 0;                    ///< handlers that ran for longer than `handler_timeout`
-  std::uint64_t reconnects = 0;               ///< connections made after the first
+  std::uint64_t batches = 0;     ///< batches acknowledged
+  std::uint64_t messages = 0;    ///< messages whose handler returned, redeliveries included
+  std::uint64_t failures = 0;    ///< messages whose handler or `on_ack()` threw, or that the `CrashGuard` refused
+  std::uint64_t unknown = 0;     ///< messages without a handler
+  std::uint64_t retries = 0;     ///< messages put up for retry, in batches acknowledged
+  std::uint64_t abandoned = 0;   ///< batches left for redelivery
+  std::uint64_t postponed = 0;   ///< batches left for redelivery because a handler threw `NotNow`
+  std::uint64_t stale_acks = 0;  ///< batches that were already finished when they were acknowledged
+  std::uint64_t takeovers = 0;   ///< batches lost to another worker
+  std::uint64_t stuck = 0;       ///< handlers that ran for longer than `handler_timeout`
+  std::uint64_t reconnects = 0;  ///< connections made after the first
+  std::uint64_t deferred = 0;    ///< callbacks of `Context::on_ack()` that wait now for their batch's ack
   ConsumerState state = ConsumerState::idle;  ///< what it is doing now
   std::string last_error{};                   ///< what() of the latest error; empty if there was none
+};
+
+/// How a handler of `Consumer::on_batch` gets its messages.
+struct OnBatchOptions {
+  /// The most messages of one call. Default: all those of a page, which `ConsumerOptions::max_messages` limits. At
+  /// least 1.
+  std::optional<std::int32_t> chunk{};
 };
 
 /// Receives the batches of one queue for one consumer, calls the handler for each message's type, and acknowledges the
@@ -69,8 +79,8 @@ struct ConsumerStats {
 /// **Guarantees.** Every message is handled at least once: a batch is acknowledged only after every message was
 /// handled, nacked or acknowledged by policy, and after every nack succeeded. If anything goes wrong before that, the
 /// whole batch is delivered again. In `per_batch` mode, what handlers write through `Context::transaction()` is
-/// committed exactly once. Within a batch, messages come in the order of their ids; a retried message comes again in a
-/// later batch.
+/// committed exactly once, and in every mode what they defer by `Context::on_ack()`. Within a batch, messages come in
+/// the order of their ids; a retried message comes again in a later batch.
 ///
 /// **Waking.** The consumer LISTENs for PgQue's tick notifications, and also polls every `poll_interval`. After a batch
 /// or an empty tick window it asks for the next one at once.
@@ -95,10 +105,13 @@ class PGQUE_EXPORT Consumer {
   /// Stops the consumer if it runs and waits until `start()` has returned, unless called from one of its handlers.
   ~Consumer();
 
-  /// Registers the handler for a type, or with "*" for every type that has none, NULL included. It is called as
-  /// `handler(const Message&)` or `handler(const Message&, Context&)`; any exception that it throws counts as a
-  /// failure. A later handler for the same type replaces the earlier one.
-  /// @throws std::invalid_argument if the handler is an empty std::function or a null pointer
+  /// Registers the handler for a type. A type that ends with `*` is a prefix: "order.*" stands for all types that begin
+  /// with "order.", and "*" for all types, NULL included. A message goes to the handler of its exact type, otherwise to
+  /// that of the longest prefix. The handler is called as `handler(const Message&)` or
+  /// `handler(const Message&, Context&)`; any exception that it throws counts as a failure. A later handler for the
+  /// same type replaces the earlier one.
+  /// @throws std::invalid_argument if the handler is an empty std::function or a null pointer, or if `on_batch()` has a
+  ///   handler for the same type
   /// @throws std::logic_error while the consumer runs
   template <class Handler>
   Consumer& on(std::string type, Handler handler) {
@@ -133,6 +146,36 @@ class PGQUE_EXPORT Consumer {
         handler(value);
       }
     });
+  }
+
+  /// Registers a handler for all messages of a type, or of a prefix, at once: those of one page (see
+  /// `ConsumerOptions::max_messages`), in order, in one call. It is called as
+  /// `handler(const std::vector<Message>&, BatchContext&)` or `handler(const std::vector<Message>&)`.
+  ///
+  /// If it throws, all of the messages are failures; `NotNow` leaves the whole batch. `BatchContext::fail()` and
+  /// `retry()` name single messages; the rest counts as handled. With `concurrency`, calls of different handlers, and
+  /// different chunks of one, run at once; `ConsumerOptions::key` has no meaning for them. Messages of other types that
+  /// come between those of the call are handled before or after it.
+  ///
+  /// If the process ended during a call, its messages come one by one the next time, with a `CrashGuard`, so that it
+  /// finds the one to blame.
+  /// @throws std::invalid_argument if the handler is empty, if `on()` has a handler for the same type, or if `chunk` is
+  ///   below 1
+  /// @throws std::logic_error while the consumer runs
+  template <class Handler>
+  Consumer& on_batch(std::string type, Handler handler, OnBatchOptions options = {}) {
+    using Messages = const std::vector<Message>&;
+    if (is_empty(handler)) return add_batch(std::move(type), {}, options);
+    if constexpr (std::is_invocable_v<Handler&, Messages, BatchContext&>) {
+      return add_batch(std::move(type), std::move(handler), options);
+    } else {
+      static_assert(std::is_invocable_v<Handler&, Messages>,
+                    "a handler of a batch takes (const std::vector<Message>&) or (const std::vector<Message>&, "
+                    "BatchContext&)");
+      return add_batch(
+          std::move(type),
+          [handler = std::move(handler)](Messages messages, BatchContext&) mutable { handler(messages); }, options);
+    }
   }
 
   /// Runs until `stop()`: connects, listens, and handles what arrives. The first connection must succeed; later ones
@@ -191,6 +234,8 @@ class PGQUE_EXPORT Consumer {
     return false;
   }
   Consumer& add(std::string type, std::function<void(const Message&, Context&)> handler);
+  Consumer& add_batch(std::string type, std::function<void(const std::vector<Message>&, BatchContext&)> handler,
+                      OnBatchOptions options);
   // Calls `within` around the run.
   void start_within(
       const std::function<void(const std::function<void()>& stop, const std::function<void()>& run)>& within);

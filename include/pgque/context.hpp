@@ -3,22 +3,28 @@
 /// @file
 /// What a consumer's handler may use beside the message.
 
+#include <chrono>
+#include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <string>
 
 #include <pgque/export.hpp>
 #include <pgque/message.hpp>
 
 namespace pqxx {
 class dbtransaction;
-}
+class transaction_base;
+}  // namespace pqxx
 
 namespace pgque {
 
 namespace detail {
-struct HandlerCall;
+class HandlerCall;
 }
 
-/// What a handler can use while it runs. Valid only during the call.
+/// What a handler can use while it runs. Valid only during the call; a use of `transaction()` or `on_ack()` after it,
+/// in a callback of `on_ack()` for example, throws `std::logic_error` as long as the consumer runs.
 ///
 /// **Thread safety.** Use it only on the thread of the call.
 class PGQUE_EXPORT Context {
@@ -37,7 +43,35 @@ class PGQUE_EXPORT Context {
   /// SQL: `SAVEPOINT`, at the first call
   pqxx::dbtransaction& transaction();
 
-  /// Which delivery of the message this is, starting at 1.
+  /// Registers writes that commit together with the ack, in every mode: the callback runs in the transaction that nacks
+  /// and acks, so what it writes is committed exactly once, together with the ack, or not at all. No transaction need
+  /// be open while the handler runs.
+  ///
+  /// The callbacks run on the thread of `start()`, in the order of the messages, before nacks and ack: in `split` mode
+  /// when all messages of the batch have been handled, in `per_batch` mode at the end of each page. Each has a
+  /// savepoint. One that throws makes its message a failure, with what the exception says as the reason: its writes are
+  /// undone, those of the others are kept. Its message's other callbacks are undone with it. `RetryAfter` and `NotNow`
+  /// mean what they mean in a handler. If the ack finds the batch finished or taken over, everything is rolled back. If
+  /// the handler itself throws after this, its callbacks never run.
+  ///
+  /// A callback may be called again, as after a deadlock or a lost connection; what the earlier call wrote has been
+  /// rolled back then. What it captures is held until the batch is acknowledged, and so is a copy of its message
+  /// (`ConsumerStats::deferred`); `max_messages` does not limit that, but only how many messages are read at a time.
+  ///
+  /// The callback may send events with `pgque::Transaction{transaction}`. It must neither commit nor roll back, and
+  /// must not use this context.
+  /// @throws std::invalid_argument if the callback is empty
+  /// @throws std::logic_error on another thread than the handler's, and after the handler has returned
+  /// SQL: `SAVEPOINT`, before each callback
+  void on_ack(std::function<void(pqxx::transaction_base&)> callback);
+
+  /// How many messages this call is for: one, or those of a handler of `Consumer::on_batch`.
+  std::size_t message_count() const noexcept;
+  /// The messages of this call, in order.
+  /// @throws std::out_of_range
+  const Message& message(std::size_t index = 0) const;
+
+  /// Which delivery of the message this is, starting at 1. Where there are several messages, of the first one.
   std::int32_t attempt() const noexcept;
   /// The batch the message came in.
   BatchId batch() const noexcept;
@@ -51,8 +85,37 @@ class PGQUE_EXPORT Context {
   Context(const Context&) = delete;
   Context& operator=(const Context&) = delete;
 
+ protected:
+  /// @cond
+  detail::HandlerCall& call() const noexcept { return call_; }
+  /// @endcond
+
  private:
   detail::HandlerCall& call_;
+};
+
+/// What a handler of `Consumer::on_batch` can use while it runs. `Context` says what is common to both kinds of
+/// handler. `transaction()` has one savepoint for the whole call.
+///
+/// **Thread safety.** Use it only on the thread of the call.
+class PGQUE_EXPORT BatchContext final : public Context {
+ public:
+  /// Makes one message a failure: it is nacked with this reason and comes again after the consumer's `retry_after` or
+  /// `retry_delay`. All messages that are not named here or in `retry()` count as handled. What the handler has written
+  /// for the message is not undone. A later call for the same message takes the place of an earlier one.
+  /// @param message one of this call's, or a copy of it
+  /// @param reason stored with the dead letter if this was the last attempt, at most 4000 bytes of it
+  /// @throws std::invalid_argument if the message is not one of this call's
+  /// @throws std::logic_error on another thread than the handler's, and after the handler has returned
+  void fail(const Message& message, std::string reason);
+  /// The same, with the shortest time until the next delivery: 0 to 2147483647 s.
+  /// @throws std::invalid_argument if the message is not one of this call's, or `retry_after` is out of range
+  /// @throws std::logic_error on another thread than the handler's, and after the handler has returned
+  void retry(const Message& message, std::chrono::seconds retry_after, std::string reason);
+
+  /// @cond
+  using Context::Context;
+  /// @endcond
 };
 
 }  // namespace pgque

@@ -134,7 +134,15 @@ std::optional<BatchId> Batch::more_windows() {
   return next;
 }
 
+void Batch::begin_to_finish() {
+  has_writes_ = true;
+  if (transaction_) return;
+  close_cursor();
+  begin();
+}
+
 bool Batch::is_still_open() {
+  begin_own_statements();
   return verbs::batch_is_open(executor(), receiver(), id(), call("find the batch"));
 }
 
@@ -171,11 +179,11 @@ std::optional<Finish> Batch::nack(const std::vector<Retry>& retries, const InTim
   return std::nullopt;
 }
 
-// Keeps the nacks, except in per_batch mode, where they are part of a transaction that is not finished, and if somebody
-// else has the batch by now, who handles its messages.
+// Keeps the nacks, except where they are part of a transaction in which handlers have written, and if somebody else has
+// the batch by now, who handles its messages.
 Finish Batch::interrupted(std::size_t nacked) {
   Finish finish{Finish::Kind::interrupted};
-  if (!per_batch_ && nacked > 0 && is_still_open()) {
+  if (!per_batch_ && !has_writes_ && nacked > 0 && is_still_open()) {
     transaction_->commit(call("commit the nacks"));
     finish.nacked = nacked;
   }

@@ -17,19 +17,12 @@
 #include <pgque/message.hpp>
 
 #include "consumer/nack_chunks.hpp"
+#include "consumer/retry.hpp"
 #include "database/executor.hpp"
 #include "database/session.hpp"
 #include "database/verbs.hpp"
 
 namespace pgque::detail {
-
-// A message to be delivered again.
-struct Retry {
-  EventId msg_id{};
-  std::int32_t retried = 0;  // how often it was retried already
-  std::chrono::seconds delay{0};
-  std::string reason;
-};
 
 // What became of the batch when its work was done.
 struct Finish {
@@ -75,8 +68,15 @@ class Batch {
   // Nacks, acks and commits. In split mode, errors that another attempt may not meet are thrown, and nothing has
   // happened then, unless the outcome is unknown.
   Finish finish(const std::vector<Retry>& retries, const InTime& in_time);
+  // Begins the transaction that is going to ack, for what handlers have left to be written in it. In per_batch mode it
+  // is open already.
+  void begin_to_finish();
+  // Ends that transaction without a commit.
+  void roll_back() noexcept { transaction_.reset(); }
   // Whether the batch still belongs to this consumer and is not finished.
   bool is_still_open();
+  // Whether another worker may have finished it or taken it over, and has. In per_batch mode nobody can.
+  bool is_gone() { return !per_batch_ && !is_still_open(); }
 
   // The transaction that is open while handlers run; null in split mode.
   pqxx::dbtransaction* transaction() noexcept { return transaction_ ? &transaction_->work() : nullptr; }
@@ -129,6 +129,7 @@ class Batch {
   std::size_t messages_ = 0;  // received so far
   std::set<std::pair<EventId, std::int32_t>> nacked_;
   std::optional<NackChunks> chunks_;
+  bool has_writes_ = false;  // of handlers, in the transaction that acks
 };
 
 }  // namespace pgque::detail

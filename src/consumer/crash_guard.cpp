@@ -238,7 +238,8 @@ struct CrashGuardFile::Layout {
   std::atomic<std::uint64_t> run;  // how often the guard was opened
   // One for each thread that calls handlers, in a cache line of its own.
   struct alignas(64) Slot {
-    std::atomic<std::int64_t> msg_id;  // 0: none
+    std::atomic<std::int64_t> msg_id;        // 0: none
+    std::atomic<std::int64_t> among_others;  // 1: it stands for several messages
   };
   alignas(4096) Slot slots[most_concurrency];
   Entry suspects[most_suspects];
@@ -315,15 +316,19 @@ void CrashGuardFile::count_crashes() {
   for (const auto& [msg_id, entry] : suspects_) run = std::max(run, Record::of(entry->record).run);
 
   std::set<EventId> in_flight;
+  bool among_others = false;
   for (const auto& slot : layout_->slots) {
-    if (slot.msg_id != 0) in_flight.insert(EventId{slot.msg_id.load()});
+    if (slot.msg_id == 0) continue;
+    in_flight.insert(EventId{slot.msg_id.load()});
+    among_others = among_others || slot.among_others != 0;
   }
+  const bool alone = in_flight.size() == 1 && !among_others;
   for (const auto msg_id : in_flight) {
     auto& entry = entry_for(msg_id);
     auto record = Record::of(entry.record);
     if (record.run != run || record.crashes == 0) {
       record.run = run;
-      record.alone = record.alone || in_flight.size() == 1;
+      record.alone = record.alone || alone;
       record.crashes = std::min(record.crashes + 1, Record::most_crashes);
     }
     entry.record = record.word();
@@ -364,17 +369,19 @@ void CrashGuardFile::survived(EventId msg_id) noexcept {
   suspects_.erase(found);
 }
 
-CrashGuardFile::InFlight::InFlight(CrashGuardFile* file, std::size_t thread, EventId msg_id) noexcept
+CrashGuardFile::InFlight::InFlight(CrashGuardFile* file, std::size_t thread, EventId msg_id, bool among_others) noexcept
     : file_{file}, thread_{thread}, msg_id_{msg_id} {
   if (!file_) return;
-  file_->layout_->slots[thread_].msg_id.store(static_cast<std::int64_t>(msg_id_), std::memory_order_relaxed);
+  auto& slot = file_->layout_->slots[thread_];
+  slot.among_others.store(among_others ? 1 : 0, std::memory_order_relaxed);
+  slot.msg_id.store(static_cast<std::int64_t>(msg_id_), std::memory_order_relaxed);
   std::atomic_signal_fence(std::memory_order_seq_cst);  // a crash comes after it
 }
 
 CrashGuardFile::InFlight::~InFlight() {
   if (!file_ || !file_->home_.is_this()) return;
   file_->layout_->slots[thread_].msg_id.store(0, std::memory_order_release);
-  if (!file_->suspects_.empty()) file_->survived(msg_id_);
+  if (!comes_again_ && !file_->suspects_.empty()) file_->survived(msg_id_);
 }
 
 CrashGuardFile::Turn::Turn(const std::function<bool()>& go_on, std::chrono::milliseconds patience) {

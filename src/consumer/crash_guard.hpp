@@ -43,18 +43,22 @@ class CrashGuardFile {
 
   // A message is in flight, on the thread of that number, for as long as this lives. A suspect must be the only one in
   // flight; when this ends, it has survived and is no suspect any more. In a child process the end means nothing.
+  // `among_others`: it stands for several messages, any of which may end the process.
   class InFlight {
    public:
     // Without a file it does nothing.
-    InFlight(CrashGuardFile* file, std::size_t thread, EventId msg_id) noexcept;
+    InFlight(CrashGuardFile* file, std::size_t thread, EventId msg_id, bool among_others = false) noexcept;
     InFlight(const InFlight&) = delete;
     InFlight& operator=(const InFlight&) = delete;
     ~InFlight();
+    // The message is going to be in flight again, so a suspect has not survived yet.
+    void comes_again() noexcept { comes_again_ = true; }
 
    private:
     CrashGuardFile* const file_;
     const std::size_t thread_;
     const EventId msg_id_;
+    bool comes_again_ = false;
   };
 
   // The suspects of all consumers of the process take turns. Otherwise a message that is handled for long would be

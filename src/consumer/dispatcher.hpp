@@ -4,12 +4,12 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <exception>
-#include <functional>
 #include <memory>
 #include <optional>
-#include <string>
-#include <unordered_map>
+#include <string_view>
 #include <vector>
 
 #include <pgque/consumer_options.hpp>
@@ -18,23 +18,19 @@
 #include "consumer/batch.hpp"
 #include "consumer/claim.hpp"
 #include "consumer/crash_guard.hpp"
+#include "consumer/deferred_writes.hpp"
+#include "consumer/failures.hpp"
+#include "consumer/handler_attempt.hpp"
+#include "consumer/handler_call.hpp"
 #include "consumer/handler_savepoint.hpp"
+#include "consumer/handlers.hpp"
+#include "consumer/page_calls.hpp"
 #include "consumer/watchdog.hpp"
 #include "database/statement_guard.hpp"
-#include "support/logger.hpp"
 #include "support/stopper.hpp"
 #include "support/worker_pool.hpp"
 
 namespace pgque::detail {
-
-using Handler = std::function<void(const Message&, Context&)>;
-using Handlers = std::unordered_map<std::string, Handler>;
-
-// A handler threw NotNow.
-struct Postponement {
-  std::chrono::milliseconds delay{0};
-  std::string reason{};
-};
 
 struct PageResult {
   bool interrupted = false;  // messages are left unhandled, after stop() or because the batch is lost
@@ -42,6 +38,7 @@ struct PageResult {
   std::uint64_t failed = 0;
   std::uint64_t unknown = 0;
   std::vector<Retry> retries;
+  std::vector<Deferred> deferred;         // in the order of the messages
   std::optional<Postponement> postponed;  // the longest; then messages may be unhandled
   std::exception_ptr error;               // why the batch's transaction cannot go on
 };
@@ -49,58 +46,59 @@ struct PageResult {
 class Dispatcher {
  public:
   // All arguments must outlive the dispatcher. The crash guard and the watchdog may be null.
-  Dispatcher(const ConsumerOptions& options, Handlers& handlers, const Stopper& stopper, const Claim& claim,
-             StatementGuard& guard, CrashGuardFile* crash_guard, Watchdog* watchdog, Logger& logger);
+  Dispatcher(const ConsumerOptions& options, const Handlers& handlers, const Stopper& stopper, const Claim& claim,
+             StatementGuard& guard, std::optional<HandlerSavepoint::Constraints>& constraints,
+             CrashGuardFile* crash_guard, Watchdog* watchdog, Failures& failures);
 
   // Calls the handlers for one page, in order, or on several threads at once with order only within a key. Exceptions
-  // of handlers become retries.
-  PageResult handle(const std::vector<Message>& page, Batch& batch);
-  // After an error: deferrable constraints that are new may be the reason.
-  void forget_constraints() noexcept { constraints_.reset(); }
+  // of handlers become retries. Messages may be moved out of the page.
+  PageResult handle(std::vector<Message>& page, Batch& batch);
 
  private:
-  enum class Verdict { handled, failed, unknown, interrupted, postponed };
-  struct Outcome {
-    Verdict verdict = Verdict::interrupted;
-    std::optional<Retry> retry{};
-    std::optional<Postponement> postponement{};
+  // What the handlers of one thread refer to.
+  struct ThreadCalls {
+    ThreadCalls(const Stopper& stopper, const Claim& claim) : call{stopper, claim} {}
+    HandlerCall call;
+    Context one{call};
+    BatchContext many{call};
   };
 
-  static void add(PageResult& result, Outcome outcome);
-  const Handler* handler_for(const Message& message) const;
-  // As handle_one(), under the guard.
-  Outcome handle_guarded(const Message& message, HandlerSavepoint& savepoint, std::size_t thread);
-  // `thread`: the number of the thread that calls the handler, below `concurrency`.
-  Outcome handle_one(const Message& message, HandlerSavepoint& savepoint, std::size_t thread);
-  void handle_in_order(const std::vector<Message>& page, Batch& batch, HandlerSavepoint& savepoint, PageResult& result);
-  // A handler that had returned has failed, because its writes could not be kept.
-  void add_refused(PageResult& result, HandlerSavepoint& savepoint);
-  Outcome after_refusal(const HandlerSavepoint::Refused& refused);
-  // Handles the messages from `begin` on that may be handled at once: a suspect alone, or all before the next suspect.
+  static void add(PageResult& result, PageResult&& one);
+  void handle_in_order(const PageCalls& calls, Batch& batch, HandlerSavepoint& savepoint, PageResult& result);
+  // Makes the calls from `begin` on that may be made at once: a suspect's alone, or all before the next suspect's.
   // Returns where they end.
-  std::size_t handle_concurrently(const std::vector<Message>& page, std::size_t begin, HandlerSavepoint& savepoint,
-                                  std::vector<Outcome>& outcomes);
-  bool is_suspect(const Message& message) const {
-    return crash_guard_ != nullptr && crash_guard_->suspects(message.msg_id);
+  std::size_t handle_concurrently(const PageCalls& calls, std::size_t begin, HandlerSavepoint& savepoint,
+                                  std::vector<PageResult>& results);
+  // As handle_one(), under the guard.
+  void handle_guarded(const PageCalls& calls, std::size_t number, HandlerSavepoint& savepoint, std::size_t thread,
+                      PageResult& result);
+  // `thread`: the number of the thread that calls the handler, below `concurrency`. Whether the handler returned.
+  bool handle_one(const PageCall& call, std::size_t number, HandlerSavepoint& savepoint, std::size_t thread,
+                  PageResult& result);
+  void invoke(const PageCall& call, ThreadCalls& thread) const;
+  // A handler that had returned has failed, because its writes could not be kept.
+  void add_refused(const PageCalls& calls, HandlerSavepoint& savepoint, PageResult& result);
+  void refuse(const PageCall& call, const HandlerSavepoint::Refused& refused, PageResult& result);
+  // The messages of the call that the handler has named as failures, and all others.
+  void fail_named(const PageCall& call, PageResult& result);
+  void fail_rest(const PageCall& call, const CallFailure& failure, PageResult& result);
+  void fail(const Message& message, std::string_view reason, std::optional<std::chrono::seconds> delay,
+            PageResult& result);
+  bool is_suspect(const PageCall& call) const {
+    return crash_guard_ != nullptr && crash_guard_->suspects(call.first->msg_id);
   }
-  std::exception_ptr as_error(const std::exception& error, const Message& message) const;
-  Outcome failure(const Message& message, std::string_view reason, std::optional<std::chrono::seconds> delay);
-  Outcome unknown_type(const Message& message);
-  std::chrono::seconds retry_delay(const Message& message);
-  // Throws std::logic_error when a handler returns in a child process that it made: nothing may go on there.
-  void require_home() const;
   bool may_begin(Stopper::Clock::time_point now) const noexcept;
-  static LogRecord record(LogLevel level, LogEvent event, std::string_view text, const Message& message);
 
   const ConsumerOptions& options_;
-  Handlers& handlers_;
+  const Handlers& handlers_;
   const Stopper& stopper_;
   const Claim& claim_;
   StatementGuard& guard_;
+  std::optional<HandlerSavepoint::Constraints>& constraints_;
   CrashGuardFile* const crash_guard_;
   Watchdog* const watchdog_;
-  Logger& logger_;
-  std::optional<HandlerSavepoint::Constraints> constraints_;  // as they were when they were asked for
+  Failures& failures_;
+  std::vector<std::unique_ptr<ThreadCalls>> threads_;
   std::unique_ptr<WorkerPool> pool_;
   std::atomic<bool> postponed_{false};  // on this page
 };

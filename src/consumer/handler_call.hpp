@@ -1,8 +1,19 @@
 #pragma once
 
-// One call of a handler: what its Context refers to.
+// One call of a handler: what its Context refers to. Each thread that runs handlers has one of these for all of its
+// calls, so that a use of the Context after the call is noticed.
 
+#include <atomic>
+#include <chrono>
+#include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <vector>
 
 #include <pgque/message.hpp>
 
@@ -12,12 +23,63 @@
 
 namespace pgque::detail {
 
-struct HandlerCall {
-  const Message& message;
-  const std::int32_t attempt;
-  const Stopper& stopper;
-  const Claim& claim;
-  HandlerSavepoint& savepoint;
+using OnAck = std::function<void(pqxx::transaction_base&)>;
+
+// What a handler of several messages said of one of them: it is a failure.
+struct Verdict {
+  std::string reason;
+  std::optional<std::chrono::seconds> delay{};
+};
+using Verdicts = std::map<std::size_t, Verdict>;  // by the number of the message in the call
+
+class HandlerCall {
+ public:
+  HandlerCall(const Stopper& stopper, const Claim& claim) noexcept : stopper_{stopper}, claim_{claim} {}
+
+  // While it lives, the handler runs on this thread.
+  class Scope {
+   public:
+    Scope(HandlerCall& call, const Message* messages, std::size_t size, HandlerSavepoint& savepoint) : call_{call} {
+      call_.begin(messages, size, savepoint);
+    }
+    Scope(const Scope&) = delete;
+    Scope& operator=(const Scope&) = delete;
+    ~Scope() { call_.thread_ = std::thread::id{}; }
+
+   private:
+    HandlerCall& call_;
+  };
+
+  // What the handler of the last call left behind.
+  std::vector<OnAck>& on_ack() noexcept { return on_ack_; }
+  Verdicts& verdicts() noexcept { return verdicts_; }
+
+  // For the Context. Those that are not noexcept throw std::logic_error unless the handler runs, on this thread.
+  pqxx::dbtransaction& transaction();
+  void defer(OnAck callback);
+  void judge(const char* caller, const Message& message, Verdict verdict);
+  std::size_t size() const noexcept { return size_; }
+  const Message& message(std::size_t index) const;
+  std::int32_t attempt() const noexcept { return attempt_; }
+  BatchId batch() const noexcept { return batch_; }
+  bool stop_requested() const noexcept { return stopper_.requested() || claim_.lost(); }
+
+ private:
+  void begin(const Message* messages, std::size_t size, HandlerSavepoint& savepoint);
+  void require_running(const char* caller) const;
+  std::size_t number_of(const Message& message);
+
+  const Stopper& stopper_;
+  const Claim& claim_;
+  std::atomic<std::thread::id> thread_{};  // no thread's while no handler runs
+  HandlerSavepoint* savepoint_ = nullptr;
+  const Message* messages_ = nullptr;
+  std::size_t size_ = 0;
+  std::int32_t attempt_ = 0;
+  BatchId batch_{};
+  std::vector<OnAck> on_ack_;
+  Verdicts verdicts_;
+  std::unordered_map<EventId, std::size_t> numbers_;  // of the messages, once they are needed
 };
 
 }  // namespace pgque::detail

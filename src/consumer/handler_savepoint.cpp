@@ -10,6 +10,20 @@
 
 namespace pgque::detail {
 
+namespace {
+
+// No transaction, or another one, which does not have the savepoint.
+bool says_that_it_ended(const std::exception_ptr& error) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const std::exception& cause) {
+    const auto state = sqlstate_of(cause);
+    return state == "25P01" || state == "3B001";
+  }
+}
+
+}  // namespace
+
 template <class Do>
 void HandlerSavepoint::soundly(const Do& action) {
   require_sound();
@@ -94,13 +108,13 @@ bool HandlerSavepoint::list_is_stale(const std::exception_ptr& error) {
   }
 }
 
-void HandlerSavepoint::keep(const Message& message) {
+void HandlerSavepoint::keep(std::size_t number) {
   require_sound();
   if (!inner_ || kept_) return;
   if (inner_->ended()) {
-    throw std::logic_error{"Context::transaction(): the handler ended it, or went on after a statement had failed"};
+    throw std::logic_error{"the transaction was ended, or used again after a statement in it had failed"};
   }
-  kept_ = &message;
+  kept_ = number;
 }
 
 void HandlerSavepoint::settle() {
@@ -113,7 +127,7 @@ void HandlerSavepoint::settle() {
 
 // `then` is SQL that follows if the writes can be kept; false if they cannot.
 bool HandlerSavepoint::settle(const std::string& then) {
-  const auto* const message = std::exchange(kept_, nullptr);
+  const auto number = *std::exchange(kept_, std::nullopt);
   const bool clean_up = constraints_->exist && constraints_->checks + 1 >= sql::handlers_per_cleanup;
   const auto* const keep = !constraints_->exist ? sql::keep_handler
                            : clean_up           ? sql::check_twice_and_keep_handler
@@ -135,8 +149,8 @@ bool HandlerSavepoint::settle(const std::string& then) {
     inner_.reset();
     return true;
   }
-  undo(error);
-  refused_ = Refused{message, error};
+  undo(number, error);
+  refused_ = Refused{number, error};
   return false;
 }
 
@@ -144,29 +158,37 @@ std::optional<HandlerSavepoint::Refused> HandlerSavepoint::take_refused() {
   return std::exchange(refused_, std::nullopt);
 }
 
-void HandlerSavepoint::discard() {
+void HandlerSavepoint::discard(std::size_t number) {
   soundly([&] {
     if (!is_set()) return;
     const auto waiting = waiting_for_server();
-    undo(nullptr);
+    undo(number, nullptr);
   });
 }
 
 // `why`: the error for which it is undone, if there is one. If it cannot be undone, because the savepoint was released
 // before, that is what the batch is left for. Another attempt may succeed, whatever the handler's error is.
-void HandlerSavepoint::undo(const std::exception_ptr& why) {
+void HandlerSavepoint::undo(std::size_t number, const std::exception_ptr& why) {
   inner_.reset();
   try {
     batch_.transaction()->exec(sql::undo_handler);
   } catch (const std::exception&) {
-    if (!why || !batch_.session()->is_open()) fail(std::current_exception());
+    const auto error = std::current_exception();
+    if (!batch_.session()->is_open()) fail(error);
     Error::Facts facts;
-    facts.operation = "check of deferred constraints";
     facts.retryable = true;
+    if (says_that_it_ended(why ? why : error)) {
+      ended_by_ = number;
+      facts.operation = Call{"handle", {}, {}, batch_.id()}.describe();
+      facts.advice = ended_transaction;
+      throw Error{std::move(facts)};
+    }
+    if (!why) fail(error);
+    facts.operation = "check of deferred constraints";
     try {
       std::rethrow_exception(why);
-    } catch (const std::exception& error) {
-      facts.advice = primary_message(error.what());
+    } catch (const std::exception& cause) {
+      facts.advice = primary_message(cause.what());
     }
     throw Error{std::move(facts)};
   }

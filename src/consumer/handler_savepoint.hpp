@@ -6,6 +6,7 @@
 // goes to the server along with the savepoint of the next handler, so that a handler costs one round trip beside its
 // own statements. Whether its writes can be kept is therefore known only then, or at settle().
 
+#include <cstddef>
 #include <exception>
 #include <optional>
 #include <string>
@@ -15,6 +16,11 @@
 #include "database/statement_guard.hpp"
 
 namespace pgque::detail {
+
+// Why the messages of a handler that did this fail.
+inline constexpr const char* ended_transaction =
+    "the handler, or its on_ack() callback, has ended the batch's transaction by a COMMIT or ROLLBACK of its own; only "
+    "the consumer may do that";
 
 class HandlerSavepoint {
  public:
@@ -35,12 +41,12 @@ class HandlerSavepoint {
   pqxx::dbtransaction& transaction();
   // Whether the running handler has asked for the transaction.
   bool is_set() const noexcept { return inner_ && !kept_; }
-  // The handler has returned: its writes are to become part of the batch's transaction. Throws if it ended the
-  // transaction. The message must live until its writes are settled.
-  void keep(const Message& message);
+  // The handler has returned: its writes are to become part of the batch's transaction, under this number. Throws if it
+  // ended the transaction.
+  void keep(std::size_t number);
   // Undoes the running handler's writes; throws Error if that is not possible, because then the batch must not be
   // acked.
-  void discard();
+  void discard(std::size_t number);
 
   // Makes the writes that are to be kept part of the batch's transaction.
   void settle();
@@ -48,10 +54,13 @@ class HandlerSavepoint {
   void require_sound() const;
   // The writes that could not be kept, once. They are undone.
   struct Refused {
-    const Message* message;
+    std::size_t number;
     std::exception_ptr error;
   };
   std::optional<Refused> take_refused();
+  // The number of the call that has ended the batch's transaction by a statement of its own, if one has. Then
+  // everything else throws.
+  std::optional<std::size_t> ended_by() const noexcept { return ended_by_; }
 
  private:
   // With this guard, stop() does not wait for ever for a server that does not answer.
@@ -62,7 +71,7 @@ class HandlerSavepoint {
   std::string begin_handler();
   bool settle(const std::string& then);
   bool list_is_stale(const std::exception_ptr& error);
-  void undo(const std::exception_ptr& why);
+  void undo(std::size_t number, const std::exception_ptr& why);
   void run(const std::string& sql);
   [[noreturn]] void fail(const std::exception_ptr& error) const;
   template <class Do>
@@ -72,8 +81,9 @@ class HandlerSavepoint {
   StatementGuard& guard_;
   std::optional<Constraints>& constraints_;
   std::optional<InnerTransaction> inner_;  // while there is a savepoint
-  const Message* kept_ = nullptr;          // whose writes are to be settled
+  std::optional<std::size_t> kept_;        // whose writes are to be settled
   std::optional<Refused> refused_;
+  std::optional<std::size_t> ended_by_;
   std::exception_ptr broken_;
 };
 

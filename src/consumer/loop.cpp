@@ -47,10 +47,9 @@ ConsumerLoop::ConsumerLoop(Dsn dsn, ConsumerOptions options)
   check_fixed(options_.listen_dsn);
 }
 
-void ConsumerLoop::add(std::string type, Handler handler) {
-  if (run_state_.running()) throw std::logic_error{"Consumer::on(): the consumer is running"};
-  check_text("type", type);
-  handlers_[std::move(type)] = std::move(handler);
+Handlers& ConsumerLoop::handlers(const char* caller) {
+  if (run_state_.running()) throw std::logic_error{std::string{caller} + ": the consumer is running"};
+  return handlers_;
 }
 
 void ConsumerLoop::start(const RunWithin& within) {
@@ -76,7 +75,10 @@ ConsumerLoop::Run::Run(ConsumerLoop& owner)
       guard_{stopper_, options_.drain_timeout, finish_grace},
       crash_guard_{open_crash_guard(options_)},
       watchdog_{make_watchdog()},
-      dispatcher_{options_, owner.handlers_, stopper_, claim_, guard_, crash_guard_.get(), watchdog_.get(), log_} {
+      failures_{options_, stopper_.home(), log_},
+      dispatcher_{options_,     owner.handlers_,    stopper_,        claim_,   guard_,
+                  constraints_, crash_guard_.get(), watchdog_.get(), failures_},
+      deferred_writes_{stopper_, failures_, guard_, constraints_, crash_guard_.get(), watchdog_.get()} {
   if (!options_.subconsumer.empty()) {
     Heartbeat::Hooks hooks{[this] { return watchdog_ && watchdog_->handler_is_stuck(); },
                            [this](BatchId batch) { report_lost(batch); }};
@@ -304,13 +306,18 @@ Outcome ConsumerLoop::Run::handle() {
   if (heartbeat_ && !alive_) alive_.emplace(*heartbeat_, batch_->id(), asked_at_);
   if (watchdog_ && !watched_) watched_.emplace(*watchdog_, batch_->id(), asked_at_);
   auto page = dispatcher_.handle(page_, *batch_);
+  std::uint64_t callbacks = 0;
+  for (const auto& one : page.deferred) callbacks += one.callbacks.size();
   owner_.count([&](ConsumerStats& stats) {
     stats.messages += page.handled;
     stats.failures += page.failed;
     stats.unknown += page.unknown;
+    stats.deferred += callbacks;
   });
   retries_.insert(retries_.end(), std::make_move_iterator(page.retries.begin()),
                   std::make_move_iterator(page.retries.end()));
+  deferred_.insert(deferred_.end(), std::make_move_iterator(page.deferred.begin()),
+                   std::make_move_iterator(page.deferred.end()));
   if (claim_.lost()) return leave_lost_batch();
   if (page.error) std::rethrow_exception(page.error);
   if (page.postponed) return postpone(*page.postponed);
@@ -321,6 +328,7 @@ Outcome ConsumerLoop::Run::next_page() {
   // If the transaction of the ack is open, failed messages are nacked in it page by page, so that they do not
   // accumulate here.
   if (batch_->transaction()) {
+    if (const auto outcome = write_deferred()) return *outcome;
     const auto failed = [&] {
       const StatementGuard::Scope scope{guard_, session_, OnStop::drain};
       return batch_->nack(retries_, in_time());
@@ -351,7 +359,8 @@ Batch::InTime ConsumerLoop::Run::in_time() const {
 
 Outcome ConsumerLoop::Run::finish() {
   if (!claim_.end()) return leave_lost_batch();
-  finishing_ = !batch_->transaction();
+  finishing_ = transaction_mode(options_) == TransactionMode::split;
+  if (const auto outcome = write_deferred()) return *outcome;
   const auto finish = [&] {
     const StatementGuard::Scope scope{guard_, session_, OnStop::drain};
     try {
@@ -364,6 +373,48 @@ Outcome ConsumerLoop::Run::finish() {
   return settle(finish);
 }
 
+// In per_batch mode for each page, because what the callbacks hold is not needed any more then. In split mode they may
+// have to be run again, until they are committed. The outcome if the batch cannot be finished.
+std::optional<Outcome> ConsumerLoop::Run::write_deferred() {
+  if (deferred_.empty()) return std::nullopt;
+  const auto failed_before = retries_.size();
+  const auto write = [&] {
+    {
+      const StatementGuard::Scope scope{guard_, session_, OnStop::drain};
+      batch_->begin_to_finish();
+      if (batch_->is_gone()) return Written::gone;
+    }
+    return deferred_writes_.write(deferred_, *batch_, in_time(), retries_);
+  };
+  const auto count_failures = [&] {
+    const auto failed = retries_.size() - failed_before;
+    if (failed != 0) owner_.count([&](ConsumerStats& stats) { stats.failures += failed; });
+  };
+  auto written = Written::all;
+  try {
+    written = write();
+  } catch (const Error&) {
+    count_failures();
+    batch_->roll_back();
+    throw;
+  }
+  count_failures();
+  if (written == Written::all) {
+    if (!finishing_) forget_deferred();
+    return std::nullopt;
+  }
+  batch_->roll_back();
+  if (written == Written::postponed) return postpone(deferred_writes_.postponement());
+  if (written == Written::gone) return settle({cooperative() ? Finish::Kind::lost : Finish::Kind::stale});
+  abandon("there was no time left for what its handlers have deferred by on_ack()");
+  return Outcome::page_interrupted;
+}
+
+void ConsumerLoop::Run::forget_deferred() {
+  deferred_.clear();
+  owner_.count([](ConsumerStats& stats) { stats.deferred = 0; });
+}
+
 // After the connection was lost while the batch was finished.
 Outcome ConsumerLoop::Run::confirm() {
   set_state(ConsumerState::handling);
@@ -374,7 +425,7 @@ Outcome ConsumerLoop::Run::confirm() {
     return batch_->is_still_open();
   }();
   if (open) return Outcome::end_of_batch;
-  return settle({options_.subconsumer.empty() ? Finish::Kind::stale : Finish::Kind::lost});
+  return settle({cooperative() ? Finish::Kind::lost : Finish::Kind::stale});
 }
 
 Outcome ConsumerLoop::Run::settle(const Finish& finish) {
@@ -415,6 +466,7 @@ Outcome ConsumerLoop::Run::settle(const Finish& finish) {
       return Outcome::page_interrupted;
   }
   drop_batch();
+  failures_.pardon_all();
   again_ = false;
   return Outcome::finished;
 }
@@ -422,6 +474,7 @@ Outcome ConsumerLoop::Run::settle(const Finish& finish) {
 // After report_lost(). The other worker finishes the batch.
 Outcome ConsumerLoop::Run::leave_lost_batch() {
   drop_batch();
+  failures_.pardon_all();
   again_ = false;
   return Outcome::lost;
 }
@@ -507,7 +560,7 @@ Outcome ConsumerLoop::Run::after_error(const Error& error) {
   const bool cancelled = !finishing_ && is_our_cancel(error, stopper_);
   if (!cancelled) owner_.count([&](ConsumerStats& stats) { stats.last_error = error.what(); });
   error_ = std::current_exception();
-  dispatcher_.forget_constraints();
+  constraints_.reset();  // those that are new may be the reason
   if (!finish_again) {
     if (has_batch_) abandon("an error came before it was finished");
     drop_batch();
@@ -556,6 +609,7 @@ void ConsumerLoop::Run::drop_batch() {
     batch_.reset();
   }
   page_.clear();
+  if (!deferred_.empty()) forget_deferred();
   has_batch_ = finishing_ = in_doubt_ = false;
 }
 

@@ -15,7 +15,10 @@
 #include "consumer/batch.hpp"
 #include "consumer/claim.hpp"
 #include "consumer/crash_guard.hpp"
+#include "consumer/deferred_writes.hpp"
 #include "consumer/dispatcher.hpp"
+#include "consumer/failures.hpp"
+#include "consumer/handlers.hpp"
 #include "consumer/heartbeat.hpp"
 #include "consumer/machine.hpp"
 #include "consumer/watchdog.hpp"
@@ -33,7 +36,8 @@ class ConsumerLoop {
  public:
   ConsumerLoop(Dsn dsn, ConsumerOptions options);
 
-  void add(std::string type, Handler handler);
+  // The handlers, to be changed; throws std::logic_error while the consumer runs. `caller` is for the error's text.
+  Handlers& handlers(const char* caller);
   void start(const RunWithin& within);
   void stop() noexcept { run_state_.stopper().stop(); }
   void stop_now() noexcept { run_state_.stopper().stop_now(); }
@@ -86,6 +90,8 @@ class ConsumerLoop::Run {
   Outcome handle();
   Outcome next_page();
   Outcome finish();
+  std::optional<Outcome> write_deferred();
+  void forget_deferred();
   Outcome confirm();
   Outcome settle(const Finish& finish);
   Outcome leave_lost_batch();
@@ -125,8 +131,11 @@ class ConsumerLoop::Run {
   StatementGuard guard_;
   const std::unique_ptr<CrashGuardFile> crash_guard_;  // may be null
   Claim claim_;
-  const std::unique_ptr<Watchdog> watchdog_;  // if there is something to watch
+  const std::unique_ptr<Watchdog> watchdog_;                  // if there is something to watch
+  std::optional<HandlerSavepoint::Constraints> constraints_;  // as they were when they were asked for
+  Failures failures_;
   Dispatcher dispatcher_;
+  DeferredWrites deferred_writes_;
   std::optional<Heartbeat> heartbeat_;
   std::optional<Heartbeat::Scope> alive_;   // while there is a batch
   std::optional<Watchdog::Scope> watched_;  // while there is a batch
@@ -143,11 +152,12 @@ class ConsumerLoop::Run {
   std::vector<Message> page_;
   std::vector<Retry> retries_;  // failed messages of the batch that are not nacked yet
   std::uint64_t nacked_ = 0;
-  bool has_batch_ = false;      // it was received, and is neither finished nor abandoned
-  bool large_batches_ = false;  // the last one had several pages
-  bool again_ = true;           // the next batch may have been open before
-  bool finishing_ = false;      // in split mode all messages are handled, so finishing can be repeated
-  bool in_doubt_ = false;       // a commit that finishes the batch may have taken place
+  std::vector<Deferred> deferred_;  // what handlers left to be written with the ack
+  bool has_batch_ = false;          // it was received, and is neither finished nor abandoned
+  bool large_batches_ = false;      // the last one had several pages
+  bool again_ = true;               // the next batch may have been open before
+  bool finishing_ = false;          // in split mode all messages are handled, so finishing can be repeated
+  bool in_doubt_ = false;           // a commit that finishes the batch may have taken place
   // By a look-ahead, for this worker alone, and not received yet; also after an error.
   std::optional<BatchId> opened_;
   std::optional<Stopper::Clock::time_point> postponed_until_;

@@ -107,10 +107,9 @@ bool is_unbounded_by_default(const ConsumerOptions& options) noexcept {
 std::string session_settings(const ConsumerOptions& options) {
   std::string settings;
   if (!options.pooled) settings += sql::last_as_long_as_needed;
-  if (transaction_mode(options) == TransactionMode::per_batch) {
-    settings += sql::set_milliseconds(options.pooled, "idle_in_transaction_session_timeout",
-                                      options.idle_in_transaction_timeout.count());
-  }
+  // In split mode for the callbacks of on_ack().
+  settings += sql::set_milliseconds(options.pooled, "idle_in_transaction_session_timeout",
+                                    options.idle_in_transaction_timeout.count());
   // Even if that is 0: a limit of the role or of the database is not for the consumer's own statements.
   settings += sql::set_milliseconds(options.pooled, "statement_timeout", options.statement_timeout.count());
   return settings;

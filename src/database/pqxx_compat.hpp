@@ -248,7 +248,7 @@ class InnerTransaction final : public pqxx::dbtransaction {
   [[noreturn]] void refuse_commit() {
     ended_ = true;
     throw std::logic_error{
-        "Context::transaction(): only the consumer commits it, together with the acknowledgement of the batch"};
+        "only the consumer commits this transaction, together with the acknowledgement of the batch"};
   }
 
   bool ended_ = false;

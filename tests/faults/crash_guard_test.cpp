@@ -140,6 +140,42 @@ TEST_P(CrashGuardInEachMode, NacksAMessageThatCrashedTheProcessThreeTimesUntilIt
   EXPECT_THAT(queue().dead_letter_reasons(), ElementsAre(reason));
 }
 
+// The handler survives each time, and what it deferred does not.
+TEST_P(CrashGuardInEachMode, NacksAMessageWhoseDeferredWritesCrashedTheProcessThreeTimes) {
+  publish_numbers(count);
+  for (int crashes = 0; crashes < 3; ++crashes) {
+    auto worker = start({"callback_crashes_at=4"});
+    ASSERT_EQ(worker.wait(), segmentation_fault);
+    EXPECT_EQ(worker.count("end 4"), 1);
+  }
+  auto worker = start({"callback_crashes_at=4"});
+  ASSERT_TRUE(worker.wait_line("batch_acked"));
+  EXPECT_EQ(worker.terminate(), 0);
+  EXPECT_EQ(worker.count("begin 4"), 0);
+  EXPECT_EQ(worker.count("end"), count - 1);
+  EXPECT_THAT(worker.lines(), Contains(AllOf(StartsWith("handler_failed "), HasSubstr(reason))));
+  EXPECT_EQ(queue().retries(), 1);
+}
+
+// Which message of a call it was is not known at first. So they come one by one, and no other is blamed.
+TEST_P(CrashGuardInEachMode, FindsTheMessageOfABatchHandlerThatCrashesTheProcess) {
+  publish_numbers(count);
+  for (int crashes = 0; crashes < 4; ++crashes) {
+    auto worker = start({"many=1", "crash_at=4"});
+    ASSERT_EQ(worker.wait(), segmentation_fault);
+    EXPECT_EQ(worker.count("begin 4"), 1);
+    EXPECT_EQ(worker.count("handler_failed"), 0);
+  }
+  auto worker = start({"many=1", "crash_at=4"});
+  ASSERT_TRUE(worker.wait_line("batch_acked"));
+  EXPECT_EQ(worker.terminate(), 0);
+  EXPECT_EQ(worker.count("begin 4"), 0);
+  EXPECT_EQ(worker.count("end"), count - 1);
+  EXPECT_EQ(worker.count("handler_failed"), 1);
+  EXPECT_THAT(worker.lines(), Contains(AllOf(StartsWith("handler_failed "), HasSubstr(reason))));
+  EXPECT_EQ(queue().retries(), 1);
+}
+
 std::string kind_name(const testing::TestParamInfo<Kind>& info) {
   switch (info.param) {
     case Kind::per_batch:

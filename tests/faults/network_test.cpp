@@ -101,6 +101,61 @@ TEST_P(Network, ConnectionResetBeforeTheAnswerToTheAck) {
   expect_works_on(*work, mode());
 }
 
+// The commit arrives, and so does what was deferred to it; the answer does not. Neither the handler nor what it
+// deferred runs again.
+TEST_P(Network, ConnectionResetBeforeTheAnswerToTheCommitOfDeferredWrites) {
+  Gate gate;
+  std::atomic<int> calls{0};
+  consumer.emplace(watched_dsn(*proxy) + quick_client + quick_server, options());
+  consumer->on("*", [&](const Message& message, Context& context) {
+    context.on_ack([&, payload = *message.payload](pqxx::transaction_base& transaction) {
+      ++calls;
+      transaction.exec("insert into public.faults_done values (" + transaction.quote(queue().name()) + ", " +
+                       transaction.quote(payload) + ")");
+      gate.pass();
+    });
+  });
+  running.emplace(*consumer);
+  publish("\"once\"");
+  ASSERT_TRUE(gate.wait_arrived());
+  proxy->hold_answers_after("commit");
+  gate.open();
+  ASSERT_TRUE(proxy->wait_held());
+  ASSERT_TRUE(wait_until([&] { return drained(); })) << "the server has not got the request";
+  proxy->cut();
+  ASSERT_TRUE(wait_until([&] { return consumer->stats().reconnects == 1; }));
+  ASSERT_TRUE(wait_state(*consumer, ConsumerState::waiting));
+  EXPECT_EQ(calls, 1);
+  EXPECT_EQ(rows("\"once\""), 1);
+  EXPECT_EQ(log.count(LogEvent::batch_received), 1U);
+  EXPECT_EQ(consumer->stats().deferred, 0U);
+  EXPECT_EQ(consumer->stats().stale_acks, 0U);
+}
+
+// The commit does not arrive: the handler's writes are made again over a new connection. In split mode the handler is
+// not called again for that.
+TEST_P(Network, ConnectionResetBeforeTheCommitOfDeferredWrites) {
+  std::atomic<int> handled{0};
+  std::atomic<int> calls{0};
+  consumer.emplace(watched_dsn(*proxy) + quick_client + quick_server, options());
+  consumer->on("*", [&](const Message& message, Context& context) {
+    ++handled;
+    context.on_ack([&, payload = *message.payload](pqxx::transaction_base& transaction) {
+      transaction.exec("insert into public.faults_done values (" + transaction.quote(queue().name()) + ", " +
+                       transaction.quote(payload) + ")");
+      if (++calls == 1) proxy->cut();
+    });
+  });
+  running.emplace(*consumer);
+  publish("\"once\"");
+  ASSERT_TRUE(wait_until([&] { return consumer->stats().batches == 1; }));
+  EXPECT_EQ(handled, mode() == TransactionMode::per_batch ? 2 : 1);
+  EXPECT_EQ(calls, 2);
+  EXPECT_EQ(rows("\"once\""), 1);
+  EXPECT_EQ(consumer->stats().failures, 0U);
+  EXPECT_EQ(queue().retries(), 0);
+}
+
 // There is no FIN, no RST and no acknowledgement of any packet: only keepalives notice the loss.
 TEST_P(Network, ConnectionVanishedSilentlyWhileIdleInListen) {
   start();

@@ -3,7 +3,7 @@
 //   pgque_fault_worker DSN QUEUE CONSUMER per_batch|split|WORKER [hang_at=PAYLOAD] [dead=MS] [poll=MS] [concurrency=N]
 //                      [guard=FILE] [crash_at=PAYLOAD] [crash_by=segv|abort|exit|kill|thread] [beside=N]
 //                      [key_crashes_at=PAYLOAD] [delay_crashes_at=PAYLOAD] [late=TABLE] [type=TYPE]
-//                      [crash_of_unknown=1]
+//                      [crash_of_unknown=1] [many=1] [callback_crashes_at=PAYLOAD]
 //
 // WORKER makes it that worker of a cooperative consumer. It prints a line for each delivery, "begin PAYLOAD" and "end
 // PAYLOAD", and for each event of the library. A handler that meets hang_at=PAYLOAD waits until a line can be read. One
@@ -11,7 +11,8 @@
 // beside=N once N other handlers are running, which never return. The function of the key does that at
 // key_crashes_at=PAYLOAD, and retry_delay at delay_crashes_at=PAYLOAD, where the handler throws, or with late=TABLE
 // inserts a 1 there. With type=TYPE there is a handler for that type only, and with crash_of_unknown=1 the log sink
-// crashes at a message of another one. SIGTERM ends the process.
+// crashes at a message of another one. With many=1 the handler gets all messages of a page in one call; with
+// callback_crashes_at=PAYLOAD it defers something to the ack that crashes for that message. SIGTERM ends the process.
 
 #include <atomic>
 #include <chrono>
@@ -23,6 +24,7 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include <pthread.h>
 #include <sys/mman.h>
@@ -111,9 +113,10 @@ int main(int argc, char** argv) {
     const auto throw_at = settings["delay_crashes_at"];
     const auto late = settings["late"];
     const auto type = settings.count("type") ? settings["type"] : "*";
+    const auto callback_crashes_at = settings["callback_crashes_at"];
     std::atomic<int> running{0};
     pgque::Consumer consumer{argv[1], options_of(argv, settings)};
-    consumer.on(type, [&](const pgque::Message& message, pgque::Context& context) {
+    const auto handle = [&](const pgque::Message& message, pgque::Context& context) {
       const auto payload = message.payload.value();
       print("begin " + payload);
       ++running;
@@ -140,9 +143,21 @@ int main(int argc, char** argv) {
         transaction.exec("insert into public.faults_done values (" + transaction.quote(queue) + ", " +
                          transaction.quote(payload) + ")");
       }
+      if (!callback_crashes_at.empty()) {
+        context.on_ack([&, payload](pqxx::transaction_base&) {
+          if (payload == callback_crashes_at) crash(crash_by);
+        });
+      }
       --running;
       print("end " + payload);
-    });
+    };
+    if (settings.count("many") != 0) {
+      consumer.on_batch(type, [&](const std::vector<pgque::Message>& messages, pgque::BatchContext& context) {
+        for (const auto& message : messages) handle(message, context);
+      });
+    } else {
+      consumer.on(type, handle);
+    }
     pgque::stop_on_signals(consumer);
     consumer.start();
     return 0;

@@ -299,8 +299,33 @@ TEST_F(ConsumerSavepointTest, AHandlerThatCommitsOrAbortsFailsAlone) {
   EXPECT_EQ(consumer.stats().abandoned, 0U);
   const auto reasons = queue().dead_letter_reasons();
   ASSERT_THAT(reasons, SizeIs(2));
-  EXPECT_THAT(*reasons[0], HasSubstr("only the consumer commits it"));
-  EXPECT_THAT(*reasons[1], HasSubstr("the handler ended it"));
+  EXPECT_THAT(*reasons[0], HasSubstr("only the consumer commits this transaction"));
+  EXPECT_THAT(*reasons[1], HasSubstr("the transaction was ended"));
+}
+
+// What was written until then is committed, and the batch comes again: once, and not for ever.
+TEST_F(ConsumerSavepointTest, AHandlerThatSendsCommitOrRollbackFailsWhenTheBatchComesAgain) {
+  queue().config("max_retries", "0");
+  publish_numbers(4);
+  std::vector<std::string> handled;
+  Consumer consumer{dsn(), options()};
+  consumer.on("t", [&](const Message& message, Context& context) {
+    handled.push_back(*message.payload);
+    auto& transaction = context.transaction();
+    if (message.payload == "1") transaction.exec("commit");
+    if (message.payload == "2") {
+      transaction.exec("rollback; begin");
+      throw std::runtime_error{"no"};
+    }
+  });
+  finish_batches(consumer);
+  EXPECT_THAT(handled, testing::ElementsAre("0", "1", "2", "0", "2", "0", "3"));
+  const auto reasons = queue().dead_letter_reasons();
+  ASSERT_EQ(reasons.size(), 2U);
+  for (const auto& reason : reasons) {
+    EXPECT_THAT(*reason, HasSubstr("has ended the batch's transaction by a COMMIT or ROLLBACK of its own"));
+  }
+  EXPECT_EQ(consumer.stats().abandoned, 2U);
 }
 
 TEST_F(ConsumerSavepointTest, ARoleThatAHandlerSetsEndsWithIt) {

@@ -170,6 +170,30 @@ TEST_F(CrashGuardTest, ForgetsASuspectThatSurvives) {
   EXPECT_TRUE(guard->suspects(EventId{8}));
 }
 
+TEST_F(CrashGuardTest, DoesNotBlameTheMessageThatStandsForSeveral) {
+  ASSERT_EQ(in_child([&]() -> int {
+              const auto guard = open();
+              const CrashGuardFile::InFlight handler{guard.get(), 0, EventId{7}, true};
+              ::_exit(42);
+            }),
+            42);
+  const auto guard = open(1);
+  EXPECT_THAT(found(*guard), ElementsAre(Pair(7, 1)));
+  EXPECT_EQ(guard->refusal(EventId{7}), "") << "it may have been another of them";
+}
+
+TEST_F(CrashGuardTest, ASuspectThatComesAgainHasNotSurvived) {
+  crash({7});
+  const auto guard = open();
+  {
+    CrashGuardFile::InFlight handler{guard.get(), 0, EventId{7}};
+    handler.comes_again();
+  }
+  EXPECT_TRUE(guard->suspects(EventId{7}));
+  { const CrashGuardFile::InFlight callback{guard.get(), 0, EventId{7}}; }
+  EXPECT_FALSE(guard->suspects(EventId{7}));
+}
+
 TEST_F(CrashGuardTest, KnowsNothingOfAMessageWhoseHandlerEnded) {
   ASSERT_EQ(in_child([&]() -> int {
               const auto guard = open();

@@ -194,7 +194,8 @@ TEST(SessionSettings, LimitTheStatementsOfTheConsumerByItsOptionAlone) {
   EXPECT_THAT(detail::session_settings(options), HasSubstr("set statement_timeout = 3000;"));
   options.pooled = true;
   options.transaction = TransactionMode::split;
-  EXPECT_EQ(detail::session_settings(options), "set local statement_timeout = 3000;");
+  EXPECT_EQ(detail::session_settings(options),
+            "set local idle_in_transaction_session_timeout = 900000;set local statement_timeout = 3000;");
 }
 
 TEST(HeartbeatInterval, IsAThirdOfTheDeadIntervalAtMostTenSeconds) {

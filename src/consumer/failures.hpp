@@ -1,0 +1,64 @@
+#pragma once
+
+// What becomes of a message that failed or has no handler: a retry with a delay and a reason, and a line in the log.
+
+#include <chrono>
+#include <cstdint>
+#include <exception>
+#include <optional>
+#include <set>
+#include <string_view>
+#include <utility>
+
+#include <pgque/consumer_options.hpp>
+#include <pgque/message.hpp>
+
+#include "consumer/retry.hpp"
+#include "support/home_process.hpp"
+#include "support/logger.hpp"
+
+namespace pgque::detail {
+
+// Long enough to understand a failure, and short enough to keep dead letters small.
+inline constexpr std::size_t longest_reason = 4000;
+
+inline std::int32_t attempt_of(const Message& message) noexcept {
+  return message.retry_count.value_or(0) + 1;
+}
+
+class Failures {
+ public:
+  // All of them must outlive it.
+  Failures(const ConsumerOptions& options, const HomeProcess& home, Logger& logger) noexcept
+      : options_{options}, home_{home}, logger_{logger} {}
+
+  // May be called on any thread. Without a delay, the options say when it comes again.
+  Retry failed(const Message& message, std::string_view reason, std::optional<std::chrono::seconds> delay);
+  // Empty if the message is acknowledged by policy.
+  std::optional<Retry> unknown_type(const Message& message);
+  // The handler is called again after this error.
+  void runs_again(const Message& message, const std::exception& error);
+  // The message's handler has ended the batch's transaction, so the batch comes again. Then the message is to fail
+  // without its handler, or this would go on for ever. Only while no handler runs.
+  void condemn(const Message& message) { condemned_.insert({message.msg_id, attempt_of(message)}); }
+  bool is_condemned(const Message& message) const {
+    return !condemned_.empty() && condemned_.count({message.msg_id, attempt_of(message)}) != 0;
+  }
+  // The batch is finished, or another's.
+  void pardon_all() noexcept { condemned_.clear(); }
+  // What the loop is told if the batch has to be left because of this error.
+  std::exception_ptr as_error(const std::exception& error, const Message& message) const;
+  // Throws std::logic_error when a handler returns in a child process that it made: nothing may go on there.
+  void require_home() const;
+
+ private:
+  std::chrono::seconds retry_delay(const Message& message);
+  void log(LogLevel level, LogEvent event, std::string_view text, const Message& message);
+
+  const ConsumerOptions& options_;
+  const HomeProcess& home_;
+  Logger& logger_;
+  std::set<std::pair<EventId, std::int32_t>> condemned_;
+};
+
+}  // namespace pgque::detail
