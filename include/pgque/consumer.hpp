@@ -50,19 +50,18 @@ PGQUE_EXPORT std::string_view to_string(ConsumerState state) noexcept;
 
 /// Counters since the consumer was made.
 struct ConsumerStats {
-  std::uint64_t batches = 0;   ///< batches acknowledged
-  std::uint64_t messages = 0;  ///< messages whose handler returned, redeliveries included
-  std::uint64_t failures =
-      0;                      ///< messages whose handler or `on_ack()` callback threw, or that the `CrashGuard` refused
-  std::uint64_t unknown = 0;  ///< messages without a handler
-  std::uint64_t retries = 0;  ///< messages put up for retry, in batches acknowledged
-  std::uint64_t abandoned = 0;                ///< batches left for redelivery
-  std::uint64_t postponed = 0;                ///< batches left for redelivery because a handler threw `NotNow`
-  std::uint64_t stale_acks = 0;               ///< batches that were already finished when they were acknowledged
-  std::uint64_t takeovers = 0;                ///< batches lost to another worker
-  std::uint64_t stuck = 0;                    ///< handlers that ran for longer than `handler_timeout`
-  std::uint64_t reconnects = 0;               ///< connections made after the first
-  std::uint64_t deferred = 0;                 ///< callbacks of `Context::on_ack()` that wait now for their batch's ack
+  std::uint64_t batches = 0;     ///< batches acknowledged
+  std::uint64_t messages = 0;    ///< messages whose handler returned, redeliveries included
+  std::uint64_t failures = 0;    ///< messages whose handler or `on_ack()` threw, or that the `CrashGuard` refused
+  std::uint64_t unknown = 0;     ///< messages without a handler
+  std::uint64_t retries = 0;     ///< messages put up for retry, in batches acknowledged
+  std::uint64_t abandoned = 0;   ///< batches left for redelivery
+  std::uint64_t postponed = 0;   ///< batches left for redelivery because a handler threw `NotNow`
+  std::uint64_t stale_acks = 0;  ///< batches that were already finished when they were acknowledged
+  std::uint64_t takeovers = 0;   ///< batches lost to another worker
+  std::uint64_t stuck = 0;       ///< handlers that ran for longer than `handler_timeout`
+  std::uint64_t reconnects = 0;  ///< connections made after the first
+  std::uint64_t deferred = 0;    ///< callbacks of `Context::on_ack()` that wait now for their batch's ack
   ConsumerState state = ConsumerState::idle;  ///< what it is doing now
   std::string last_error{};                   ///< what() of the latest error; empty if there was none
 };
