@@ -308,8 +308,8 @@ std::vector<Workload> send_workloads() {
   }
   for (const auto& [name, beside] :
        {std::pair{"send_batch of 1000 mixed events", Beside::raw},
-        std::pair{"1000 mixed events, beside single sends in a transaction", Beside::single_sends},
-        std::pair{"1000 mixed events, beside plain send_batch", Beside::plain_batch}}) {
+        std::pair{"1000 mixed events, against single sends in a transaction", Beside::single_sends},
+        std::pair{"1000 mixed events, against plain send_batch", Beside::plain_batch}}) {
     out.push_back({name, [what = beside](const auto& title, const auto& setting, auto& report) {
                      send_mixed(title, setting, report, what);
                    }});
