@@ -1,7 +1,9 @@
-// Consumer: dispatch, failures and memory.
+// Consumer: dispatch, failures, ways of writing rows, and memory.
 
 #include <stdexcept>
+#include <tuple>
 #include <utility>
+#include <vector>
 
 #include <pgque/pgque.hpp>
 #include <pqxx/pqxx>
@@ -147,6 +149,120 @@ void dispatch_by_size(const std::string& name, const Setting& setting, Report& r
                             result.raw_seconds * 1e6, result.cpu * 1e6, result.raw_cpu * 1e6});
 }
 
+// A way of writing a row for each message of a batch: receives, writes and acknowledges the waiting batches, of which
+// the first has one message.
+struct Writing {
+  const std::string& dsn;
+  Queue& queue;
+  const std::string table;
+  const std::int64_t size;  // of the second batch
+};
+using Way = std::function<void(const Writing&, Meter&)>;
+
+Comparison write_rows(const Setting& setting, std::int64_t size, int all_pairs, const Way& way, const Way& beside) {
+  size = setting.size<std::int64_t>(size, 30);
+  const int pairs = setting.pairs(all_pairs);
+  Queue queue{setting.dsn};
+  const Writing writing{setting.dsn, queue, queue.name() + "_rows", size};
+  queue.sql()("create table " + writing.table + " (id bigint)");
+  queue.subscribe_consumers(2 * (pairs + 1));
+  queue.publish(1);
+  queue.publish(size);
+  auto result = compare(
+      pairs, [&](Meter& meter) { way(writing, meter); }, [&](Meter& meter) { beside(writing, meter); });
+  const auto rows = queue.sql().number("select count(*) from " + writing.table);
+  require(rows == 2 * (pairs + 1) * (1 + size), "rows written: " + std::to_string(rows));
+  queue.sql()("drop table " + writing.table);
+  return result;
+}
+
+void by_consumer(const Writing& writing, Meter& meter, TransactionMode mode,
+                 const std::function<void(Consumer&)>& add_handlers) {
+  auto options = options_for(writing.queue, writing.queue.next_consumer());
+  options.transaction = mode;
+  consume(writing.dsn, options, meter, 1, writing.size, add_handlers);
+}
+
+std::string insert_of(const Writing& writing, const std::string& id) {
+  return "insert into " + writing.table + " values (" + id + ")";
+}
+
+void insert_each(const Writing& writing, Meter& meter) {
+  by_consumer(writing, meter, TransactionMode::per_batch, [&](Consumer& consumer) {
+    consumer.on("t", [&](const Message& message, Context& context) {
+      context.transaction().exec(insert_of(writing, to_string(message.msg_id)));
+    });
+  });
+}
+
+void insert_each_on_ack(const Writing& writing, Meter& meter) {
+  by_consumer(writing, meter, TransactionMode::split, [&](Consumer& consumer) {
+    consumer.on("t", [&](const Message& message, Context& context) {
+      context.on_ack([&writing, insert = insert_of(writing, to_string(message.msg_id))](
+                         pqxx::transaction_base& transaction) { transaction.exec(insert); });
+    });
+  });
+}
+
+enum class AtOnce { copy, insert };
+
+// Of numbers.
+std::string values_of(const std::vector<std::string>& ids) {
+  std::string values;
+  for (const auto& id : ids) values.append(values.empty() ? "(" : "), (").append(id);
+  return values + ')';
+}
+
+void write_at_once(const Writing& writing, Meter& meter, AtOnce how) {
+  by_consumer(writing, meter, TransactionMode::per_batch, [&](Consumer& consumer) {
+    consumer.on_batch("t", [&, how](const std::vector<Message>& messages, BatchContext& context) {
+      if (how == AtOnce::insert) {
+        std::vector<std::string> ids;
+        ids.reserve(messages.size());
+        for (const auto& message : messages) ids.push_back(to_string(message.msg_id));
+        context.transaction().exec("insert into " + writing.table + " values " + values_of(ids));
+        return;
+      }
+#if PQXX_VERSION_MAJOR < 7
+      pqxx::stream_to stream{context.transaction(), writing.table};
+#else
+      auto stream = pqxx::stream_to::table(context.transaction(), {writing.table});
+#endif
+      for (const auto& message : messages) stream << std::make_tuple(static_cast<std::int64_t>(message.msg_id));
+      stream.complete();
+    });
+  });
+}
+
+void write_at_once_raw(const Writing& writing, Meter& meter, AtOnce how) {
+  const auto& name = writing.queue.next_consumer();
+  RawConsumer consumer{writing.dsn};
+  for (const bool first : {true, false}) {
+    consumer("begin");
+    const auto messages = consumer.receive(writing.queue.name(), name);
+    require(messages.size() == static_cast<std::size_t>(first ? 1 : writing.size), "raw: wrong batch");
+    consumer("savepoint s");
+    if (how == AtOnce::insert) {
+      std::vector<std::string> ids;
+      ids.reserve(messages.size());
+      for (const auto& message : messages) ids.push_back(std::to_string(message.msg_id));
+      consumer("insert into " + writing.table + " values " + values_of(ids));
+    } else {
+      std::string lines;
+      for (const auto& message : messages) lines.append(std::to_string(message.msg_id)).append("\n");
+      consumer.copy(writing.table, lines);
+    }
+    consumer("release savepoint s");
+    consumer.ack(messages.front().batch_id);
+    consumer("commit");
+    if (first) {
+      meter.start();
+    } else {
+      meter.stop(writing.size);
+    }
+  }
+}
+
 // A whole batch through a consumer that holds max_messages at a time, by default.
 void paged_memory(const std::string& name, const Setting& setting, Report& report, TransactionMode mode) {
   const auto messages = setting.size<std::int64_t>(1'000'000, 100);
@@ -194,6 +310,20 @@ std::vector<Workload> consume_workloads() {
   transactional.deferred = true;
   for (const std::int64_t size : {1000, 4000}) {
     variant(std::to_string(size) + " inserts, deferred checks", {size, 1, 5}, transactional);
+  }
+  const auto writes = [&](const std::string& name, std::int64_t size, int pairs, const Way& way, const Way& beside,
+                          const std::string& at_least = "-") {
+    out.push_back({name, [=](const auto& title, const auto& setting, auto& report) {
+                     report.add(title, write_rows(setting, size, pairs, way, beside), at_least);
+                   }});
+  };
+  writes("2000 inserts by on_ack in split, against per_batch", 2000, 9, insert_each_on_ack, insert_each);
+  for (const auto how : {AtOnce::copy, AtOnce::insert}) {
+    const auto name = std::string{"on_batch 10000, "} + (how == AtOnce::copy ? "COPY" : "one insert");
+    const Way way = [how](const auto& writing, auto& meter) { write_at_once(writing, meter, how); };
+    const Way raw = [how](const auto& writing, auto& meter) { write_at_once_raw(writing, meter, how); };
+    writes(name, 10'000, 15, way, raw);
+    writes(name + ", against one insert per handler", 10'000, 3, way, insert_each, "20");
   }
   Variant one_percent;
   one_percent.fail_every = 100;

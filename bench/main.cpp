@@ -71,9 +71,9 @@ Arguments parse(int argc, char** argv) {
 std::vector<pgque::bench::Workload> all_workloads() {
   namespace bench = pgque::bench;
   std::vector<bench::Workload> out;
-  for (auto part :
-       {bench::send_workloads(), bench::receive_workloads(), bench::consume_workloads(), bench::latency_workloads(),
-        bench::scaling_workloads(), bench::ticking_workloads(), bench::held_transaction_workloads()}) {
+  for (auto part : {bench::send_workloads(), bench::receive_workloads(), bench::consume_workloads(),
+                    bench::backlog_workloads(), bench::latency_workloads(), bench::scaling_workloads(),
+                    bench::ticking_workloads(), bench::held_transaction_workloads()}) {
     out.insert(out.end(), std::make_move_iterator(part.begin()), std::make_move_iterator(part.end()));
   }
   return out;

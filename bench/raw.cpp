@@ -69,6 +69,16 @@ Result Raw::operator()(const std::string& sql) {
   return checked(::PQexec(get(), sql.c_str()));
 }
 
+void Raw::copy(const std::string& table, const std::string& lines) {
+  const Result begun{::PQexec(get(), ("copy " + table + " from stdin").c_str())};
+  require(::PQresultStatus(begun.get()) == PGRES_COPY_IN, ::PQerrorMessage(get()));
+  require(
+      ::PQputCopyData(get(), lines.data(), static_cast<int>(lines.size())) == 1 && ::PQputCopyEnd(get(), nullptr) == 1,
+      ::PQerrorMessage(get()));
+  checked(::PQgetResult(get()));
+  require(::PQgetResult(get()) == nullptr, "more than one result of copy");
+}
+
 std::int64_t Raw::number(const std::string& sql) {
   return number_of((*this)(sql));
 }

@@ -44,6 +44,8 @@ class Raw {
   void prepare(const char* name, const char* sql);
   Result execute(const char* name, std::initializer_list<Value> values);  // of a prepared statement
   Result operator()(const std::string& sql);
+  // COPY of these lines, in text format.
+  void copy(const std::string& table, const std::string& lines);
   // The first column of the first row as a number; 0 for NULL.
   std::int64_t number(const std::string& sql);
 

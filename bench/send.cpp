@@ -60,6 +60,10 @@ struct Sender {
     raw.prepare("send_jsonb", "select pgque.send($1::text, $2::text, $3::jsonb)");
     raw.prepare("batch_text", "select pgque.send_batch($1::text, $2::text, $3::text[])");
     raw.prepare("batch_jsonb", "select pgque.send_batch($1::text, $2::text, $3::text[]::jsonb[])");
+    raw.prepare("mixed",
+                "select array_agg(id order by i) from (select i, pgque.insert_event($1::text, type, data, key, "
+                "null::text, null::text, headers) as id from (select * from unnest($2::text[], $3::text[], $4::text[], "
+                "$5::text[]) with ordinality as e(type, data, key, headers, i) order by i) as e) as inserted");
   }
   // Checks that everything that was sent is stored.
   void check_all_stored() {
@@ -174,6 +178,65 @@ void send_batches(const std::string& name, const Setting& setting, Report& repor
   sender.check_all_stored();
 }
 
+// 1000 events of ten types, each with a key and a header.
+std::vector<Event> mixed_events(std::size_t count) {
+  std::vector<Event> out;
+  const auto all_texts = texts(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    auto& event = out.emplace_back(Event{pgque::text(all_texts[i]), "order." + std::to_string(i % 10)});
+    event.key = "customer-" + std::to_string(i % 100);
+    event.headers["traceparent"] =
+        "00-4bf92f3577b34da6a3ce929d0e0e" + std::to_string(1000 + i % 9000) + "-00f067aa0ba902b7-01";
+  }
+  return out;
+}
+
+enum class Beside { raw, single_sends, plain_batch };
+
+void send_mixed(const std::string& name, const Setting& setting, Report& report, Beside what) {
+  Sender sender{setting};
+  const auto count = setting.size<std::size_t>(1000, 20);
+  const auto events = mixed_events(count);
+  const auto all_texts = texts(count);
+  const auto all_payloads = payloads(all_texts, Kind::text);
+  const auto side = [&](const std::function<std::size_t()>& send) {
+    return [&, send](Meter& meter) {
+      meter.start();
+      require(send() == count, "not every event was sent");
+      meter.stop(static_cast<std::int64_t>(count));
+      sender.sent += meter.messages();
+    };
+  };
+  const auto mixed = side([&] { return sender.client.send_batch(sender.queue.name(), events).size(); });
+  const auto raw = side([&] {
+    std::vector<std::string> types, keys, headers;
+    for (const auto& event : events) {
+      types.push_back(event.type);
+      keys.push_back(*event.key);
+      headers.push_back("{\"traceparent\": \"" + event.headers.at("traceparent") + "\"}");
+    }
+    const auto type_array = binary_array(types);
+    const auto text_array = binary_array(all_texts);
+    const auto key_array = binary_array(keys);
+    const auto header_array = binary_array(headers);
+    return numbers_of(
+               sender.raw.execute("mixed", {sender.queue.name(), Value::binary(type_array), Value::binary(text_array),
+                                            Value::binary(key_array), Value::binary(header_array)}))
+        .size();
+  });
+  const auto single = side([&] {
+    auto transaction = sender.client.begin();
+    for (const auto& event : events) transaction.send(sender.queue.name(), event);
+    transaction.commit();
+    return count;
+  });
+  const auto plain =
+      side([&] { return sender.client.send_batch(sender.queue.name(), "order.created", all_payloads).size(); });
+  const bool slow = what == Beside::single_sends;
+  report.add(name, compare(setting.pairs(slow ? 25 : 60), mixed, slow ? single : what == Beside::raw ? raw : plain));
+  sender.check_all_stored();
+}
+
 // Threads that share one connection, against sends one by one.
 void send_buffered(const std::string& name, const Setting& setting, Report& report) {
   Sender sender{setting};
@@ -242,6 +305,14 @@ std::vector<Workload> send_workloads() {
     if (size == 1000) batches("text, literal", size, Kind::text, true, "1.30");
     batches("jsonb", size, Kind::jsonb);
     batches("nlohmann", size, Kind::objects, false, size == 1000 ? "0.80" : "-");
+  }
+  for (const auto& [name, beside] :
+       {std::pair{"send_batch of 1000 mixed events", Beside::raw},
+        std::pair{"1000 mixed events, against single sends in a transaction", Beside::single_sends},
+        std::pair{"1000 mixed events, against plain send_batch", Beside::plain_batch}}) {
+    out.push_back({name, [what = beside](const auto& title, const auto& setting, auto& report) {
+                     send_mixed(title, setting, report, what);
+                   }});
   }
   out.push_back({"BufferedProducer, 4 threads", send_buffered});
   return out;

@@ -39,6 +39,7 @@ std::vector<Workload> send_workloads();
 std::vector<Workload> receive_workloads();
 std::vector<Workload> consume_workloads();
 std::vector<Workload> latency_workloads();
+std::vector<Workload> backlog_workloads();
 std::vector<Workload> scaling_workloads();
 std::vector<Workload> ticking_workloads();
 std::vector<Workload> held_transaction_workloads();

@@ -264,6 +264,8 @@ void Batch::require_retries(const pqxx::result& conflicts) {
     if (verbs::ask(*transaction_, sql::is_in_retry_queue, {batch, message}, call("nack")) != 0) return;
     Error::Facts facts;
     facts.operation = call("nack").describe();
+    // Another process of this name has nacked the message, too, and has finished the batch while PgQue waited for it.
+    if (is_gone()) throw BatchNotFound{std::move(facts)};
     facts.advice = "PgQue does not store a retry of message " + std::to_string(message) +
                    ", because the batch has it twice; the batch is acknowledged when its handler succeeds";
     throw Error{std::move(facts)};

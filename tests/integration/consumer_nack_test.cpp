@@ -213,6 +213,31 @@ TEST_F(ConsumerNackTest, OfABatchThatIsTakenOverMeanwhileAreUndone) {
   EXPECT_TRUE(client().ack(stolen[0].batch_id));
 }
 
+// Another process has the same batch. It nacks and finishes it while this one's nack waits for it.
+TEST_F(ConsumerNackTest, OfABatchThatAnotherProcessNacksAndFinishesMeanwhileFindItFinished) {
+  const auto id = publish("1");
+  Gate gate;
+  Consumer consumer{watched_dsn(), options(TransactionMode::split)};
+  consumer.on("t", [&](const Message&) {
+    gate.pass();
+    throw std::runtime_error{"no"};
+  });
+  const Running running{consumer};
+  ASSERT_TRUE(gate.wait_arrived());
+  const auto batch = sql().number("select sub_batch from pgque.subscription where sub_queue = " + queue_id());
+  Sql other;
+  pqxx::work finishing{other.connection()};
+  finishing.exec("select pgque.event_retry(" + std::to_string(batch) + ", " + to_string(id) + ", 3600)");
+  finishing.exec("select pgque.ack(" + std::to_string(batch) + ")");
+  gate.open();
+  ASSERT_TRUE(wait_until([&] { return session_waits_for_lock(); }));
+  finishing.commit();
+  ASSERT_TRUE(wait_until([&] { return consumer.stats().stale_acks == 1; }));
+  EXPECT_EQ(log.count(LogEvent::nack_failed), 0U);
+  EXPECT_EQ(consumer.stats().abandoned, 0U);
+  EXPECT_EQ(queue().retries(), 1);
+}
+
 class StoppedNacksTest : public ConsumerNackTest {
  protected:
   static constexpr int count = 100;
