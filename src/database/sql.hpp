@@ -110,9 +110,9 @@ inline constexpr Statement receive_first{
 // Intervals are given in microseconds.
 #define PGQUE_INTERVAL(microseconds) \
   microseconds "::bigint::double precision operator(pg_catalog.*) interval '1 microsecond'"
-// The tick at which the next batch of the consumer or group begins; none while a worker's row has no place.
-#define PGQUE_PLACE                                                                                               \
-  "(select sub_last_tick from pgque.subscription s where s.sub_queue operator(pg_catalog.=) " PGQUE_QUEUE_ID      \
+// The tick at which the next batch of the consumer or group begins.
+#define PGQUE_PLACE                                                                                          \
+  "(select sub_last_tick from pgque.subscription s where s.sub_queue operator(pg_catalog.=) " PGQUE_QUEUE_ID \
   " and " PGQUE_OF_CONSUMER ")"
 #define PGQUE_TICKS_AFTER(tick) \
   "from pgque.tick where tick_queue operator(pg_catalog.=) p.tick_queue and tick_id operator(pg_catalog.>) " tick
@@ -124,7 +124,7 @@ inline constexpr Statement receive_first{
 // the number is never more than there are, and then it takes the newest. With `lag`, the newest is too young, and to be
 // refused then would merge nothing. So the ticks are chosen by their times, in which the newest is not looked at if it
 // is more than twice as far away as the one that is wanted, or than half of the way.
-#define PGQUE_MERGE(events, lag)                                                                                      \
+#define PGQUE_MERGE(events, lag) \
   "wanted as materialized (select case when " lag " is null then least(" events ", greatest((select tick_event_seq "  \
   PGQUE_TICKS_AFTER("p.tick_id") " order by tick_id desc limit 1) operator(pg_catalog.-) p.tick_event_seq, 0))"       \
   "::integer end as events, case when " lag " is not null then (select case when u.until operator(pg_catalog.=) "     \
@@ -140,17 +140,24 @@ inline constexpr Statement receive_first{
   " order by tick_id offset 1 limit 1) as second where " lag " is null or " PGQUE_IS_RIPE(PGQUE_INTERVAL(lag)) "))"
 // Opens the batch: with several windows, or if there is none of that kind, with one, so that nothing is ever late for
 // it. Then the number of messages that it is expected to have. Each part runs when the one after it asks for its rows.
-#define PGQUE_OPENED(custom, columns, lag, rest)                                                                    \
-  "merged as materialized (select batch, since, until from wanted cross join lateral pgque.next_batch_custom("      \
-  custom ", " PGQUE_INTERVAL(lag) ", wanted.events, wanted.span" rest ") as b(" columns ")), "                      \
-  "single as materialized (select batch, since, until from pgque.next_batch_custom(" custom ", "                    \
-  PGQUE_INTERVAL(lag) ", null, null" rest ") as b(" columns ") where not exists (select from merged where batch is "\
-  "not null)), opened as materialized (select batch, since, until from merged where batch is not null union all "   \
-  "select batch, since, until from single where batch is not null), expected as materialized (select batch, "       \
-  "coalesce((select tick_event_seq from pgque.tick where tick_queue operator(pg_catalog.=) " PGQUE_QUEUE_ID         \
-  " and tick_id operator(pg_catalog.=) until) operator(pg_catalog.-) (select tick_event_seq from pgque.tick where " \
-  "tick_queue operator(pg_catalog.=) " PGQUE_QUEUE_ID                                                               \
-  " and tick_id operator(pg_catalog.=) since), 0) as events from opened)"
+#define PGQUE_OPENED(custom, columns, lag, rest)                                                                      \
+  "merged as materialized (select batch, since, until from wanted cross join lateral pgque.next_batch_custom(" custom \
+  ", " PGQUE_INTERVAL(lag) ", wanted.events, wanted.span" rest ") as b(" columns                                      \
+                           ")), "                                                                                     \
+                           "single as materialized (select batch, since, until from pgque.next_batch_custom(" custom  \
+                           ", " PGQUE_INTERVAL(                                                                       \
+                               lag) ", null, null" rest ") as b(" columns                                             \
+                                    ") where not exists (select from merged where batch is "                          \
+                                    "not null)), opened as materialized (select batch, since, until from merged "     \
+                                    "where batch is not null union all "                                              \
+                                    "select batch, since, until from single where batch is not null), expected as "   \
+                                    "materialized (select batch, "                                                    \
+                                    "coalesce((select tick_event_seq from pgque.tick where tick_queue "               \
+                                    "operator(pg_catalog.=) " PGQUE_QUEUE_ID                                          \
+                                    " and tick_id operator(pg_catalog.=) until) operator(pg_catalog.-) (select "      \
+                                    "tick_event_seq from pgque.tick where "                                           \
+                                    "tick_queue operator(pg_catalog.=) " PGQUE_QUEUE_ID                               \
+                                    " and tick_id operator(pg_catalog.=) since), 0) as events from opened)"
 #define PGQUE_ONLY_BATCH                                                                    \
   "select null, batch, null, null, null, null, null, null, null, null from expected where " \
   "events operator(pg_catalog.>) "
@@ -158,16 +165,17 @@ inline constexpr Statement receive_first{
 // the batch is to be read in pages, the row of NULLs has its id.
 inline constexpr Statement receive_tuned{
     "pgque_receive_tuned", Role::reader,
-    "with " PGQUE_MERGE("$4::bigint", "$5::bigint") ", "
-    PGQUE_OPENED("$1::pg_catalog.text, $2::pg_catalog.text", "batch, until, since", "$5", "")
-    " (select " PGQUE_MESSAGE_COLUMNS " from pgque.receive($1::pg_catalog.text, $2::pg_catalog.text, null::integer) "
-    "where coalesce((select events from expected) operator(pg_catalog.<=) $3::bigint, false) limit $3::bigint "
-    "operator(pg_catalog.+) 1) union all " PGQUE_ONLY_BATCH "$3::bigint"};
+    "with " PGQUE_MERGE("$4::bigint", "$5::bigint") ", " PGQUE_OPENED(
+        "$1::pg_catalog.text, $2::pg_catalog.text", "batch, until, since", "$5",
+        "") " (select " PGQUE_MESSAGE_COLUMNS
+            " from pgque.receive($1::pg_catalog.text, $2::pg_catalog.text, null::integer) "
+            "where coalesce((select events from expected) operator(pg_catalog.<=) $3::bigint, false) limit $3::bigint "
+            "operator(pg_catalog.+) 1) union all " PGQUE_ONLY_BATCH "$3::bigint"};
 // next_batch() itself has no search_path of its own.
 inline constexpr Statement next_batch{
     "pgque_next_batch", Role::reader,
-    "select batch_id from pgque.next_batch_custom($1::pg_catalog.text, $2::pg_catalog.text, "
-    PGQUE_INTERVAL("$3") ", null, null)"};
+    "select batch_id from pgque.next_batch_custom($1::pg_catalog.text, $2::pg_catalog.text, " PGQUE_INTERVAL(
+        "$3") ", null, null)"};
 inline constexpr Statement ack{"pgque_ack", Role::reader, "select pgque.ack($1::bigint)"};
 inline constexpr Statement nack{"pgque_nack", Role::reader,
     "select pgque.nack($1::bigint, " PGQUE_MESSAGE_OF_ID("$2::bigint") ", $3::bigint operator(pg_catalog.*) interval "
@@ -265,9 +273,10 @@ inline constexpr Statement receive_coop_tuned{
     " limit $5::bigint operator(pg_catalog.+) 1) union all " PGQUE_ONLY_BATCH "$5::bigint"};
 inline constexpr Statement next_batch_coop{
     "pgque_next_batch_coop", Role::reader,
-    "select case when " PGQUE_TOUCH " is not null then batch end from pgque.next_batch_custom($1::pg_catalog.text, "
-    "$2::pg_catalog.text, $3::pg_catalog.text, " PGQUE_INTERVAL("$5") ", null, null, " PGQUE_INTERVAL("$4")
-    ") as b(batch) where batch is not null"};
+    "select case when " PGQUE_TOUCH
+    " is not null then batch end from pgque.next_batch_custom($1::pg_catalog.text, "
+    "$2::pg_catalog.text, $3::pg_catalog.text, " PGQUE_INTERVAL("$5") ", null, null, " PGQUE_INTERVAL(
+        "$4") ") as b(batch) where batch is not null"};
 
 inline constexpr Statement force_next_tick{"pgque_force_next_tick", Role::admin,
                                            "select pgque.force_next_tick($1::pg_catalog.text)"};
@@ -398,10 +407,10 @@ inline constexpr Statement subscribe_at{
     "select pgque.register_consumer_at($1::pg_catalog.text, $2::pg_catalog.text, $3::bigint)"};
 
 // The name of the table with a queue's events; NULL if the role may not read it, which PgQue lets every role do.
-#define PGQUE_EVENTS_TABLE                                                                                         \
-  "(select pg_catalog.format('%I.%I', n.nspname, c.relname) from pg_catalog.pg_class c join "                      \
-  "pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace where "                                \
-  "c.oid operator(pg_catalog.=) pg_catalog.to_regclass(queue_data_pfx)::pg_catalog.oid and "                       \
+#define PGQUE_EVENTS_TABLE                                                                    \
+  "(select pg_catalog.format('%I.%I', n.nspname, c.relname) from pg_catalog.pg_class c join " \
+  "pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace where "           \
+  "c.oid operator(pg_catalog.=) pg_catalog.to_regclass(queue_data_pfx)::pg_catalog.oid and "  \
   "pg_catalog.has_table_privilege(c.oid, 'select'))"
 // The latest tick that is not after $2, microseconds since 1970, or else the oldest; the tick before that; the
 // queue's id and its events.

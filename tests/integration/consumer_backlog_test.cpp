@@ -216,6 +216,33 @@ TEST_P(ConsumerBacklogTest, YoungMessagesComeWhenTheyAreOldEnoughAndNotAtTheNext
   EXPECT_THAT(ages, Each(Ge(1500)));
 }
 
+// Later ticks are younger still, so what they notify is nothing to ask for.
+TEST_P(ConsumerBacklogTest, WhileATickRipensNotificationsMakeNoQueries) {
+  add_windows(1, 1);
+  auto with = late(1h);
+  with.poll_interval = 1h;
+  Consumer consumer{watched_dsn(), with};
+  consumer.on("t", seen.handler());
+  Running running{consumer};
+  ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
+  const auto latest_query = [&] { return sql().value("select max(query_start)" + watched()); };
+  const auto before = latest_query();
+  client().subscribe(queue(), "other_" + consumer_name());
+  auto at_once = options();
+  at_once.name = "other_" + consumer_name();
+  Consumer prompt{dsn(), at_once};
+  Seen seen_at_once;
+  prompt.on("t", seen_at_once.handler());
+  Running running_prompt{prompt};
+  ASSERT_TRUE(wait_state(prompt, ConsumerState::waiting));
+  for (std::uint64_t round = 1; round <= 3; ++round) {
+    add_windows(1, 1);
+    ASSERT_TRUE(wait_until([&] { return prompt.stats().batches == round; }, promptly)) << round;
+  }
+  EXPECT_EQ(latest_query(), before);
+  EXPECT_EQ(seen.size(), 0U);
+}
+
 // It also has a look at what comes after an empty window.
 TEST_P(ConsumerBacklogTest, YoungMessagesDoNotCountUntilDrained) {
   add_windows(2, 0);
