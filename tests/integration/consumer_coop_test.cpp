@@ -266,7 +266,7 @@ class CoopLookAheadTest : public ConsumerCoopTest {
     queue().empty_tick();
     publish("1");
   }
-  std::string looks_ahead() { return "new.sub_queue = " + queue_id() + " and current_query() like '%.next_batch(%'"; }
+  std::string looks_ahead() { return "new.sub_queue = " + queue_id() + " and current_query() like '%.next_batch%'"; }
   std::string receives_what_is_open() {
     return "new.sub_queue = " + queue_id() +
            " and old.sub_batch is not null and new.sub_batch is not null and current_query() like '%.receive_coop(%'";
