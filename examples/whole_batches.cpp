@@ -56,6 +56,7 @@ int run() {
         context.fail(message, "the metric has no value");  // this one comes again; the others are done
       }
     }
+    if (rows.empty()) return;
     context.on_ack([rows, metrics](pqxx::transaction_base& transaction) {
       std::string sql = "insert into " + metrics + " values ";
       for (const auto& [name, value] : rows) {

@@ -209,7 +209,8 @@ class PGQUE_EXPORT Consumer {
   void stop() noexcept;
 
   /// The same, but no further handler begins, also if `stop()` was called before. The batch comes again, unless all of
-  /// its messages were handled. Async-signal-safe.
+  /// its messages were handled, and what they deferred by `Context::on_ack()` is written within a quarter of a second.
+  /// Async-signal-safe.
   void stop_now() noexcept;
 
   /// Makes the consumer finish the batch that it handles or has just opened, and then wait for `resume()`: it receives

@@ -103,12 +103,13 @@ struct ConsumerOptions {
   /// thread of `start()`. Default: no order.
   std::function<std::string(const Message&)> key{};
   /// Code around each call of a handler, for traces, metrics or log contexts: it calls `next()`, on the same thread and
-  /// at most once, which calls the handler and throws what that throws. What it throws itself counts as the handler's
-  /// exception. A message for which it does not call `next()` is a failure, and one whose handler's exception it
-  /// catches stays one. For a handler of `on_batch()` it is called once for each call, with the first message;
-  /// `context` has all of them. It must be callable from several threads at once where the handlers are. Messages
-  /// without a handler, and the callbacks of `Context::on_ack()`, do not pass through it. Default: none. `chain()`
-  /// makes one of several.
+  /// at most once, which calls the handler and throws what that throws. `next` is valid only during the call.
+  /// What it throws itself counts as the handler's exception, so pass on what it catches: `NotNow`, `RetryAfter` and
+  /// the errors of deadlocks mean something. A message for which it does not call `next()` is a failure, and one whose
+  /// handler's exception it catches stays one. For a handler of `on_batch()` it is called once for each call, with the
+  /// first message; `context` has all of them. It must be callable from several threads at once where the handlers are.
+  /// Messages without a handler, and the callbacks of `Context::on_ack()`, do not pass through it. Default: none.
+  /// `chain()` makes one of several.
   Around around{};
   /// How long `stop()` lets the current batch go on; after that, the messages whose handlers have not begun are left
   /// for redelivery. Default 25 s; 0 leaves them at once; at most 30 days. A running handler is never interrupted.
@@ -136,9 +137,9 @@ struct ConsumerOptions {
   /// Time limit for each statement of this consumer and of its handlers. Default 0: none for the consumer's own, the
   /// server's setting for those that handlers send through `Context::transaction()`. At most 2147483647 ms.
   std::chrono::milliseconds statement_timeout{0};
-  /// How long a handler in `per_batch` mode, or a callback of `Context::on_ack()`, may leave its transaction idle before
-  /// the server ends the session, whatever limit the server has itself. In `per_batch` mode the whole batch is then
-  /// handled again; elsewhere its callbacks run again. Default 15 min; 0: for ever; at most 2147483647 ms.
+  /// How long a handler in `per_batch` mode, or a callback of `Context::on_ack()`, may leave its transaction idle
+  /// before the server ends the session, whatever limit the server has itself. In `per_batch` mode the whole batch is
+  /// then handled again; elsewhere its callbacks run again. Default 15 min; 0: for ever; at most 2147483647 ms.
   std::chrono::milliseconds idle_in_transaction_timeout{std::chrono::minutes{15}};
   /// In `per_batch` mode: a batch whose transaction has been open for this long is logged once
   /// (`LogEvent::slow_batch`), because an open transaction slows down all queues of the database. Default 10 s; 0 never

@@ -23,8 +23,9 @@ namespace detail {
 class HandlerCall;
 }
 
-/// What a handler can use while it runs. Valid only during the call; a use of `transaction()` or `on_ack()` after it,
-/// in a callback of `on_ack()` for example, throws `std::logic_error` as long as the consumer runs.
+/// What a handler can use while it runs. Valid only during the call. A use of `transaction()` or `on_ack()` in a
+/// callback of `on_ack()`, or on another thread, throws `std::logic_error`. Do not keep it: a use while a later handler
+/// runs on the same thread cannot be told from that handler's own.
 ///
 /// **Thread safety.** Use it only on the thread of the call.
 class PGQUE_EXPORT Context {
@@ -48,21 +49,24 @@ class PGQUE_EXPORT Context {
   /// be open while the handler runs.
   ///
   /// The callbacks run on the thread of `start()`, in the order of the messages, before nacks and ack: in `split` mode
-  /// when all messages of the batch have been handled, in `per_batch` mode at the end of each page. Each has a
-  /// savepoint. One that throws makes its message a failure, with what the exception says as the reason: its writes are
-  /// undone, those of the others are kept. Its message's other callbacks are undone with it. `RetryAfter` and `NotNow`
-  /// mean what they mean in a handler. If the ack finds the batch finished or taken over, everything is rolled back. If
-  /// the handler itself throws after this, its callbacks never run.
+  /// when all messages of the batch have been handled, in `per_batch` mode at the end of each page. Those of one call
+  /// of a handler share a savepoint. If one of them throws, the message is a failure, with what the exception says as
+  /// the reason: what they wrote is undone, and what those of other messages wrote is kept. In a handler of
+  /// `on_batch()`, all messages of the call fail that it has not named itself. `RetryAfter` and `NotNow` mean what they
+  /// mean in a handler. If the ack finds the batch finished or taken over, everything is rolled back. If the handler
+  /// itself throws after this, its callbacks never run.
   ///
   /// A callback may be called again, as after a deadlock or a lost connection; what the earlier call wrote has been
-  /// rolled back then. What it captures is held until the batch is acknowledged, and so is a copy of its message
-  /// (`ConsumerStats::deferred`); `max_messages` does not limit that, but only how many messages are read at a time.
+  /// rolled back then. After ten interruptions of that kind it is a failure. It must capture what it needs by value,
+  /// also of the message, which is not there any more when the callback runs. What it captures is held until the batch
+  /// is acknowledged, and so are copies of the call's messages (`ConsumerStats::deferred`); `max_messages` does not
+  /// limit that, but only how many messages are read at a time.
   ///
   /// The callback may send events with `pgque::Transaction{transaction}`. It must neither commit nor roll back, and
   /// must not use this context.
   /// @throws std::invalid_argument if the callback is empty
   /// @throws std::logic_error on another thread than the handler's, and after the handler has returned
-  /// SQL: `SAVEPOINT`, before each callback
+  /// SQL: `SAVEPOINT`, once for the callbacks of a call
   void on_ack(std::function<void(pqxx::transaction_base&)> callback);
 
   /// How many messages this call is for: one, or those of a handler of `Consumer::on_batch`.

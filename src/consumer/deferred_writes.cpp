@@ -1,5 +1,8 @@
 #include "consumer/deferred_writes.hpp"
 
+#include <optional>
+#include <string>
+
 #include "support/run_state.hpp"
 
 namespace pgque::detail {
@@ -8,16 +11,23 @@ namespace {
 
 constexpr const char* what = "on_ack() error: ";
 
+// How often an error may repeat the whole transaction while the same callbacks run. A server that is restarted, or
+// another transaction that is in the way, does not do that so often to the same ones.
+constexpr int most_interruptions = 10;
+
 }  // namespace
 
 Written DeferredWrites::write(std::vector<Deferred>& all, Batch& batch, const Batch::InTime& in_time,
                               std::vector<Retry>& retries) {
   HandlerSavepoint savepoint{batch, guard_, constraints_};
+  running_ = nullptr;
   try {
     return write(all, batch, savepoint, in_time, retries);
-  } catch (const Error&) {
+  } catch (const Error& error) {
     if (const auto number = savepoint.ended_by()) {
       for (const auto& message : all[*number].of->messages) failures_.condemn(message);
+    } else if (running_ != nullptr && ++running_->interrupted == most_interruptions) {
+      fail(*running_, {std::string{what} + error.what()}, retries);
     }
     throw;
   }
@@ -42,13 +52,20 @@ Written DeferredWrites::write(std::vector<Deferred>& all, Batch& batch, HandlerS
     if (!in_time()) return Written::interrupted;
     const auto& messages = one.of->messages;
     const auto& message = messages.front();
-    const CrashGuardFile::InFlight in_flight{crash_guard_, 0, message.msg_id, messages.size() > 1};
+    std::optional<CrashGuardFile::Turn> turn;
+    if (crash_guard_ && crash_guard_->suspects(message.msg_id)) turn.emplace([&] { return in_time(); });
+    const CrashGuardFile::InFlight in_flight{!turn || turn->has_come() ? crash_guard_ : nullptr, 0, message.msg_id,
+                                             messages.size() > 1};
+    running_ = &one;
     const auto failure = attempt(
         failures_, savepoint, message, i, what,
         [&] {
           auto& transaction = savepoint.transaction();
           const HandlerSlot::Scope running{watchdog_ ? watchdog_->slot(0) : nullptr, message, attempt_of(message)};
-          for (const auto& callback : one.callbacks) callback(transaction);
+          for (const auto& callback : one.callbacks) {
+            callback(transaction);
+            failures_.require_home();  // not only after the last, because a child would go on with the next
+          }
         },
         in_time);
     if (failure && failure->postponement) {
@@ -60,6 +77,7 @@ Written DeferredWrites::write(std::vector<Deferred>& all, Batch& batch, HandlerS
       if (batch.is_gone()) return Written::gone;
       fail(one, *failure, retries);
     }
+    running_ = nullptr;
     if (!take_refused()) return Written::gone;
   }
   savepoint.settle();
@@ -69,8 +87,11 @@ Written DeferredWrites::write(std::vector<Deferred>& all, Batch& batch, HandlerS
 void DeferredWrites::fail(Deferred& one, const CallFailure& failure, std::vector<Retry>& retries) {
   one.callbacks.clear();
   const auto& [messages, verdicts] = *one.of;
-  for (std::size_t i = 0; i < messages.size(); ++i) {
-    if (verdicts.count(i) == 0) retries.push_back(failures_.failed(messages[i], failure.reason, failure.delay));
+  const auto fail_one = [&](const Message& message) {
+    retries.push_back(failures_.failed(message, failure.reason, failure.delay));
+  };
+  if (!fail_rest(messages.data(), messages.size(), verdicts, fail_one)) {
+    failures_.of_no_message(messages.front(), failure.reason);
   }
 }
 

@@ -25,6 +25,7 @@ struct Deferred {
   std::size_t call = 0;  // its number on the page
   std::shared_ptr<const CallMessages> of{};
   std::vector<OnAck> callbacks{};
+  int interrupted = 0;  // how often an error of the whole transaction came while they ran
 };
 
 // How they were run.
@@ -66,6 +67,7 @@ class DeferredWrites {
   CrashGuardFile* const crash_guard_;
   Watchdog* const watchdog_;
   Postponement postponement_;
+  Deferred* running_ = nullptr;  // whose callbacks run
 };
 
 }  // namespace pgque::detail

@@ -274,9 +274,10 @@ void Dispatcher::fail_named(const PageCall& call, PageResult& result) {
 }
 
 void Dispatcher::fail_rest(const PageCall& call, const CallFailure& failure, PageResult& result) {
-  for (std::size_t i = 0; i < call.size; ++i) {
-    if (call.many && call.many->verdicts.count(i) != 0) continue;
-    fail(call.first[i], failure.reason, failure.delay, result);
+  const auto fail_one = [&](const Message& message) { fail(message, failure.reason, failure.delay, result); };
+  if (!call.many) return fail_one(*call.first);
+  if (!detail::fail_rest(call.first, call.size, call.many->verdicts, fail_one)) {
+    failures_.of_no_message(*call.first, failure.reason);
   }
 }
 

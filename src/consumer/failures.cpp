@@ -17,6 +17,14 @@ Retry Failures::failed(const Message& message, std::string_view reason, std::opt
   return retry;
 }
 
+void Failures::of_no_message(const Message& first, std::string_view reason) {
+  require_home();
+  log(LogLevel::error, LogEvent::failed,
+      "all messages of the call have failed already, and so this is not their reason: " +
+          sanitized(reason, longest_reason),
+      first);
+}
+
 std::optional<Retry> Failures::unknown_type(const Message& message) {
   const auto text = message.type ? "no handler for type \"" + *message.type + '"' : "no handler for type NULL";
   if (options_.unknown_handler_policy == UnknownHandlerPolicy::ack) {
@@ -30,7 +38,8 @@ std::optional<Retry> Failures::unknown_type(const Message& message) {
 
 void Failures::runs_again(const Message& message, const std::exception& error) {
   log(LogLevel::warning, LogEvent::failed,
-      "a deadlock or a serialization failure in a handler, which is called again: " + primary_message(error.what()),
+      "a deadlock or a serialization failure in a handler or its on_ack(), which is called again: " +
+          primary_message(error.what()),
       message);
 }
 

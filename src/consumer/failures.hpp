@@ -34,6 +34,8 @@ class Failures {
 
   // May be called on any thread. Without a delay, the options say when it comes again.
   Retry failed(const Message& message, std::string_view reason, std::optional<std::chrono::seconds> delay);
+  // A call has failed from which no message is left that could fail with it, because the handler has named them all.
+  void of_no_message(const Message& first, std::string_view reason);
   // Empty if the message is acknowledged by policy.
   std::optional<Retry> unknown_type(const Message& message);
   // The handler is called again after this error.

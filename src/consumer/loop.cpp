@@ -26,6 +26,12 @@ std::unique_ptr<CrashGuardFile> open_crash_guard(const ConsumerOptions& options)
   return std::make_unique<CrashGuardFile>(*options.crash_guard, options.queue, consumer_label(options));
 }
 
+std::uint64_t callbacks_of(const std::vector<Deferred>& deferred) {
+  std::uint64_t callbacks = 0;
+  for (const auto& one : deferred) callbacks += one.callbacks.size();
+  return callbacks;
+}
+
 // How long a statement may take when no time is left after a stop.
 constexpr std::chrono::milliseconds finish_grace{1000};
 
@@ -310,8 +316,7 @@ Outcome ConsumerLoop::Run::handle() {
   if (heartbeat_ && !alive_) alive_.emplace(*heartbeat_, batch_->id(), asked_at_);
   if (watchdog_ && !watched_) watched_.emplace(*watchdog_, batch_->id(), asked_at_);
   auto page = dispatcher_.handle(page_, *batch_);
-  std::uint64_t callbacks = 0;
-  for (const auto& one : page.deferred) callbacks += one.callbacks.size();
+  const auto callbacks = callbacks_of(page.deferred);
   owner_.count([&](ConsumerStats& stats) {
     stats.messages += page.handled;
     stats.failures += page.failed;
@@ -392,7 +397,10 @@ std::optional<Outcome> ConsumerLoop::Run::write_deferred() {
   };
   const auto count_failures = [&] {
     const auto failed = retries_.size() - failed_before;
-    if (failed != 0) owner_.count([&](ConsumerStats& stats) { stats.failures += failed; });
+    owner_.count([&](ConsumerStats& stats) {
+      stats.failures += failed;
+      stats.deferred = callbacks_of(deferred_);
+    });
   };
   auto written = Written::all;
   try {

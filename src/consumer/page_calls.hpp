@@ -20,6 +20,18 @@ struct CallMessages {
   Verdicts verdicts{};  // of those that failed although the handler returned
 };
 
+// Calls fail(message) for those that are not named by a verdict. False if there are none.
+template <class Fail>
+bool fail_rest(const Message* messages, std::size_t size, const Verdicts& verdicts, const Fail& fail) {
+  bool any = false;
+  for (std::size_t i = 0; i < size; ++i) {
+    if (verdicts.count(i) != 0) continue;
+    fail(messages[i]);
+    any = true;
+  }
+  return any;
+}
+
 struct PageCall {
   const Handler* handler = nullptr;  // null if there is none for the message
   const Message* first = nullptr;

@@ -290,6 +290,27 @@ TEST_F(StoppedNacksTest, ThatWereMadeStayMadeAndAreNotRepeated) {
   EXPECT_THAT(client().receive(queue(), consumer_name()), SizeIs(count));
 }
 
+// They are part of the transaction in which handlers have written.
+TEST_F(StoppedNacksTest, BesideDeferredWritesAreUndoneWithThem) {
+  publish_numbers(count);
+  TestQueue audit{sql()};
+  client().subscribe(audit, "reader");
+  {
+    const SlowStatements nacks{"insert", "pgque.retry_queue", "new.ev_queue = " + queue_id(), 20ms};
+    Consumer consumer{dsn(), hasty()};
+    consumer.on("t", [&](const Message& message, Context& context) {
+      if (message.payload == std::to_string(count - 1)) consumer.stop();
+      if (message.payload != "0") throw std::runtime_error{"no"};
+      context.on_ack([&](pqxx::transaction_base& transaction) { Transaction{transaction}.send(audit, "1", "t"); });
+    });
+    consumer.start();
+    EXPECT_EQ(consumer.stats().abandoned, 1U);
+  }
+  EXPECT_EQ(queue().retries(), 0);
+  audit.tick();
+  EXPECT_THAT(client().receive(audit, "reader"), IsEmpty());
+}
+
 TEST_F(StoppedNacksTest, OfABatchThatIsNackedAsAWholeLeadToItsAck) {
   const auto ids = publish_numbers(3);
   const auto batch = client().receive(queue(), consumer_name());

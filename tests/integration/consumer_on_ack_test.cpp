@@ -94,24 +94,26 @@ TEST_P(OnAckTest, WritesInTheOrderOfTheMessagesOnTheThreadOfTheLoop) {
 TEST_P(OnAckTest, OneThatThrowsFailsItsMessageAndKeepsTheWritesOfTheOthers) {
   const auto with = mode();
   queue().config("max_retries", "0");
-  publish_numbers(4);
+  publish_numbers(5);
   Consumer consumer{dsn(), with};
   consumer.on("t", [&](const Message& message, Context& context) {
     context.on_ack(writes(*message.payload));
     context.on_ack([&, value = *message.payload](pqxx::transaction_base& transaction) {
       if (value == "1") throw std::runtime_error{"no room"};
       if (value == "2") transaction.exec(insert("forbidden"));
+      if (value == "4") throw 42;
     });
   });
   finish_batches(consumer);
   EXPECT_THAT(rows(), ElementsAre("0", "3"));
   const auto reasons = queue().dead_letter_reasons();
-  ASSERT_THAT(reasons, SizeIs(2));
+  ASSERT_THAT(reasons, SizeIs(3));
+  EXPECT_EQ(reasons[2], "on_ack() error: an exception that is not a std::exception");
   EXPECT_EQ(reasons[0], "on_ack() error: no room");
   EXPECT_THAT(*reasons[1], AllOf(HasSubstr("on_ack() error: "), HasSubstr("violates check constraint")));
-  EXPECT_EQ(consumer.stats().failures, 2U);
-  EXPECT_EQ(consumer.stats().messages, 4U) << "their handlers have returned";
-  EXPECT_EQ(log.count(LogEvent::handler_failed), 2U);
+  EXPECT_EQ(consumer.stats().failures, 3U);
+  EXPECT_EQ(consumer.stats().messages, 5U) << "their handlers have returned";
+  EXPECT_EQ(log.count(LogEvent::handler_failed), 3U);
 }
 
 TEST_P(OnAckTest, TheRetryOfOneThatFailedWritesOnce) {
@@ -352,7 +354,7 @@ TEST_F(ConsumerOnAckTest, NoTransactionIsOpenWhileHandlersRun) {
   EXPECT_THAT(rows(), ElementsAre("0"));
 }
 
-TEST_F(ConsumerOnAckTest, EverythingIsRolledBackIfTheBatchWasFinishedMeanwhile) {
+TEST_F(ConsumerOnAckTest, NothingRunsIfTheBatchWasFinishedMeanwhile) {
   publish_numbers(2);
   int calls = 0;
   Consumer consumer{dsn(), split()};
@@ -451,6 +453,34 @@ TEST_F(ConsumerOnAckTest, ASerializationFailureRepeatsAllCallbacks) {
   EXPECT_EQ(calls, 4);
   EXPECT_THAT(rows(), ElementsAre("0", "1"));
   EXPECT_EQ(queue().retries(), 0);
+}
+
+// Such as one that meets a conflict on a connection of its own, and can never succeed.
+TEST_F(ConsumerOnAckTest, OneThatInterruptsTheTransactionTenTimesFailsItsMessage) {
+  queue().config("max_retries", "0");
+  publish_numbers(3);
+  auto with = split();
+  with.reconnect = {1ms, 1ms};
+  std::atomic<int> calls{0};
+  std::atomic<std::uint64_t> waiting{0};
+  Consumer consumer{dsn(), with};
+  consumer.on("t", [&](const Message& message, Context& context) {
+    context.on_ack([&, value = *message.payload](pqxx::transaction_base& transaction) {
+      transaction.exec(insert(value));
+      if (value == "2") waiting = consumer.stats().deferred;
+      if (value != "1") return;
+      ++calls;
+      Sql{}("do $$ begin raise exception using errcode = '40001', message = 'elsewhere'; end $$");
+    });
+  });
+  finish_batches(consumer);
+  EXPECT_EQ(calls, 10);
+  EXPECT_EQ(waiting, 2U) << "the one that failed does not wait any more";
+  EXPECT_THAT(rows(), ElementsAre("0", "2"));
+  const auto reasons = queue().dead_letter_reasons();
+  ASSERT_THAT(reasons, SizeIs(1));
+  EXPECT_THAT(*reasons[0], AllOf(HasSubstr("on_ack() error: "), HasSubstr("elsewhere")));
+  EXPECT_EQ(consumer.stats().failures, 1U);
 }
 
 TEST_F(ConsumerOnAckTest, AStopThatLeavesNoTimeWritesNothing) {

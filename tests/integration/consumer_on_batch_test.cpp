@@ -58,11 +58,13 @@ class OnBatchTest : public ConsumerOnBatchTest, public testing::WithParamInterfa
     const std::string name = GetParam();
     auto with = options(name == "PerBatch" ? TransactionMode::per_batch : TransactionMode::split);
     if (name == "Concurrent") with.concurrency = 4;
-    return with;
+    if (name != "Worker") return with;
+    client().subscribe_subconsumer(queue(), group_name(), "w1");
+    return worker("w1");
   }
 };
 
-INSTANTIATE_TEST_SUITE_P(ConsumerOnBatchTest, OnBatchTest, testing::Values("PerBatch", "Split", "Concurrent"),
+INSTANTIATE_TEST_SUITE_P(ConsumerOnBatchTest, OnBatchTest, testing::Values("PerBatch", "Split", "Concurrent", "Worker"),
                          [](const auto& instance) { return std::string{instance.param}; });
 
 TEST_P(OnBatchTest, GetsTheMessagesOfItsTypeInOneCallInOrder) {
@@ -198,7 +200,7 @@ TEST_P(OnBatchTest, ChunksLimitACall) {
 
 TEST_P(OnBatchTest, PagesLimitACall) {
   auto with = mode();
-  if (pooled() && with.transaction == TransactionMode::split) GTEST_SKIP() << "there are no pages through a pooler";
+  if (pooled() && with.transaction != TransactionMode::per_batch) GTEST_SKIP() << "there are no pages through a pooler";
   with.max_messages = 4;
   publish_numbers(6);
   std::mutex mutex;
@@ -246,6 +248,42 @@ TEST_P(OnBatchTest, ADeferredWriteThatThrowsFailsTheRestOfTheCall) {
   EXPECT_EQ(consumer.stats().failures, 3U);
 }
 
+TEST_P(OnBatchTest, AFailureThatNoMessageIsLeftForIsLogged) {
+  const auto with = mode();
+  publish_numbers(2);
+  Consumer consumer{dsn(), with};
+  consumer.on_batch("t",
+                    [&](const std::vector<Message>& messages, BatchContext& context) {
+                      context.fail(messages[0], "bad unit");
+                      if (messages[0].payload == "0") throw std::runtime_error{"in the handler"};
+                      context.on_ack([](pqxx::transaction_base&) { throw std::runtime_error{"in on_ack()"}; });
+                    },
+                    {1});
+  finish_batches(consumer);
+  EXPECT_EQ(consumer.stats().failures, 2U);
+  EXPECT_EQ(queue().retries(), 2);
+  std::vector<std::string> lines;
+  for (const auto& line : log.lines(LogEvent::failed)) lines.push_back(line.message);
+  EXPECT_THAT(lines, ElementsAre(HasSubstr("in the handler"), HasSubstr("in on_ack()")));
+}
+
+TEST_P(OnBatchTest, ADeadlockRepeatsTheCall) {
+  const auto with = mode();
+  publish_numbers(2);
+  std::atomic<int> calls{0};
+  Consumer consumer{dsn(), with};
+  consumer.on_batch("t", [&](const std::vector<Message>& messages, BatchContext& context) {
+    context.fail(messages[static_cast<std::size_t>(calls)], "bad unit");
+    context.on_ack(
+        [&, value = std::to_string(calls)](pqxx::transaction_base& transaction) { transaction.exec(insert(value)); });
+    if (++calls == 1) Sql{}("do $$ begin raise exception using errcode = '40P01'; end $$");
+  });
+  finish_batches(consumer);
+  EXPECT_EQ(calls, 2);
+  EXPECT_EQ(consumer.stats().failures, 1U) << "what the first call said does not count";
+  EXPECT_THAT(rows(), ElementsAre("1"));
+}
+
 TEST_P(OnBatchTest, BadInputSaysWhatIsWrong) {
   const auto with = mode();
   publish_numbers(2);
@@ -290,7 +328,11 @@ TEST_F(ConsumerOnBatchTest, TakesCopy) {
   publish_numbers(1000);
   Consumer consumer{dsn(), options()};
   consumer.on_batch("t", [&](const std::vector<Message>& messages, BatchContext& context) {
+#if PQXX_VERSION_MAJOR < 7
     pqxx::stream_to stream{context.transaction(), table()};
+#else
+    auto stream = pqxx::stream_to::table(context.transaction(), {table()});
+#endif
     for (const auto& message : messages) stream << std::make_tuple(*message.payload);
     stream.complete();
   });

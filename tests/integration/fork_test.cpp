@@ -414,6 +414,47 @@ INSTANTIATE_TEST_SUITE_P(ForkTest, ForkInAHandlerTest,
                                   (instance.param.second == Leaves::throws ? "Throws" : "Returns");
                          });
 
+// The child must not go on with the next callback, on the parent's connection.
+TEST_F(ForkTest, ACallbackOfOnAckThatReturnsInTheChildEndsStartThere) {
+  const auto parent = ::getpid();
+  publish_numbers(2);
+  TestQueue audit{sql()};
+  client().subscribe(audit, "reader");
+  int status = -1;
+  Consumer consumer{dsn(), options(TransactionMode::split)};
+  consumer.on("t", [&](const Message& message, Context& context) {
+    context.on_ack([&](pqxx::transaction_base&) {
+      if (status != -1) return;
+      const auto child = ::fork();
+      ASSERT_GE(child, 0);
+      if (child == 0) {
+        ::alarm(60);
+        return;
+      }
+      status = wait_child(child);
+    });
+    context.on_ack([&, value = *message.payload](pqxx::transaction_base& transaction) {
+      Transaction{transaction}.send(audit, value, "t");
+      consumer.stop();
+    });
+  });
+  try {
+    consumer.start();
+    if (::getpid() != parent) ::_exit(1);
+  } catch (const std::logic_error& error) {
+    if (::getpid() == parent) throw;
+    const bool says_so = std::string{error.what()}.find("the process before fork()") != std::string::npos;
+    ::_exit(says_so ? 42 : 2);
+  }
+  EXPECT_EQ(status, 42);
+  audit.tick();
+  std::vector<std::string> sent;
+  for (const auto& message : client().receive(audit, "reader")) sent.push_back(*message.payload);
+  EXPECT_THAT(sent, ElementsAreArray(numbers(2)));
+  EXPECT_EQ(consumer.stats().batches, 1U);
+  expect_quiet(log);
+}
+
 TEST_F(ForkTest, AHandlersTransactionIsRefusedInTheChild) {
   publish("1");
   int status = -1;
