@@ -46,13 +46,14 @@ Consumer::~Consumer() {
   if (loop_) loop_->shut_down();
 }
 
-Consumer& Consumer::add(std::string type, std::function<void(const Message&, Context&)> handler) {
+Consumer& Consumer::add(const std::string& type, std::function<void(const Message&, Context&)> handler) {
   if (!handler) throw std::invalid_argument{"handler: must not be empty"};
   required(loop_).handlers("Consumer::on()").add(type, std::move(handler));
   return *this;
 }
 
-Consumer& Consumer::add_batch(std::string type, std::function<void(const std::vector<Message>&, BatchContext&)> handler,
+Consumer& Consumer::add_batch(const std::string& type,
+                              std::function<void(const std::vector<Message>&, BatchContext&)> handler,
                               OnBatchOptions options) {
   if (!handler) throw std::invalid_argument{"handler: must not be empty"};
   required(loop_).handlers("Consumer::on_batch()").add(type, std::move(handler), options);

@@ -114,10 +114,10 @@ class PGQUE_EXPORT Consumer {
   ///   handler for the same type
   /// @throws std::logic_error while the consumer runs
   template <class Handler>
-  Consumer& on(std::string type, Handler handler) {
-    if (is_empty(handler)) return add(std::move(type), {});
+  Consumer& on(const std::string& type, Handler handler) {
+    if (is_empty(handler)) return add(type, {});
     if constexpr (std::is_invocable_v<Handler&, const Message&, Context&>) {
-      return add(std::move(type), std::move(handler));
+      return add(type, std::move(handler));
     } else {
       static_assert(std::is_invocable_v<Handler&, const Message&>,
                     "a handler takes (const Message&) or (const Message&, Context&)");
@@ -133,11 +133,11 @@ class PGQUE_EXPORT Consumer {
   /// is a number or consists of such by the standard's containers. A `from_json()` of yours is not checked: read by
   /// `json.at("id").get_to(id)` into a `std::int64_t`, 2^63 from Python becomes -2^63 (see `payload_as`).
   template <class T, class Handler>
-  Consumer& on(std::string type, Handler handler) {
+  Consumer& on(const std::string& type, Handler handler) {
     static_assert(std::is_invocable_v<Handler&, const T&, Context&> || std::is_invocable_v<Handler&, const T&>,
                   "a handler takes (const T&) or (const T&, Context&)");
-    if (is_empty(handler)) return add(std::move(type), {});
-    return add(std::move(type), [handler = std::move(handler)](const Message& message, Context& context) mutable {
+    if (is_empty(handler)) return add(type, {});
+    return add(type, [handler = std::move(handler)](const Message& message, Context& context) mutable {
       const T value = PayloadDecoder<T>::decode(message);
       if constexpr (std::is_invocable_v<Handler&, const T&, Context&>) {
         handler(value, context);
@@ -163,18 +163,18 @@ class PGQUE_EXPORT Consumer {
   ///   below 1
   /// @throws std::logic_error while the consumer runs
   template <class Handler>
-  Consumer& on_batch(std::string type, Handler handler, OnBatchOptions options = {}) {
+  Consumer& on_batch(const std::string& type, Handler handler, OnBatchOptions options = {}) {
     using Messages = const std::vector<Message>&;
-    if (is_empty(handler)) return add_batch(std::move(type), {}, options);
+    if (is_empty(handler)) return add_batch(type, {}, options);
     if constexpr (std::is_invocable_v<Handler&, Messages, BatchContext&>) {
-      return add_batch(std::move(type), std::move(handler), options);
+      return add_batch(type, std::move(handler), options);
     } else {
       static_assert(std::is_invocable_v<Handler&, Messages>,
                     "a handler of a batch takes (const std::vector<Message>&) or (const std::vector<Message>&, "
                     "BatchContext&)");
       return add_batch(
-          std::move(type),
-          [handler = std::move(handler)](Messages messages, BatchContext&) mutable { handler(messages); }, options);
+          type, [handler = std::move(handler)](Messages messages, BatchContext&) mutable { handler(messages); },
+          options);
     }
   }
 
@@ -234,8 +234,8 @@ class PGQUE_EXPORT Consumer {
     if constexpr (std::is_assignable_v<Handler&, std::nullptr_t>) return handler == nullptr;
     return false;
   }
-  Consumer& add(std::string type, std::function<void(const Message&, Context&)> handler);
-  Consumer& add_batch(std::string type, std::function<void(const std::vector<Message>&, BatchContext&)> handler,
+  Consumer& add(const std::string& type, std::function<void(const Message&, Context&)> handler);
+  Consumer& add_batch(const std::string& type, std::function<void(const std::vector<Message>&, BatchContext&)> handler,
                       OnBatchOptions options);
   // Calls `within` around the run.
   void start_within(
