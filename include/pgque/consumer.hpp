@@ -121,8 +121,7 @@ class PGQUE_EXPORT Consumer {
     } else {
       static_assert(std::is_invocable_v<Handler&, const Message&>,
                     "a handler takes (const Message&) or (const Message&, Context&)");
-      return add(std::move(type),
-                 [handler = std::move(handler)](const Message& message, Context&) mutable { handler(message); });
+      return add(type, [handler = std::move(handler)](const Message& message, Context&) mutable { handler(message); });
     }
   }
 
