@@ -38,8 +38,8 @@ class HandlersTest : public testing::Test {
   std::string called;
 
  private:
-  const detail::Stopper stopper_;
-  const detail::Claim claim_;
+  detail::Stopper stopper_;
+  detail::Claim claim_;
   detail::HandlerCall call_{stopper_, claim_};
   Context context_{call_};
 };
