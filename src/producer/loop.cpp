@@ -163,7 +163,7 @@ std::future<EventId> ProducerLoop::add(std::string_view queue, std::string_view 
   if (type.empty()) type = "default";
   const auto bytes = bytes_of(type, payload, extras);
   const auto too_large = [&](const std::string& why) {
-    return std::invalid_argument{(extras.empty() ? "payload: has " : "payload, key and headers: have ") +
+    return std::invalid_argument{(extras.empty() ? "payload: has " : "payload, type, key and headers: have ") +
                                  std::to_string(bytes) + " bytes, " + why};
   };
   if (bytes > options_.buffer_bytes) throw too_large("buffer_bytes is " + std::to_string(options_.buffer_bytes));

@@ -22,9 +22,8 @@ void check_length(std::string_view argument, std::string_view text, std::size_t 
 
 void check_header(std::string_view name, std::string_view value) {
   constexpr std::string_view argument{"headers, a name"};
-  if (name.empty()) throw std::invalid_argument{std::string{argument} + ": must not be empty"};
   check_length(argument, name, longest_name);
-  check_text(argument, name);
+  check_consumer(argument, name);
   if (first_invalid_byte(value)) check_text("headers[\"" + std::string{name} + "\"]", value);
 }
 
