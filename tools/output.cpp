@@ -197,16 +197,16 @@ Timestamp parse_time(const std::string& text) {
   parts.tm_year = number(1) - 1900;
   parts.tm_mon = number(2) - 1;
   parts.tm_mday = number(3);
-  const auto midnight = std::chrono::system_clock::from_time_t(::timegm(&parts));
+  // Not by system_clock::from_time_t(), whose nanoseconds end in 2262.
+  const Timestamp midnight{std::chrono::seconds{::timegm(&parts)}};
   // timegm() makes another date of one that there is not.
   const bool valid = parts.tm_mon == number(2) - 1 && parts.tm_mday == number(3) && number(4) < 24 && number(5) < 60 &&
                      number(6) < 60 && number(10) < 16 && number(11) < 60;
   if (!valid) throw std::invalid_argument{"there is no such time"};
   const auto fraction = found[7].matched ? std::stoi((found[7].str() + "00000").substr(0, 6)) : 0;
   const auto zone = std::chrono::minutes{number(10) * 60 + number(11)};
-  const auto local = std::chrono::time_point_cast<std::chrono::microseconds>(midnight) + std::chrono::hours{number(4)} +
-                     std::chrono::minutes{number(5)} + std::chrono::seconds{number(6)} +
-                     std::chrono::microseconds{fraction};
+  const auto local = midnight + std::chrono::hours{number(4)} + std::chrono::minutes{number(5)} +
+                     std::chrono::seconds{number(6)} + std::chrono::microseconds{fraction};
   return found[9] == "-" ? local + zone : local - zone;
 }
 

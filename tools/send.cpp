@@ -197,6 +197,13 @@ Event event_of(const SendOptions& options) {
   return event;
 }
 
+// Each event has its own copies, also of what all events have in common.
+std::size_t bytes_beside_payload(const Event& event) {
+  auto bytes = event.type.size() + (event.key ? event.key->size() : 0);
+  for (const auto& [name, value] : event.headers) bytes += name.size() + value.size();
+  return bytes;
+}
+
 std::string string_in(std::string_view json, const std::string& what) {
   if (json.front() != '"') throw std::invalid_argument{what + " must be a string"};
   return Json::parse(json).get<std::string>();
@@ -226,8 +233,13 @@ void read_event(const std::string& line, Event& event) {
     } else {
       const auto headers = JsonSyntax::members(value);
       if (!headers) throw std::invalid_argument{"the headers must be an object of strings"};
+      std::set<std::string> header_names;
       for (const auto& header : *headers) {
-        event.headers[string_in(header.name, {})] = string_in(header.value, "a header");
+        const auto header_name = string_in(header.name, {});
+        if (!header_names.insert(header_name).second) {
+          throw std::invalid_argument{"the event has two headers " + dumped(Json(header_name))};
+        }
+        event.headers[header_name] = string_in(header.value, "a header");
       }
     }
   }
@@ -317,7 +329,7 @@ class LineSender {
 
   void add(Event event) {
     if (pending_.empty()) first_pending_ = input_.lines();
-    pending_bytes_ += bytes_of_line_;
+    pending_bytes_ += bytes_of_line_ + bytes_beside_payload(event);
     pending_.push_back(std::move(event));
     // Memory is bounded even if the lines are long.
     constexpr std::size_t enough_bytes = 4 << 20;

@@ -30,15 +30,17 @@ class ProducerLoop;
 struct BufferedProducerOptions {
   /// Most events in one batch. Default 1000; at least 1. No batch has more than 16 Mi.
   std::size_t batch_messages = 1'000;
-  /// Most bytes of payloads, keys and headers in one batch; a single larger event is a batch by itself. Default 1 MiB;
-  /// 1 to 512 MiB. PostgreSQL takes less than 1 GiB in one message, and closes the connection if there is more.
+  /// Most bytes of payloads, and of keys, headers and their types in one batch; a single larger event is a batch by
+  /// itself. Default 1 MiB; 1 to 512 MiB. PostgreSQL takes less than 1 GiB in one message, and closes the connection if
+  /// there is more.
   std::size_t batch_bytes = std::size_t{1} << 20;
   /// How long an event waits for others to fill its batch. Default 5 ms; 0 sends as soon as the connection is free. At
   /// most 30 days. While the buffer is full, no event waits for others.
   std::chrono::milliseconds linger{5};
   /// Most events in the buffer, including those being sent. Default 100,000; at least 1.
   std::size_t buffer_messages = 100'000;
-  /// Most bytes of payloads, keys and headers in the buffer, including those being sent. Default 64 MiB; at least 1.
+  /// Most bytes of payloads, and of keys, headers and their types in the buffer, including those being sent. Default 64
+  /// MiB; at least 1.
   std::size_t buffer_bytes = std::size_t{64} << 20;
   /// How long `send()` waits for room when the buffer is full. Default 60 s; 0 fails at once. At most 30 days.
   std::chrono::milliseconds block_timeout{60'000};
@@ -83,7 +85,7 @@ PGQUE_EXPORT std::string_view to_string(ProducerState state) noexcept;
 struct BufferedProducerStats {
   ProducerState state = ProducerState::waiting;  ///< what it is doing now
   std::uint64_t buffered = 0;                    ///< events whose outcome is not known yet
-  std::uint64_t buffered_bytes = 0;              ///< bytes of their payloads, keys and headers
+  std::uint64_t buffered_bytes = 0;              ///< bytes of their payloads, and of keys, headers and their types
   std::uint64_t sent = 0;                        ///< events stored for certain
   std::uint64_t failed = 0;                      ///< events whose futures have an error
   std::uint64_t unknown = 0;                     ///< those of `failed` whose outcome is unknown

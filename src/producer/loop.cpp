@@ -20,9 +20,9 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// PostgreSQL takes at most 1 GiB in one message and in one value. A batch is one of both: its payloads, keys and
-// headers in binary form, where nothing is escaped, and four to eighteen bytes for each event. It stays well below,
-// because a conversion may make it longer.
+// PostgreSQL takes at most 1 GiB in one message and in one value. A batch is one of both: what
+// counts for its limit in binary form, where nothing is escaped, and four to eighteen bytes for each event. It stays
+// well below, because a conversion may make it longer.
 constexpr std::size_t most_bytes = std::size_t{512} << 20;
 constexpr std::size_t most_events = std::size_t{16} << 20;
 
@@ -161,9 +161,9 @@ std::future<EventId> ProducerLoop::send(std::string_view queue, Event&& event) {
 std::future<EventId> ProducerLoop::add(std::string_view queue, std::string_view type, Payload&& payload,
                                        Extras&& extras) {
   if (type.empty()) type = "default";
-  const auto bytes = bytes_of(payload, extras);
+  const auto bytes = bytes_of(type, payload, extras);
   const auto too_large = [&](const std::string& why) {
-    return std::invalid_argument{(extras.empty() ? "payload: has " : "payload, key and headers: have ") +
+    return std::invalid_argument{(extras.empty() ? "payload: has " : "payload, type, key and headers: have ") +
                                  std::to_string(bytes) + " bytes, " + why};
   };
   if (bytes > options_.buffer_bytes) throw too_large("buffer_bytes is " + std::to_string(options_.buffer_bytes));

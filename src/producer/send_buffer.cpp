@@ -72,7 +72,7 @@ void SendBuffer::append(SendBatch& batch, std::string_view type, Payload&& paylo
   make_room(batch.waiting, size);
   if (with_extras) make_room(batch.extras, size);
   // From here on nothing throws.
-  batch.bytes += bytes_of(payload, extras);
+  batch.bytes += bytes_of(type.empty() ? std::string_view{batch.type} : type, payload, extras);
   batch.payloads.push_back(std::move(payload));
   batch.waiting.push_back({std::move(promise), now, next_number_++});
   if (!with_extras) return;
@@ -83,7 +83,7 @@ void SendBuffer::append(SendBatch& batch, std::string_view type, Payload&& paylo
 
 void SendBuffer::add(std::string_view queue, std::string_view type, Payload&& payload, Extras&& extras,
                      std::promise<EventId>&& promise, Clock::time_point now) {
-  const auto bytes = bytes_of(payload, extras);
+  const auto bytes = bytes_of(type, payload, extras);
   const auto own = lanes_.find({queue, type});
   const bool for_many = own == lanes_.end() && (!extras.empty() || has_many(queue, type));
   const auto lane_type = for_many ? std::string_view{} : type;
@@ -177,7 +177,8 @@ SendBatches SendBuffer::take_older(Clock::time_point since) noexcept {
     if (!batch.extras.empty()) move_first(batch.extras, count, first.extras);
     static const Extras none;
     for (std::size_t i = 0; i < count; ++i) {
-      first.bytes += bytes_of(first.payloads[i], first.extras.empty() ? none : first.extras[i]);
+      const auto& extras = first.extras.empty() ? none : first.extras[i];
+      first.bytes += bytes_of(extras.type.empty() ? first.type : extras.type, first.payloads[i], extras);
     }
     batch.bytes -= first.bytes;
     enter(lane);

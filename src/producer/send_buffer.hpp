@@ -66,10 +66,10 @@ struct SendBatch {
 // A list, because a batch moves from one list to another without memory.
 using SendBatches = std::list<SendBatch>;
 
-// The bytes that count for the limits.
-inline std::size_t bytes_of(const Payload& payload, const Extras& extras) noexcept {
+// The bytes that count for the limits. The types of events with extras may all be different, so they count as well.
+inline std::size_t bytes_of(std::string_view type, const Payload& payload, const Extras& extras) noexcept {
   const auto size = [](const std::optional<std::string>& text) { return text ? text->size() : 0; };
-  return size(payload.text()) + size(extras.key) + size(extras.headers);
+  return size(payload.text()) + (extras.empty() ? 0 : type.size() + size(extras.key) + size(extras.headers));
 }
 
 class SendBuffer {

@@ -231,13 +231,13 @@ TEST_F(BufferedProducerTest, AnEventBehindOneWithAKeyIsSentWithIt) {
   EXPECT_EQ(messages[2].extra1, std::nullopt);
 }
 
-TEST_F(BufferedProducerTest, KeysAndHeadersCountForItsLimits) {
+TEST_F(BufferedProducerTest, KeysHeadersAndTheirTypesCountForItsLimits) {
   auto settings = options();
-  settings.buffer_bytes = 20;
+  settings.buffer_bytes = 24;
   BufferedProducer producer{dsn(), settings};
-  const Event event{text("12345"), "t", "67890", {{"a", "b"}}};
+  const Event event{text("12345"), "type", "67890", {{"a", "b"}}};
   producer.send(queue(), event);
-  EXPECT_EQ(producer.stats().buffered_bytes, 5 + 5 + std::string_view{R"({"a":"b"})"}.size());
+  EXPECT_EQ(producer.stats().buffered_bytes, 5 + 4 + 5 + std::string_view{R"({"a":"b"})"}.size());
   ASSERT_TRUE(producer.flush(20s));
   auto larger = event;
   larger.headers["a"] = "12";
@@ -245,7 +245,7 @@ TEST_F(BufferedProducerTest, KeysAndHeadersCountForItsLimits) {
   ASSERT_TRUE(producer.flush(20s));
   larger.headers["a"] = "123";
   EXPECT_STREQ(thrown<std::invalid_argument>([&] { producer.send(queue(), larger); }).what(),
-               "payload, key and headers: have 21 bytes, buffer_bytes is 20");
+               "payload, type, key and headers: have 25 bytes, buffer_bytes is 24");
 }
 
 TEST_F(BufferedProducerTest, APoisonPayloadAmongEventsWithKeysFailsTheirBatchAlone) {

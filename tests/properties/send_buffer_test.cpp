@@ -83,7 +83,7 @@ class Model {
   static std::string type_of(int kind) { return kind == 2 ? "u" : "t"; }
 
   void add_one(int kind, bool keyed, std::size_t payload) {
-    const auto bytes = payload + (keyed ? 3 : 0);
+    const auto bytes = payload + (keyed ? 4 : 0);
     const bool room = waiting_.size() + out_.size() < limits_.buffer_messages &&
                       bytes_of(waiting_) + bytes_of(out_) + bytes <= limits_.buffer_bytes;
     RC_ASSERT(buffer_.has_room(bytes) == room);
@@ -170,7 +170,7 @@ class Model {
       RC_ASSERT(batch.queue == queue_of(event.kind));
       RC_ASSERT((batch.type.empty() ? extras.type : batch.type) == type_of(event.kind));
       RC_ASSERT(extras.empty() != event.keyed);
-      RC_ASSERT(detail::bytes_of(batch.payloads[i], extras) == event.bytes);
+      RC_ASSERT(detail::bytes_of(type_of(event.kind), batch.payloads[i], extras) == event.bytes);
       RC_ASSERT(one.since == event.since);
       bytes += event.bytes;
       out_[one.number] = event;
