@@ -317,13 +317,13 @@ std::vector<Workload> consume_workloads() {
                      report.add(title, write_rows(setting, size, pairs, way, beside), at_least);
                    }});
   };
-  writes("2000 inserts by on_ack in split, against per_batch", 2000, 9, insert_each_on_ack, insert_each);
+  writes("2000 by on_ack, against per_batch", 2000, 9, insert_each_on_ack, insert_each);
   for (const auto how : {AtOnce::copy, AtOnce::insert}) {
-    const auto name = std::string{"on_batch 10000, "} + (how == AtOnce::copy ? "COPY" : "one insert");
+    const std::string statement{how == AtOnce::copy ? "COPY" : "insert"};
     const Way way = [how](const auto& writing, auto& meter) { write_at_once(writing, meter, how); };
     const Way raw = [how](const auto& writing, auto& meter) { write_at_once_raw(writing, meter, how); };
-    writes(name, 10'000, 15, way, raw);
-    writes(name + ", against one insert per handler", 10'000, 3, way, insert_each, "20");
+    writes("on_batch 10000, " + statement, 10'000, 15, way, raw);
+    writes("on_batch " + statement + ", against singles", 10'000, 3, way, insert_each, "20");
   }
   Variant one_percent;
   one_percent.fail_every = 100;

@@ -179,8 +179,8 @@ TEST(SendBuffer, EventsWithExtrasOfAllTypesOfAQueueShareABatch) {
   EXPECT_THAT(texts(batch), ElementsAre("a", "b", "d"));
   EXPECT_THAT(extras(batch), ElementsAre("t:k", "u:k", "v"));
   EXPECT_EQ(batch.extras[2].headers, "{}");
-  EXPECT_EQ(batch.bytes, 7u) << "with keys and headers";
-  EXPECT_EQ(buffer.bytes(), 9u);
+  EXPECT_EQ(batch.bytes, 10u) << "with keys, headers and types";
+  EXPECT_EQ(buffer.bytes(), 13u);
   EXPECT_EQ(buffer.take_at(5ms).queue, "other");
 }
 
@@ -264,11 +264,11 @@ TEST(SendBuffer, DividesABatchWithExtras) {
   const auto older = buffer.take_older(t0);
   ASSERT_THAT(older, SizeIs(1));
   EXPECT_THAT(extras(older.front()), ElementsAre("t:k"));
-  EXPECT_EQ(older.front().bytes, 2u);
+  EXPECT_EQ(older.front().bytes, 3u);
   const auto left = buffer.take_at(10ms);
   EXPECT_THAT(texts(left), ElementsAre("b"));
   EXPECT_THAT(extras(left), ElementsAre("u:k"));
-  EXPECT_EQ(left.bytes, 2u);
+  EXPECT_EQ(left.bytes, 3u);
 }
 
 TEST(SendBuffer, TakesAFullBatchBeforeOneThatLingers) {
