@@ -58,12 +58,12 @@ std::vector<EventId> send_checked(detail::Executor& executor, std::string_view q
 
 // The same for what the interceptor makes of them.
 EventId send_changed(detail::Executor& executor, std::string_view queue, Event event) {
-  (*executor.on_send())(event);
+  detail::intercept(*executor.on_send(), event);
   return send_checked(executor, queue, event);
 }
 
 std::vector<EventId> send_changed(detail::Executor& executor, std::string_view queue, std::vector<Event> events) {
-  for (auto& event : events) (*executor.on_send())(event);
+  for (auto& event : events) detail::intercept(*executor.on_send(), event);
   return send_checked(executor, queue, events);
 }
 

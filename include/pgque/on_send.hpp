@@ -12,7 +12,8 @@
 namespace pgque {
 
 /// Code that sees each event before it is sent, for example to add a `traceparent` to its headers. It may change
-/// everything of the event; what it leaves is checked as if the caller had given it. An exception that it throws
+/// everything of the event; what it leaves is checked as if the caller had given it. An empty type has become "default"
+/// before. It may see an event that is not sent after all, because of a later error. An exception that it throws
 /// reaches the caller, and nothing is sent. It must not use the client, transaction or producer that calls it.
 ///
 /// **Thread safety.** It is called on the thread that sends. A client and its transactions call it one event at a time;

@@ -20,9 +20,9 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// PostgreSQL takes at most 1 GiB in one message and in one value. A batch is one of both: what
-// counts for its limit in binary form, where nothing is escaped, and four to eighteen bytes for each event. It stays
-// well below, because a conversion may make it longer.
+// PostgreSQL takes at most 1 GiB in one message and in one value. A batch is one of both: what counts for its limit, in
+// binary form, where nothing is escaped, and four to eighteen bytes for each event. It stays well below, because a
+// conversion may make it longer.
 constexpr std::size_t most_bytes = std::size_t{512} << 20;
 constexpr std::size_t most_events = std::size_t{16} << 20;
 
@@ -151,7 +151,7 @@ std::future<EventId> ProducerLoop::send(std::string_view queue, Payload&& payloa
 
 std::future<EventId> ProducerLoop::send(std::string_view queue, Event&& event) {
   check_queue(queue);
-  if (options_.on_send) options_.on_send(event);
+  if (options_.on_send) intercept(options_.on_send, event);
   check_event(event);
   Extras extras{std::move(event.key)};
   if (!event.headers.empty()) extras.headers = write_headers(event.headers);

@@ -40,4 +40,9 @@ void check_event(const Event& event) {
   for (const auto& [name, value] : event.headers) check_header(name, value);
 }
 
+void intercept(const OnSend& on_send, Event& event) {
+  if (event.type.empty()) event.type = "default";
+  on_send(event);
+}
+
 }  // namespace pgque::detail

@@ -25,6 +25,10 @@ class BufferedProducerFaults : public FaultTest {
     options.log = log.sink();
     return options;
   }
+  // Every third event has one.
+  static std::optional<std::string> key_of(int number) {
+    return number % 3 == 0 ? std::optional<std::string>{"key"} : std::nullopt;
+  }
   // Everything that has been committed since the last time.
   std::vector<Message> stored() {
     queue().tick();
@@ -68,7 +72,9 @@ TEST_P(BufferedProducerStopped, AndStartedWhileManyThreadsSend) {
   std::vector<std::thread> sending;
   for (int thread = 0; thread < threads; ++thread) {
     sending.emplace_back([&, thread] {
-      for (int i = 0; !done; ++i) ledger.send_one(producer, queue(), thread, i, i % 2 == 0 ? "even" : "odd");
+      for (int i = 0; !done; ++i) {
+        ledger.send_one(producer, queue(), thread, i, i % 2 == 0 ? "even" : "odd", key_of(i));
+      }
     });
   }
   std::uint64_t reconnects = 0;
@@ -101,7 +107,7 @@ TEST_P(BufferedProducerStopped, WhatIsSentMeanwhileIsKeptInItsOrder) {
   ledger.send_one(producer, queue(), 0, 0);
   ASSERT_TRUE(producer.flush(20s));
   server().stop(GetParam());
-  for (int i = 1; i < 2500; ++i) ledger.send_one(producer, queue(), 0, i);
+  for (int i = 1; i < 2500; ++i) ledger.send_one(producer, queue(), 0, i, "t", key_of(i));
   ASSERT_TRUE(wait_until([&] { return log.count(LogEvent::connection_lost) >= 3; }));
   EXPECT_EQ(producer.stats().buffered, 2499U);
   server().start();

@@ -10,6 +10,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <pgque/admin.hpp>
+#include <pgque/buffered_producer.hpp>
 #include <pgque/json.hpp>
 #include <pgque/pqxx.hpp>
 
@@ -361,6 +362,25 @@ TEST_F(OnSendTest, SeesEachEventOfEachCallInOrder) {
     work.commit();
   }
   expect_all_numbered(5 * 8 + 1);
+}
+
+TEST_F(OnSendTest, SeesTheTypeThatAnEmptyOneStandsFor) {
+  std::vector<std::string> types;
+  const auto see = [&](Event& event) { types.push_back(event.type); };
+  Message message;
+  message.payload = "1";
+  Client client{dsn(), with(see)};
+  client.send(queue(), "1", "");
+  client.send(queue(), message);
+  client.send(queue(), Event{"1", ""});
+  client.send_batch(queue(), "", {"1"});
+  BufferedProducerOptions options;
+  options.pooled = pooled();
+  options.on_send = see;
+  BufferedProducer producer{dsn(), options};
+  producer.send(queue(), message);
+  producer.send(queue(), "1", "");
+  EXPECT_THAT(types, ElementsAre("default", "default", "default", "default", "default", "default"));
 }
 
 TEST_F(OnSendTest, WithoutOneTheCallersTransactionIsLeftAlone) {

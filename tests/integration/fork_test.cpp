@@ -361,6 +361,19 @@ TEST_F(ForkTest, ABufferedProducerIsInertInTheChildAndSendsInTheParent) {
   expect_quiet(log);
 }
 
+// Runs a consumer that calls fork() meanwhile. The child, where start() must throw, ends here with status 42.
+void start_with_fork(Consumer& consumer) {
+  const auto parent = ::getpid();
+  try {
+    consumer.start();
+    if (::getpid() != parent) ::_exit(1);
+  } catch (const std::logic_error& error) {
+    if (::getpid() == parent) throw;
+    const bool says_so = std::string{error.what()}.find("the process before fork()") != std::string::npos;
+    ::_exit(says_so ? 42 : 2);
+  }
+}
+
 // How a handler that called fork() leaves it in the child.
 enum class Leaves { returns, throws };
 
@@ -368,7 +381,6 @@ class ForkInAHandlerTest : public ForkTest, public testing::WithParamInterface<s
 
 TEST_P(ForkInAHandlerTest, EndsStartInTheChildAndNothingInTheParent) {
   const auto [mode, leaves] = GetParam();
-  const auto parent = ::getpid();
   publish_numbers(3);
   Seen seen;
   int status = -1;
@@ -388,14 +400,7 @@ TEST_P(ForkInAHandlerTest, EndsStartInTheChildAndNothingInTheParent) {
     seen(message);
     consumer.stop();
   });
-  try {
-    consumer.start();
-    if (::getpid() != parent) ::_exit(1);
-  } catch (const std::logic_error& error) {
-    if (::getpid() == parent) throw;
-    const bool says_so = std::string{error.what()}.find("the process before fork()") != std::string::npos;
-    ::_exit(says_so ? 42 : 2);
-  }
+  start_with_fork(consumer);
   EXPECT_EQ(status, 42);
   EXPECT_THAT(seen.payloads(), ElementsAreArray(numbers(3)));
   EXPECT_EQ(consumer.stats().batches, 1U);
@@ -416,7 +421,6 @@ INSTANTIATE_TEST_SUITE_P(ForkTest, ForkInAHandlerTest,
 
 // The child must not go on with the next callback, on the parent's connection.
 TEST_F(ForkTest, ACallbackOfOnAckThatReturnsInTheChildEndsStartThere) {
-  const auto parent = ::getpid();
   publish_numbers(2);
   TestQueue audit{sql()};
   client().subscribe(audit, "reader");
@@ -438,14 +442,7 @@ TEST_F(ForkTest, ACallbackOfOnAckThatReturnsInTheChildEndsStartThere) {
       consumer.stop();
     });
   });
-  try {
-    consumer.start();
-    if (::getpid() != parent) ::_exit(1);
-  } catch (const std::logic_error& error) {
-    if (::getpid() == parent) throw;
-    const bool says_so = std::string{error.what()}.find("the process before fork()") != std::string::npos;
-    ::_exit(says_so ? 42 : 2);
-  }
+  start_with_fork(consumer);
   EXPECT_EQ(status, 42);
   audit.tick();
   std::vector<std::string> sent;
