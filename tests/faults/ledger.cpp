@@ -867,12 +867,6 @@ class ConsumerProcess {
     const bool killed = status == 128 + SIGKILL && struck_.count(SIGKILL) != 0;
     const bool terminated = (status == 0 || status == 128 + SIGTERM) && struck_.count(SIGTERM) != 0;
     writer_.process_ended(killed);
-    // In a program that was built with a sanitizer, a process that is killed at its very end leaves a child that
-    // complains of it: the one that names the places of leaks, among them those that are to be ignored.
-    for (const auto& line : std::exchange(strange_lines_, {})) {
-      const bool complains_of_kill = killed && line.find("Sanitizer") == std::string::npos;
-      if (!complains_of_kill) writer_.log({LogLevel::error, LogEvent::failed, line});  // for the audit to find
-    }
     if (status == 128 + SIGSEGV) {
       ++crashes_;
     } else if (!killed && !terminated && !is_without_server(status)) {
@@ -908,8 +902,8 @@ class ConsumerProcess {
       const std::lock_guard stops{stops_mutex_};
       stopped_at_ = what == "stops" ? Time{Clock::now()} : Time{};
       stopped_by_last_ = rest == Stops::last_key;
-    } else if (what != "WARNING:" && what != "FATAL:") {  // which libpqxx prints when the server ends a session
-      strange_lines_.push_back(line);
+    } else if (what != "WARNING:" && what != "FATAL:") {       // which libpqxx prints when the server ends a session
+      writer_.log({LogLevel::error, LogEvent::failed, line});  // for the audit to find
     }
   }
 
@@ -918,7 +912,6 @@ class ConsumerProcess {
   std::atomic<bool> quit_{false}, ended_{false}, released_{false};
   std::mutex mutex_;
   std::optional<Process> process_;
-  std::vector<std::string> strange_lines_;  // of the process, which nobody else touches until it has ended
   std::set<int> struck_;
   int crashes_ = 0;
   std::set<int> other_ends_;
