@@ -25,6 +25,8 @@ using OnSend = std::function<void(Event& event)>;
 /// left out; without any others the result is empty, too.
 PGQUE_EXPORT OnSend chain(std::vector<OnSend> interceptors);
 /// The same for a list in braces: two plain functions could be a vector's begin and end, too.
-inline OnSend chain(std::initializer_list<OnSend> interceptors) { return chain(std::vector<OnSend>{interceptors}); }
+inline OnSend chain(std::initializer_list<OnSend> interceptors) {
+  return chain(std::vector<OnSend>{interceptors});
+}
 
 }  // namespace pgque

@@ -27,7 +27,9 @@ struct Order {
   std::int64_t id = 0;
   std::string customer;
 };
-inline void to_json(json& value, const Order& order) { value = {{"id", order.id}, {"customer", order.customer}}; }
+inline void to_json(json& value, const Order& order) {
+  value = {{"id", order.id}, {"customer", order.customer}};
+}
 inline void from_json(const json& value, Order& order) {
   value.at("id").get_to(order.id);
   value.at("customer").get_to(order.customer);
