@@ -1,6 +1,7 @@
 extern const json a;
 extern const json b;
 extern const json c;
+extern const std::vector<Order> orders;
 extern const pgque::Event f;
 extern const pgque::Event g;
 extern const std::string traceparent;
