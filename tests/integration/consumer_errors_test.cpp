@@ -167,7 +167,7 @@ TEST_F(ConsumerErrorsTest, TheReaderRoleIsAllItNeeds) {
       if (message.payload == "1") throw std::runtime_error{"no"};
     });
     finish_batches(consumer);
-    EXPECT_EQ(consumer.stats().last_error, "");
+    EXPECT_EQ(consumer.stats().last_error, "handler error: no");
   }
   Consumer consumer{reader, cooperative};
   consumer.on("t", [](const Message&) {});
