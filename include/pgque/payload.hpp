@@ -38,6 +38,12 @@ struct has_encoder : std::false_type {};
 template <class T>
 struct has_encoder<T, std::void_t<decltype(PayloadEncoder<T>::encode(std::declval<const T&>()))>> : std::true_type {};
 
+template <class T, class = void>
+struct has_decoder : std::false_type {};
+template <class T>
+struct has_decoder<T, std::void_t<decltype(PayloadDecoder<T>::decode(std::declval<const Message&>()))>>
+    : std::true_type {};
+
 template <class T>
 using bare = std::remove_cv_t<std::remove_reference_t<T>>;
 
@@ -282,6 +288,29 @@ struct Event {
   /// `extra4` as one JSON object of strings; none as NULL.
   Headers headers{};
 };
+
+namespace detail {
+
+// Whether nothing makes a payload or an event of a T.
+template <class T>
+constexpr bool is_no_payload() {
+  if constexpr (source<bare<T>> != Source::nothing || std::is_base_of_v<Message, bare<T>>) {
+    return false;
+  } else {
+    return !std::is_convertible_v<T, Payload> && !std::is_convertible_v<T, Event>;
+  }
+}
+
+// For functions that take every such T, so that a compiler's first line says what to do, and not what it has tried.
+template <class T>
+constexpr void require_payload() {
+  static_assert(!is_no_payload<T>(),
+                "pgque: this is no payload. Include <pgque/json.hpp> for what nlohmann_json serialises: a JSON value, a "
+                "number, a container such as std::map, and a type of yours with a to_json(). Or specialise "
+                "pgque::PayloadEncoder.");
+}
+
+}  // namespace detail
 
 /// A received message as an event to send on: its payload as it was stored, its type, of which NULL becomes "default",
 /// its key, of which an empty one becomes none, and its headers. Other extra columns, and an `extra4` that is no such

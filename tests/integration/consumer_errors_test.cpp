@@ -345,6 +345,7 @@ TEST_F(ConsumerErrorsTest, FailuresInABatchFinishedElsewhereDoNotStopIt) {
 
 TEST_F(ConsumerErrorsTest, UnsubscribingWhileItWaitsStopsItWithConsumerNotFound) {
   Consumer consumer{dsn(), options()};
+  consumer.on("*", ignore);
   Running running{consumer};
   ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
   client().unsubscribe(queue(), consumer_name());
@@ -374,6 +375,7 @@ TEST_F(ConsumerErrorsTest, DroppingTheQueueWhileItWaitsStopsItWithConsumerNotFou
   auto frequent = options();
   frequent.poll_interval = 10ms;  // nothing is notified when a queue is dropped
   Consumer consumer{dsn(), frequent};
+  consumer.on("*", ignore);
   Running running{consumer};
   ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
   sql()("select pgque.drop_queue(" + sql().quote(queue().name()) + ", true)");

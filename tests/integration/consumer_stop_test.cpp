@@ -53,6 +53,7 @@ TEST_F(ConsumerStopTest, BeforeStartMakesTheNextStartReturnAtOnceAndNoOther) {
 TEST_F(ConsumerStopTest, WhileWaitingReturnsAtOnce) {
   for (int i = 0; i < 5; ++i) {
     Consumer consumer{dsn(), options()};
+    consumer.on("*", ignore);
     Running running{consumer};
     ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
     EXPECT_LT(stop(running, "stop_while_waiting"), promptly);
@@ -339,6 +340,7 @@ TEST_F(ConsumerStopTest, NeverUnsubscribes) {
   client().subscribe_subconsumer(queue(), group_name(), "w");
   for (const auto& with : {options(), worker("w")}) {
     Consumer consumer{dsn(), with};
+    consumer.on("*", ignore);
     Running running{consumer};
     ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
     running.stop_and_join();
@@ -356,6 +358,7 @@ TEST_F(ConsumerStopTest, DuringThePauseAfterAnErrorReturnsAtOnce) {
   patient.on_error = [](const Error&) { return ErrorAction::retry; };
   patient.reconnect = {30s, 30s};
   Consumer consumer{dsn(), patient};
+  consumer.on("*", ignore);
   Running running{consumer};
   ASSERT_TRUE(wait_state(consumer, ConsumerState::backing_off));
   EXPECT_LT(stop(running, "stop_while_backing_off"), promptly);
@@ -604,6 +607,7 @@ TEST_P(SignalTest, ASecondLaterAbandonsTheBatch) {
 
 TEST_P(SignalTest, IsLeftAloneWithoutOptIn) {
   Consumer consumer{dsn(), options()};
+  consumer.on("*", ignore);
   Running running{consumer};
   ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
   EXPECT_TRUE(is_default(GetParam()));

@@ -11,13 +11,13 @@
 
 #include "support/text.hpp"
 
-namespace pgque::tool {
+namespace pgque::detail {
 
 class JsonSyntax {
  public:
   // A text with invalid UTF-8 or half of a surrogate pair is not JSON.
   static bool accepts(std::string_view text) {
-    return !detail::first_invalid_byte(text) && JsonSyntax{text}.document();
+    return !first_invalid_byte(text) && JsonSyntax{text}.document();
   }
 
   // As they are written.
@@ -202,4 +202,4 @@ class JsonSyntax {
   std::size_t at_ = 0;
 };
 
-}  // namespace pgque::tool
+}  // namespace pgque::detail
