@@ -1,6 +1,7 @@
 #include <pgque/log.hpp>
 
 #include <atomic>
+#include <chrono>
 #include <ctime>
 #include <sstream>
 #include <streambuf>
@@ -120,17 +121,20 @@ LogRecord full_record() {
   record.msg_id = EventId{9223372036854775807};
   record.attempt = 2;
   record.sqlstate = "40001";
+  record.type = "order.created";
+  record.retry_in = std::chrono::seconds{60};
   return record;
 }
 
 TEST(JsonLines, WriteEveryFieldThatIsSet) {
   auto line = line_of(full_record());
   EXPECT_THAT(names_of(line), testing::ElementsAre("time", "level", "event", "message", "queue", "consumer", "batch_id",
-                                                   "msg_id", "attempt", "sqlstate"));
+                                                   "msg_id", "attempt", "sqlstate", "type", "retry_in"));
   line.erase("time");
   EXPECT_EQ(line.dump(),
             R"({"level":"warning","event":"handler_failed","message":"no","queue":"orders","consumer":"worker.w1",)"
-            R"("batch_id":12,"msg_id":9223372036854775807,"attempt":2,"sqlstate":"40001"})");
+            R"("batch_id":12,"msg_id":9223372036854775807,"attempt":2,"sqlstate":"40001",)"
+            R"("type":"order.created","retry_in":60})");
 }
 
 TEST(JsonLines, WriteNoFieldThatIsNotSet) {
