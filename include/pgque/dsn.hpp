@@ -34,9 +34,9 @@ class Dsn {
 
   /// A fixed DSN, from anything that converts to `std::string_view`. It is checked only by what connects with it.
   /// @throws std::invalid_argument if it is a null pointer, as `std::getenv()` returns for a variable that is not set
-  template <class Text, std::enable_if_t<std::is_convertible_v<const Text&, std::string_view> ||
-                                             std::is_null_pointer_v<Text>,
-                                         int> = 0>
+  template <
+      class Text,
+      std::enable_if_t<std::is_convertible_v<const Text&, std::string_view> || std::is_null_pointer_v<Text>, int> = 0>
   Dsn(const Text& text) : text_{string_of(text)} {}  // NOLINT(google-explicit-constructor)
 
   /// A function that is asked for the DSN at each connect. It takes nothing and returns a string; a null pointer that

@@ -222,9 +222,10 @@ struct PayloadEncoder<T, std::enable_if_t<detail::is_json_value<T>()>> {
 /// @throws PayloadError if the payload is SQL NULL, not JSON, or not a `T`; the error's text never contains the payload
 template <class T = nlohmann::json>
 T payload_as(const Message& message) {
-  static_assert(detail::is_read_from_json<T>,
-                "pgque: nlohmann_json makes no T of a payload. Write from_json(const nlohmann::json&, T&), beside T and in "
-                "its namespace, and give T a default constructor.");
+  static_assert(
+      detail::is_read_from_json<T>,
+      "pgque: nlohmann_json makes no T of a payload. Write from_json(const nlohmann::json&, T&), beside T and in "
+      "its namespace, and give T a default constructor.");
   Error::Facts facts;
   facts.operation = "read the payload of message " + to_string(message.msg_id);
   if (!message.payload) {

@@ -46,17 +46,18 @@ inline constexpr bool has_keys<T, std::void_t<typename T::mapped_type>> = true;
 template <class T, class = void>
 inline constexpr bool is_any_json = false;
 template <class T>
-inline constexpr bool
-    is_any_json<T, std::void_t<decltype(std::declval<const T&>().is_array()),
-                               decltype(std::declval<const T&>().is_object())>> = true;
+inline constexpr bool is_any_json<
+    T, std::void_t<decltype(std::declval<const T&>().is_array()), decltype(std::declval<const T&>().is_object())>> =
+    true;
 
 template <class Range>
 std::vector<Payload> payloads_of(Range& range) {
   using Bare = bare<Range>;
   constexpr bool is_one_payload = !is_range<Range> || is_text<Bare> || has_keys<Bare>;
-  static_assert(!is_one_payload,
-                "pgque: send_batch() takes a range of payloads, such as a std::vector. A text, a map or any other single "
-                "payload is sent by send(), or in a list: {payload}.");
+  static_assert(
+      !is_one_payload,
+      "pgque: send_batch() takes a range of payloads, such as a std::vector. A text, a map or any other single "
+      "payload is sent by send(), or in a list: {payload}.");
   std::vector<Payload> payloads;
   if constexpr (!is_one_payload) {
     using Element = decltype(*std::begin(range));

@@ -304,10 +304,11 @@ constexpr bool is_no_payload() {
 // For functions that take every such T, so that a compiler's first line says what to do, and not what it has tried.
 template <class T>
 constexpr void require_payload() {
-  static_assert(!is_no_payload<T>(),
-                "pgque: this is no payload. Include <pgque/json.hpp> for what nlohmann_json serialises: a JSON value, a "
-                "number, a container such as std::map, and a type of yours with a to_json(). Or specialise "
-                "pgque::PayloadEncoder.");
+  static_assert(
+      !is_no_payload<T>(),
+      "pgque: this is no payload. Include <pgque/json.hpp> for what nlohmann_json serialises: a JSON value, a "
+      "number, a container such as std::map, and a type of yours with a to_json(). Or specialise "
+      "pgque::PayloadEncoder.");
 }
 
 }  // namespace detail

@@ -62,7 +62,8 @@ std::string advice_on_missing_queue(const FailureContext& context) {
     advice += "')";
   }
   const auto near = context.queue_names ? nearest(name, context.queue_names()) : std::nullopt;
-  if (near) advice += (advice.empty() ? "the" : "; the") + (" nearest existing name is \"" + sanitized(*near, longest)) + '"';
+  if (near)
+    advice += (advice.empty() ? "the" : "; the") + (" nearest existing name is \"" + sanitized(*near, longest)) + '"';
   return advice;
 }
 

@@ -59,10 +59,11 @@ std::string json_flags(std::size_t count, const PayloadAt& payload_at) {
   facts.operation = error.operation();
   facts.server_message = error.server_message();
   facts.sqlstate = error.sqlstate();
-  facts.advice = argument +
-                 R"(: is not JSON. Text is taken for JSON: pgque::text("...") stores any text as it is, and json("...") )"
-                 "is a JSON string. Perhaps type and payload are swapped: the order is send(queue, payload, type), "
-                 "send_batch(queue, type, payloads), Event{payload, type}";
+  facts.advice =
+      argument +
+      R"(: is not JSON. Text is taken for JSON: pgque::text("...") stores any text as it is, and json("...") )"
+      "is a JSON string. Perhaps type and payload are swapped: the order is send(queue, payload, type), "
+      "send_batch(queue, type, payloads), Event{payload, type}";
   throw Error{std::move(facts)};
 }
 

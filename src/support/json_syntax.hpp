@@ -16,9 +16,7 @@ namespace pgque::detail {
 class JsonSyntax {
  public:
   // A text with invalid UTF-8 or half of a surrogate pair is not JSON.
-  static bool accepts(std::string_view text) {
-    return !first_invalid_byte(text) && JsonSyntax{text}.document();
-  }
+  static bool accepts(std::string_view text) { return !first_invalid_byte(text) && JsonSyntax{text}.document(); }
 
   // As they are written.
   struct Member {

@@ -19,10 +19,11 @@ class OneAtATime {
       std::thread::id user{};
       ours_ = user_.compare_exchange_strong(user, std::this_thread::get_id());
       if (ours_ || user == std::this_thread::get_id()) return;
-      throw std::logic_error{call.describe() +
-                             ": another thread is using the same connection now. A Client, with its transactions, and an "
-                             "Admin are for one thread at a time: give each thread its own. A BufferedProducer takes "
-                             "events from all threads."};
+      throw std::logic_error{
+          call.describe() +
+          ": another thread is using the same connection now. A Client, with its transactions, and an "
+          "Admin are for one thread at a time: give each thread its own. A BufferedProducer takes "
+          "events from all threads."};
     }
     Use(const Use&) = delete;
     Use& operator=(const Use&) = delete;

@@ -161,7 +161,9 @@ TEST(JsonLines, AreValidJsonWhateverIsInTheRecord) {
   record.consumer = "\xED\xA0\x80";  // half of a surrogate pair
   const auto line = line_of(record);
   EXPECT_EQ(line["message"], "\"quoted\" \\ \n\t\x01 \xC3\xA9 \xEF\xBF\xBD\xEF\xBF\xBD");
-  EXPECT_EQ(line["queue"], "a\xEF\xBF\xBD" "b");
+  EXPECT_EQ(line["queue"],
+            "a\xEF\xBF\xBD"
+            "b");
   EXPECT_THAT(std::string{line["consumer"]}, testing::StartsWith("\xEF\xBF\xBD"));
 }
 

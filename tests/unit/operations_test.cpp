@@ -101,8 +101,9 @@ TEST(PayloadsOf, ARangeOfWhateverIsAPayload) {
 TEST(PayloadsOf, AnArrayInAJsonValueAndNoOtherJsonValue) {
   EXPECT_THAT(made_of(json::array({1, {{"a", 2}}})), ElementsAre("1 as it is", R"({"a":2} as it is)"));
   for (const auto& value : {json{{"a", 1}}, json(1), json("text"), json(nullptr)}) {
-    EXPECT_THAT([&] { detail::payloads_of(value); },
-                ThrowsMessage<std::invalid_argument>(HasSubstr("payloads: a JSON value that is no array is one payload")))
+    EXPECT_THAT(
+        [&] { detail::payloads_of(value); },
+        ThrowsMessage<std::invalid_argument>(HasSubstr("payloads: a JSON value that is no array is one payload")))
         << value;
   }
   EXPECT_THROW(made_of(nlohmann::ordered_json{{"a", 1}}), std::invalid_argument);

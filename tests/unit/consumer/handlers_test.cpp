@@ -86,8 +86,8 @@ TEST_F(HandlersTest, ASecondHandlerForATypeIsAnErrorThatNamesItAndChangesNothing
     add(type);
     add_batch("many." + type);
     for (const auto& [name, by] : {std::pair{type, "on()"}, std::pair{"many." + type, "on_batch()"}}) {
-      const auto refused = ThrowsMessage<std::invalid_argument>("type: \"" + name + "\" has a handler already, by " + by +
-                                                                "; a type has one handler");
+      const auto refused = ThrowsMessage<std::invalid_argument>("type: \"" + name + "\" has a handler already, by " +
+                                                                by + "; a type has one handler");
       EXPECT_THAT([&] { handlers.add(name, [](const Message&, Context&) {}); }, refused);
       EXPECT_THAT([&] { add_batch(name); }, refused);
     }

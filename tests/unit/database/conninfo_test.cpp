@@ -214,7 +214,8 @@ std::string refusal_of(const std::string& dsn) {
 }
 
 TEST_F(Conninfo, NamesASettingThatIsNotKnownAndTheNearest) {
-  const std::string conect = "connect: dsn: libpq knows no setting \"conect_timeout\"; the nearest is \"connect_timeout\"";
+  const std::string conect =
+      "connect: dsn: libpq knows no setting \"conect_timeout\"; the nearest is \"connect_timeout\"";
   EXPECT_EQ(refusal_of("host=db conect_timeout=3"), conect);
   EXPECT_EQ(refusal_of("host = db conect_timeout = '3 s' user=app"), conect);
   EXPECT_EQ(refusal_of("password=hunter2 conect_timeout=3"), conect);
@@ -224,16 +225,17 @@ TEST_F(Conninfo, NamesASettingThatIsNotKnownAndTheNearest) {
   EXPECT_EQ(refusal_of("Host=db"), "connect: dsn: libpq knows no setting \"Host\"; the nearest is \"host\"");
   EXPECT_EQ(refusal_of("host=db nonsense=hunter2"), "connect: dsn: libpq knows no setting \"nonsense\"");
   EXPECT_EQ(refusal_of("password='geheim' nonsense=hunter2"), "connect: dsn: libpq knows no setting \"nonsense\"");
-  EXPECT_EQ(refusal_of("password=geheim host=db nonsense=hunter2"), "connect: dsn: libpq knows no setting \"nonsense\"");
+  EXPECT_EQ(refusal_of("password=geheim host=db nonsense=hunter2"),
+            "connect: dsn: libpq knows no setting \"nonsense\"");
   EXPECT_EQ(refusal_of("postgres://app:hunter2@db/x?nonsense=hunter2"),
             "connect: dsn: libpq knows no setting \"nonsense\"");
 }
 
 // What should have been quoted or escaped.
 TEST_F(Conninfo, NamesNoSettingThatMayBeAPieceOfAPassword) {
-  for (const auto* dsn : {"password=geheim wortlaut=x", "password=geheim wortlaut = x", "sslpassword=geheim wortlaut=x",
-                          "wort1aut=x", "wortLaut=x", "postgresql://app:geheim/x?wortlaut=x@db/x",
-                          "postgresql://app@db/x?wort%6Caut=x"}) {
+  for (const auto* dsn :
+       {"password=geheim wortlaut=x", "password=geheim wortlaut = x", "sslpassword=geheim wortlaut=x", "wort1aut=x",
+        "wortLaut=x", "postgresql://app:geheim/x?wortlaut=x@db/x", "postgresql://app@db/x?wort%6Caut=x"}) {
     EXPECT_EQ(refusal_of(dsn).find("wort"), std::string::npos) << refusal_of(dsn);
     EXPECT_THAT(refusal_of(dsn), StartsWith("connect: dsn: neither a postgresql:// URI nor key=value settings")) << dsn;
   }

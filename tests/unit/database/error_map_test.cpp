@@ -2,9 +2,9 @@
 
 #include <functional>
 #include <new>
+#include <string>
 #include <typeindex>
 #include <typeinfo>
-#include <string>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -462,8 +462,9 @@ TEST(Mapped, AMissingQueueIsToBeCreatedOrWasMisspelled) {
   EXPECT_EQ(missing_queue({"send", "ordres"}, {"invoices", "orders"}),
             send + "create it: select pgque.create_queue('ordres'); the nearest existing name is \"orders\"");
   EXPECT_EQ(missing_queue({"send", "ordres"}, {"invoices"}), send + "create it: select pgque.create_queue('ordres')");
-  EXPECT_EQ(missing_queue({"drop_queue", "ordres"}, {"orders"}),
-            "drop_queue (queue \"ordres\"): queue not found: x [SQLSTATE P0001]: the nearest existing name is \"orders\"");
+  EXPECT_EQ(
+      missing_queue({"drop_queue", "ordres"}, {"orders"}),
+      "drop_queue (queue \"ordres\"): queue not found: x [SQLSTATE P0001]: the nearest existing name is \"orders\"");
   EXPECT_EQ(missing_queue({"drop_queue", "ordres"}, {}),
             "drop_queue (queue \"ordres\"): queue not found: x [SQLSTATE P0001]");
   EXPECT_EQ(missing_queue({"ticker"}, {"orders"}), "ticker: queue not found: x [SQLSTATE P0001]");
