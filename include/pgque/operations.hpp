@@ -119,7 +119,7 @@ enum class BatchHandling : std::int32_t {
 /// **Errors.** Every function throws `Error` or a class derived from it: `ConnectionError` when the connection is lost,
 /// `QueueNotFound` / `ConsumerNotFound` / `BatchNotFound` when there is no such queue, consumer or batch, `Error` with
 /// SQLSTATE 42501 when the role lacks a grant (its text names the role to grant). A closed, finished or moved-from
-/// object throws `std::logic_error`.
+/// object throws `std::logic_error`, and so does one that another thread is using.
 ///
 /// **Thread safety.** One thread at a time, together with the client or transaction it is part of.
 class PGQUE_EXPORT Operations {
@@ -133,8 +133,11 @@ class PGQUE_EXPORT Operations {
   /// Stores one event and returns its id. It becomes visible to consumers with the first tick after the commit.
   /// @param payload see `Payload`
   /// @param type what consumers dispatch on; an empty one means "default"
-  /// @throws QueueNotFound
-  /// SQL: `pgque.send(text, text, jsonb)` or `pgque.send(text, text, text)`
+  /// @throws QueueNotFound with the statement that creates the queue and, outside a transaction, the existing name that
+  ///   is the nearest
+  /// @throws Error with SQLSTATE 22P02 for text that is not JSON; see `Payload`
+  /// SQL: `pgque.send(text, text, jsonb)` or `pgque.send(text, text, text)`; after a `QueueNotFound`, reads the table
+  /// `queue`
   EventId send(std::string_view queue, const Payload& payload, std::string_view type = "default");
   /// The same for an `Event`, which may have a key and headers.
   /// @throws QueueNotFound
@@ -161,6 +164,7 @@ class PGQUE_EXPORT Operations {
   /// Stores several events of one type: all of them or, on any error, none. Returns their ids in the same order. An
   /// empty list is not sent at all and returns no ids, so a missing queue is not noticed.
   /// @throws QueueNotFound
+  /// @throws Error with SQLSTATE 22P02, which names the first payload that is not JSON, such as `payloads[3]`
   /// SQL: `pgque.send_batch(text, text, jsonb[])` or `pgque.send_batch(text, text, text[])`
   std::vector<EventId> send_batch(std::string_view queue, std::string_view type, const std::vector<Payload>& payloads);
   /// The same for any range of what is a `Payload`, or is made one: `std::vector<Order>`, a list, an array, a view of

@@ -224,7 +224,8 @@ class PGQUE_EXPORT Payload {
     text,  ///< stored as it is
   };
 
-  /// JSON text. It is checked by the server: malformed JSON fails the send with SQLSTATE 22P02.
+  /// JSON text. It is checked by the server: malformed JSON fails the send with SQLSTATE 22P02, and
+  /// the error says where it is.
   Payload(std::string json);  // NOLINT(google-explicit-constructor)
   /// The same.
   Payload(std::string_view json);  // NOLINT(google-explicit-constructor)
@@ -255,6 +256,12 @@ class PGQUE_EXPORT Payload {
   template <class T, std::enable_if_t<detail::source<T> == detail::Source::characters, int> = 0>
   // NOLINTNEXTLINE(google-explicit-constructor)
   Payload(const T&) = delete;  // If they are text, write a std::string in UTF-8; if numbers, nlohmann::json(...).
+  /// Nothing: a JSON value converts to text by itself, but only if it is a string. A compiler shows what to include.
+  template <class T,
+            std::enable_if_t<
+                detail::source<T> == detail::Source::nothing && std::is_convertible_v<const T&, std::string>, int> = 0>
+  // NOLINTNEXTLINE(google-explicit-constructor)
+  Payload(const T&) = delete;  // Include <pgque/json.hpp>.
 
   /// Text that is stored verbatim; it need not be JSON. Same as `pgque::text()`.
   static Payload verbatim(std::string text);

@@ -92,6 +92,7 @@ TEST_F(ConsumerDispatchTest, TheDeadLetterOfAnUnknownTypeNamesTheType) {
   insert_raw("null", "'2'");
   queue().tick();
   Consumer consumer{dsn(), options()};
+  consumer.on("known", ignore);
   finish_batches(consumer);
   EXPECT_THAT(queue().dead_letter_reasons(),
               ElementsAre("no handler for type \"order \"x\"\"", "no handler for type NULL"));

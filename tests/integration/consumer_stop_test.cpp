@@ -407,6 +407,7 @@ TEST_F(ConsumerStopTest, StartFromAHandlerIsALogicError) {
 
 TEST_F(ConsumerStopTest, OnWhileRunningIsALogicError) {
   Consumer consumer{dsn(), options()};
+  consumer.on("*", ignore);
   {
     Running running{consumer};
     ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
@@ -417,6 +418,7 @@ TEST_F(ConsumerStopTest, OnWhileRunningIsALogicError) {
 
 TEST_F(ConsumerStopTest, TheDestructorStopsAWaitingConsumerAndWaitsForStartToReturn) {
   auto consumer = std::make_unique<Consumer>(watched_dsn(), options());
+  consumer->on("*", ignore);
   std::atomic<bool> returned{false};
   std::thread thread{[&, consumer = consumer.get()] {
     consumer->start();
@@ -533,6 +535,8 @@ TEST_P(SignalTest, StopsEveryConsumerThatAskedForItAndRestoresTheHandlers) {
   other.name = other_name;
   Consumer first{dsn(), options()};
   Consumer second{dsn(), other};
+  first.on("*", ignore);
+  second.on("*", ignore);
   stop_on_signals(first);
   stop_on_signals(second);
   EXPECT_TRUE(is_default(GetParam()));  // nothing yet
@@ -614,12 +618,13 @@ TEST_P(SignalTest, IsLeftAloneWithoutOptIn) {
 }
 
 TEST_P(SignalTest, StaysIgnoredIfItWas) {
-  struct sigaction ignore {};
-  ignore.sa_handler = SIG_IGN;
+  struct sigaction ignored {};
+  ignored.sa_handler = SIG_IGN;
   struct sigaction before {};
-  ASSERT_EQ(::sigaction(GetParam(), &ignore, &before), 0);
+  ASSERT_EQ(::sigaction(GetParam(), &ignored, &before), 0);
   {
     Consumer consumer{dsn(), options()};
+    consumer.on("*", ignore);
     stop_on_signals(consumer);
     Running running{consumer};
     EXPECT_TRUE(wait_state(consumer, ConsumerState::waiting));

@@ -56,6 +56,9 @@ expect("${payload}" "${with_json}" [[client.send("q", Order{1}, "t")]])
 expect("${payload}" "${with_json}" [[client.send_batch("q", "t", std::vector<Order>{})]])
 expect("${payload}" "${with_json}" [[transaction.send_batch("q", "t", {Order{1}, Order{2}})]])
 
+# A JSON value converts to a std::string. The compiler shows the line that says what to include.
+expect("delete" "${plain}" [[pgque::Payload{nlohmann::json("x")}]])
+
 # No range of payloads.
 expect("${range}" "" [[client.send_batch("q", "t", std::string{"{}"})]])
 expect("${range}" "" [[client.send_batch("q", "t", std::map<std::string, std::string>{})]])
