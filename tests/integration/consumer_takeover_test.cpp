@@ -22,7 +22,6 @@ using testing::SizeIs;
 struct Reading {
   std::string name;
   std::function<void(ConsumerOptions&)> set;
-  bool in_pages = false;
 };
 
 class ConsumerTakeoverTest : public ConsumerTest, public testing::WithParamInterface<Reading> {
@@ -30,7 +29,6 @@ class ConsumerTakeoverTest : public ConsumerTest, public testing::WithParamInter
   void SetUp() override {
     ConsumerTest::SetUp();
     if (IsSkipped() || HasFatalFailure()) return;
-    if (GetParam().in_pages && pooled()) GTEST_SKIP() << "there are no pages through a pooler";
     client().subscribe_subconsumer(queue(), group_name(), "heir");
   }
   ConsumerOptions heir() {
@@ -115,14 +113,13 @@ INSTANTIATE_TEST_SUITE_P(
     , ConsumerTakeoverTest,
     testing::Values(Reading{"OnePage", [](ConsumerOptions&) {}},
                     Reading{"Whole", [](ConsumerOptions& options) { options.max_messages = std::nullopt; }},
-                    Reading{"Pages", [](ConsumerOptions& options) { options.max_messages = 1; }, true},
+                    Reading{"Pages", [](ConsumerOptions& options) { options.max_messages = 1; }},
                     Reading{"CatchUp", [](ConsumerOptions& options) { options.catch_up = CatchUp{1}; }},
                     Reading{"CatchUpInPages",
                             [](ConsumerOptions& options) {
                               options.catch_up = CatchUp{1};
                               options.max_messages = 1;
-                            },
-                            true}),
+                            }}),
     [](const auto& reading) { return reading.param.name; });
 
 }  // namespace

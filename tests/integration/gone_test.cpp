@@ -1,6 +1,8 @@
 // Workers of cooperative consumers that are gone.
 
 #include <future>
+#include <optional>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
