@@ -284,7 +284,7 @@ class PGQUE_EXPORT Admin {
   /// - that has given no sign of life for `older_than`. A running one gives it at each `poll_interval`, and while its
   ///   handlers run at least every 10 s; one that pauses, or whose handler is stuck, gives none.
   /// - for which no session of this database is named. A worker of this library names its sessions after itself, unless
-  ///   its DSN has an `application_name`; behind a pooler in transaction mode, sessions tell nothing.
+  ///   it is given an `application_name`; behind a pooler in transaction mode, sessions tell nothing.
   ///
   /// So `older_than` has to be longer than the longest `poll_interval` and, where sessions tell nothing, than the
   /// longest pause.
