@@ -273,10 +273,10 @@ class PGQUE_EXPORT Admin {
   /// SQL: `pgque.get_consumer_info()`
   ConsumerInfo consumer(std::string_view queue, std::string_view consumer);
 
-  /// How many events of each queue no tick has yet, so that no consumer can receive them. The numbers are exact up to
-  /// 10,000; the true number may be lower above. A queue whose events the role may not read is left out; PgQue lets
-  /// every role read them.
-  /// SQL: reads the tables `queue` and `tick`, and those of the queues' events
+  /// How many events of each queue no tick has yet, so that no consumer can receive them; retries that have come back
+  /// are among them. The numbers are exact up to 10,000; the true number may be lower above. A queue whose events the
+  /// role may not read is left out; PgQue lets every role read them. SQL: reads the tables `queue` and `tick`, and
+  /// those of the queues' events
   std::map<std::string, std::int64_t> unticked_events();
 
   /// The workers of cooperative consumers that are gone, as far as the database can tell, those silent for the longest

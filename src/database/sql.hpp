@@ -685,8 +685,8 @@ inline constexpr Statement doctor_queues{"pgque_doctor_queues", Role::none,
     "ev_queue, pg_catalog.count(*) as due, pg_catalog.min(ev_retry_after) as earliest from pgque.retry_queue where "
     "ev_retry_after operator(pg_catalog.<=) pg_catalog.now() group by ev_queue) r on "
     "r.ev_queue operator(pg_catalog.=) queue_id order by queue_name"};
-// The events that the tick does not have, found by the index on the transaction: `each` selects from the table once for
-// those of transactions that began after it, and once for those that were open.
+// Selects `column` of the events that the tick does not have, found by the index on the transaction: those of
+// transactions that began after it, and those of transactions that were open then. `rest` ends both queries.
 inline std::string beyond_tick(const std::string& events, std::int64_t queue_id, std::int64_t tick_id,
                                const std::string& column, const std::string& rest) {
   const auto of_tick = [&](const char* function) {
