@@ -20,6 +20,11 @@ namespace {
 
 constexpr std::chrono::seconds longest_age{std::chrono::hours{24 * 36525}};
 
+// A worker that runs is silent for as long as its poll_interval, which is half of this by default.
+void check_silence(std::chrono::seconds older_than) {
+  detail::check_duration("older_than", older_than, std::chrono::minutes{1}, longest_age);
+}
+
 }  // namespace
 
 std::string to_string(DeadLetterId id) {
@@ -156,6 +161,24 @@ ConsumerInfo Admin::consumer(std::string_view queue, std::string_view consumer) 
   facts.operation = detail::Call{"consumer information", queue, consumer}.describe();
   facts.advice = "no such queue, or the consumer is not subscribed to it";
   throw ConsumerNotFound{std::move(facts)};
+}
+
+std::map<std::string, std::int64_t> Admin::unticked_events() {
+  return queries().unticked_events();
+}
+
+std::vector<ConsumerInfo> Admin::gone_subconsumers(std::chrono::seconds older_than) {
+  check_silence(older_than);
+  return queries().gone_subconsumers(older_than);
+}
+
+bool Admin::unsubscribe_gone(std::string_view queue, std::string_view consumer, std::string_view subconsumer,
+                             std::chrono::seconds older_than) {
+  detail::check_queue(queue);
+  detail::check_consumer("consumer", consumer);
+  detail::check_consumer("subconsumer", subconsumer);
+  check_silence(older_than);
+  return queries().unsubscribe_gone(queue, consumer, subconsumer, older_than);
 }
 
 std::optional<BatchInfo> Admin::batch(BatchId batch) {

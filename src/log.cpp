@@ -103,6 +103,8 @@ std::string_view to_string(LogEvent event) noexcept {
       return "batch_abandoned";
     case LogEvent::batch_lost:
       return "batch_lost";
+    case LogEvent::batch_taken_over:
+      return "batch_taken_over";
     case LogEvent::stale_ack:
       return "stale_ack";
     case LogEvent::handler_failed:

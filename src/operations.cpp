@@ -90,7 +90,7 @@ std::vector<Message> receive_limited(detail::Executor& executor, const verbs::Re
                                      std::optional<std::int32_t> limit) {
   std::vector<Message> messages;
   try {
-    messages = verbs::receive(executor, receiver, server_limit(limit), call);
+    messages = verbs::receive(executor, receiver, server_limit(limit), call).messages;
   } catch (const Error& error) {
     // SQLSTATE 54000 alone may be any program limit, such as a name that is too long for an index.
     if (!limit || error.sqlstate() != "54000" || error.server_message().find("max_return") == std::string::npos) throw;
@@ -191,9 +191,7 @@ void Operations::nack(BatchId batch, EventId message, const NackOptions& options
 bool Operations::subscribe_subconsumer(std::string_view queue, std::string_view consumer, std::string_view subconsumer,
                                        bool convert_normal) {
   check_members(queue, consumer, subconsumer);
-  return verbs::ask(executor(), detail::sql::subscribe_subconsumer,
-                    {queue, consumer, subconsumer, std::int64_t{convert_normal}},
-                    {"subscribe_subconsumer", queue, consumer}) != 0;
+  return verbs::subscribe_subconsumer(executor(), {queue, consumer, subconsumer}, convert_normal);
 }
 
 bool Operations::unsubscribe_subconsumer(std::string_view queue, std::string_view consumer,

@@ -4,6 +4,7 @@
 #include <cctype>
 #include <cstdio>
 #include <iostream>
+#include <map>
 #include <string>
 
 #include <unistd.h>
@@ -53,7 +54,7 @@ Json to_json(const QueueInfo& info) {
           {"note", name_or_null(info.note)}};
 }
 
-Json to_json(const ConsumerInfo& info) {
+Json to_json(const ConsumerInfo& info, std::optional<std::int64_t> unticked) {
   return {{"queue", info.queue},
           {"consumer", info.consumer},
           {"role", std::string{to_string(info.role)}},
@@ -63,26 +64,43 @@ Json to_json(const ConsumerInfo& info) {
           {"last_tick", number_or_null(info.last_tick)},
           {"current_batch", number_or_null(info.current_batch)},
           {"open_batch_seconds", seconds_or_null(info.open_batch_age)},
-          {"pending_events", number_or_null(info.pending_events)}};
+          {"pending_events", number_or_null(info.pending_events)},
+          {"unticked_events", number_or_null(unticked)}};
 }
 
-Json to_json(const DeadLetter& letter) {
+std::optional<std::int64_t> of_queue(const std::map<std::string, std::int64_t>& events, const std::string& queue) {
+  const auto found = events.find(queue);
+  return found == events.end() ? std::nullopt : std::optional{found->second};
+}
+
+std::string worker_of(const ConsumerInfo& info) {
+  return info.consumer.substr(std::min(info.consumer.size(), info.group.size() + 1));
+}
+
+// The members of two objects and those between them in one. Neither is empty.
+std::string spliced(const Json& first, const std::string& members, const Json& last) {
+  auto line = dumped(first);
+  line.back() = ',';
+  return line + members + ',' + dumped(last).substr(1);
+}
+
+std::string line_of(const DeadLetter& letter) {
   const auto headers = headers_in(letter.extra4);
-  return {{"dead_letter_id", static_cast<std::int64_t>(letter.id)},
-          {"queue", letter.queue},
-          {"consumer", letter.consumer},
-          {"time", iso_time(letter.time)},
-          {"reason", text_or_null(letter.reason)},
-          {"msg_id", static_cast<std::int64_t>(letter.event_id)},
-          {"created_at", iso_time(letter.created_at)},
-          {"retry_count", number_or_null(letter.retry_count)},
-          {"type", text_or_null(letter.type)},
-          {"payload", text_or_null(letter.payload)},
-          {"key", text_or_null(letter.extra1)},
-          {"headers", headers.empty() ? Json(nullptr) : Json(headers)},
-          {"extra2", text_or_null(letter.extra2)},
-          {"extra3", text_or_null(letter.extra3)},
-          {"extra4", headers.empty() ? text_or_null(letter.extra4) : Json(nullptr)}};
+  return spliced({{"dead_letter_id", static_cast<std::int64_t>(letter.id)},
+                  {"queue", letter.queue},
+                  {"consumer", letter.consumer},
+                  {"time", iso_time(letter.time)},
+                  {"reason", text_or_null(letter.reason)},
+                  {"msg_id", static_cast<std::int64_t>(letter.event_id)},
+                  {"created_at", iso_time(letter.created_at)},
+                  {"retry_count", number_or_null(letter.retry_count)},
+                  {"type", text_or_null(letter.type)}},
+                 payload_member(letter.payload),
+                 {{"key", text_or_null(letter.extra1)},
+                  {"headers", headers.empty() ? Json(nullptr) : Json(headers)},
+                  {"extra2", text_or_null(letter.extra2)},
+                  {"extra3", text_or_null(letter.extra3)},
+                  {"extra4", headers.empty() ? text_or_null(letter.extra4) : Json(nullptr)}});
 }
 
 // Whether the answer on standard input is y or yes, in capitals or not.
@@ -102,11 +120,25 @@ std::string cut(std::string text, std::size_t longest) {
   return text.substr(0, longest) + "...";
 }
 
+// PgQue makes a normal consumer of a cooperative one whose last worker goes.
+bool is_normal_consumer(const Common& common, const SubscribeOptions& options) {
+  const auto infos = Admin{common.dsn, unprepared()}.consumers(options.queue);
+  return std::any_of(infos.begin(), infos.end(), [&](const ConsumerInfo& info) {
+    return info.consumer == options.consumer && info.role == ConsumerRole::normal;
+  });
+}
+
 }  // namespace
 
 int list_queues(const Common& common, const std::string& queue) {
   Admin admin{common.dsn, unprepared()};
-  const auto infos = queue.empty() ? admin.queues() : std::vector<QueueInfo>{admin.queue(queue)};
+  auto infos = queue.empty() ? admin.queues() : std::vector<QueueInfo>{admin.queue(queue)};
+  // PgQue's number does not count a queue's first event, and 0.2.0 does not show it to pgque_reader.
+  const auto unticked = admin.unticked_events();
+  for (auto& info : infos) {
+    if (const auto events = of_queue(unticked, info.queue))
+      info.new_events = std::max(info.new_events.value_or(0), *events);
+  }
   if (common.json) {
     auto json = Json::array();
     for (const auto& info : infos) json.push_back(to_json(info));
@@ -122,7 +154,7 @@ int list_queues(const Common& common, const std::string& queue) {
                info.external_ticker ? "external" : yes_no(info.paused), short_time(info.rotated_at)});
   }
   print(table.text());
-  if (!infos.empty() && !infos.front().note.empty()) complain(infos.front().note);
+  if (!infos.empty() && !infos.front().new_events && !infos.front().note.empty()) complain(infos.front().note);
   return success;
 }
 
@@ -147,19 +179,67 @@ int set_queue(const Common& common, const std::string& queue, const QueueSetting
 int list_consumers(const Common& common, const std::string& queue) {
   Admin admin{common.dsn, unprepared()};
   const auto infos = queue.empty() ? admin.consumers() : admin.consumers(queue);
+  const auto events = admin.unticked_events();
+  // A worker has no place of its own in the queue.
+  const auto unticked = [&](const ConsumerInfo& info) {
+    return info.role == ConsumerRole::subconsumer ? std::nullopt : of_queue(events, info.queue);
+  };
   if (common.json) {
     auto json = Json::array();
-    for (const auto& info : infos) json.push_back(to_json(info));
+    for (const auto& info : infos) json.push_back(to_json(info, unticked(info)));
     print_json(json);
     return success;
   }
-  Table table{{"QUEUE", "CONSUMER", "ROLE", ">LAG", ">LAST SEEN", ">PENDING", ">BATCH", ">OPEN FOR"}};
+  Table table{{"QUEUE", "CONSUMER", "ROLE", ">LAG", ">LAST SEEN", ">TICKED", ">UNTICKED", ">BATCH", ">OPEN FOR"}};
   for (const auto& info : infos) {
     table.add({info.queue, info.consumer, std::string{to_string(info.role)}, in_words(info.lag),
-               in_words(info.last_seen), or_dash(info.pending_events), or_dash(info.current_batch),
-               in_words(info.open_batch_age)});
+               in_words(info.last_seen), or_dash(info.pending_events), or_dash(unticked(info)),
+               or_dash(info.current_batch), in_words(info.open_batch_age)});
   }
   print(table.text());
+  return success;
+}
+
+int remove_gone(const Common& common, const GoneOptions& options) {
+  Admin admin{common.dsn, unprepared()};
+  if (!options.queue.empty()) admin.queue(options.queue);  // there has to be one
+  const auto older_than = std::chrono::ceil<std::chrono::seconds>(options.older_than);
+  auto workers = admin.gone_subconsumers(older_than);
+  if (!options.queue.empty()) {
+    workers.erase(std::remove_if(workers.begin(), workers.end(),
+                                 [&](const ConsumerInfo& worker) { return worker.queue != options.queue; }),
+                  workers.end());
+  }
+  if (!common.json) {
+    Table table{{"QUEUE", "WORKER", ">LAST SEEN", ">BATCH"}};
+    for (const auto& worker : workers) {
+      table.add({worker.queue, worker.consumer, in_words(worker.last_seen), or_dash(worker.current_batch)});
+    }
+    if (workers.empty()) {
+      print_line("no worker is gone");
+    } else {
+      print(table.text());
+    }
+  }
+  bool remove = options.yes;
+  if (!remove && !workers.empty() && !common.json && is_terminal(STDIN_FILENO)) {
+    complain("remove them, and put the messages of their batches up for retry? [y/N]");
+    remove = confirmed();
+    if (!remove) return failure;
+  }
+  if (!remove && !workers.empty() && !common.json) complain("nothing was removed; --yes removes them");
+  auto json = Json::array();
+  for (const auto& worker : workers) {
+    const bool removed = remove && admin.unsubscribe_gone(worker.queue, worker.group, worker_of(worker), older_than);
+    auto object = to_json(worker, std::nullopt);
+    object["removed"] = removed;
+    json.push_back(std::move(object));
+    if (!remove || common.json) continue;
+    print_line(printable(worker.consumer) +
+               (removed ? " unsubscribed from " : " stays, as the last worker or because it is back, on ") +
+               printable(worker.queue));
+  }
+  if (common.json) print_json(json);
   return success;
 }
 
@@ -171,8 +251,8 @@ int subscribe(const Common& common, const SubscribeOptions& options) {
   } else if (options.at_time) {
     created = Admin{common.dsn, unprepared()}.subscribe_at(options.queue, options.consumer, *options.at_time);
   } else if (!options.subconsumer.empty()) {
-    created =
-        Client{common.dsn, unprepared()}.subscribe_subconsumer(options.queue, options.consumer, options.subconsumer);
+    created = Client{common.dsn, unprepared()}.subscribe_subconsumer(options.queue, options.consumer,
+                                                                     options.subconsumer, options.convert);
   } else {
     created = Client{common.dsn, unprepared()}.subscribe(options.queue, options.consumer);
   }
@@ -187,15 +267,40 @@ int subscribe(const Common& common, const SubscribeOptions& options) {
 }
 
 int unsubscribe(const Common& common, const SubscribeOptions& options) {
+  const auto handling = options.retry_batch ? BatchHandling::retry : BatchHandling::refuse;
+  const bool cooperative = options.workers || !options.subconsumer.empty();
+  std::vector<std::string> workers;
+  if (!options.subconsumer.empty()) workers.push_back(options.subconsumer);
+  if (options.workers) {
+    for (const auto& info : Admin{common.dsn, unprepared()}.consumers(options.queue)) {
+      if (info.group == options.consumer) workers.push_back(worker_of(info));
+    }
+  }
   Client client{common.dsn, unprepared()};
-  const bool removed =
-      options.subconsumer.empty()
-          ? client.unsubscribe(options.queue, options.consumer)
-          : client.unsubscribe_subconsumer(options.queue, options.consumer, options.subconsumer,
-                                           options.retry_batch ? BatchHandling::retry : BatchHandling::refuse);
-  const auto who = options.consumer + (options.subconsumer.empty() ? "" : '.' + options.subconsumer);
-  done(common, printable(who) + (removed ? " unsubscribed from " : " is not subscribed to ") + printable(options.queue),
-       {{"queue", options.queue}, {"consumer", who}, {"removed", removed}});
+  bool removed = false;
+  if (cooperative) {
+    auto transaction = client.begin();
+    for (const auto& worker : workers) {
+      if (transaction.unsubscribe_subconsumer(options.queue, options.consumer, worker, handling)) removed = true;
+    }
+    transaction.commit();
+  } else {
+    removed = client.unsubscribe(options.queue, options.consumer);
+  }
+  const auto who = options.workers               ? "all workers of " + options.consumer
+                   : options.subconsumer.empty() ? options.consumer
+                                                 : options.consumer + '.' + options.subconsumer;
+  const bool is_normal = removed && cooperative && is_normal_consumer(common, options);
+  auto sentence =
+      printable(who) + (removed ? " unsubscribed from " : " is not subscribed to ") + printable(options.queue);
+  if (options.workers && !removed)
+    sentence = printable(options.consumer) + " has no workers on " + printable(options.queue);
+  if (is_normal) sentence += "; " + printable(options.consumer) + " is a normal consumer now";
+  Json json{{"queue", options.queue}, {"consumer", cooperative && !options.workers ? who : options.consumer}};
+  if (options.workers) json["workers"] = workers;
+  json["removed"] = removed;
+  if (cooperative) json["is_normal_consumer"] = is_normal;
+  done(common, sentence, json);
   return removed ? success : failure;
 }
 
@@ -236,7 +341,7 @@ int list_dead_letters(const Common& common, const std::string& queue, std::int32
   };
   if (common.json) {
     // One per line, because all of them together may not fit into memory.
-    visit([](const DeadLetter& letter) { print_line(dumped(to_json(letter))); });
+    visit([](const DeadLetter& letter) { print_line(line_of(letter)); });
     return success;
   }
   Table table{{">ID", "TIME (UTC)", "CONSUMER", "TYPE", ">RETRIES", "REASON", "PAYLOAD", "KEY", "HEADERS"}};

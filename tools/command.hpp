@@ -50,12 +50,21 @@ int drop_queue(const Common& common, const std::string& queue, bool force);
 int set_queue(const Common& common, const std::string& queue, const QueueSettings& settings);
 
 int list_consumers(const Common& common, const std::string& queue);
+// The workers of cooperative consumers that are gone.
+struct GoneOptions {
+  std::string queue;  // only those of this one, unless it is empty
+  std::chrono::milliseconds older_than{std::chrono::hours{24}};
+  bool yes = false;
+};
+int remove_gone(const Common& common, const GoneOptions& options);
 struct SubscribeOptions {
   std::string queue;
   std::string consumer;
   std::string subconsumer;
   std::optional<std::int64_t> at;    // a tick
   std::optional<Timestamp> at_time;  // instead
+  bool convert = false;              // subscribe only
+  bool workers = false;              // unsubscribe only: all of them
   bool retry_batch = false;          // unsubscribe only
 };
 int subscribe(const Common& common, const SubscribeOptions& options);

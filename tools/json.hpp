@@ -50,6 +50,13 @@ inline Headers headers_in(const std::optional<std::string>& extra4) {
   return message.headers();
 }
 
+// The member `payload` of a message's line. JSON is passed on as it is, so that no number loses a digit; another text
+// becomes a string, with a second member that says so.
+inline std::string payload_member(const std::optional<std::string>& payload) {
+  if (payload && is_json(*payload)) return "\"payload\":" + compact_json(*payload);
+  return "\"payload\":" + dumped(text_or_null(payload)) + (payload ? ",\"payload_is_text\":true" : "");
+}
+
 inline Json name_or_null(const std::string& name) {
   return name.empty() ? Json(nullptr) : Json(name);
 }

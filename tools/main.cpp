@@ -95,6 +95,8 @@ struct CommandLine {
   QueueSettings settings;
   std::vector<std::string> reset;
   bool force = false;
+  bool gone = false;
+  GoneOptions gone_workers;
   SubscribeOptions subscription;
   std::int32_t limit = 100;
   ReplayOptions replay;
@@ -192,7 +194,23 @@ void declare_queues(CLI::App& app, CommandLine& line) {
 void declare_consumers(CLI::App& app, CommandLine& line) {
   auto* consumers = app.add_subcommand("consumers", "Show consumers: how far behind they are, and their open batches");
   add_name(*consumers, "QUEUE", line.queue, "Only those of this queue");
-  consumers->callback([&line] { line.run = [&line] { return list_consumers(line.common, line.queue); }; });
+  auto* gone =
+      consumers->add_flag("--gone", line.gone, "Show workers of cooperative consumers that are gone, and remove them");
+  add_duration(*consumers, "--older-than", line.gone_workers.older_than,
+               "Gone without a sign of life for this long (default: 1d)")
+      ->needs(gone);
+  consumers->add_flag("--yes", line.gone_workers.yes, "Do not ask; needed without a terminal")->needs(gone);
+  consumers->callback([&line] {
+    line.run = [&line] {
+      if (!line.gone) return list_consumers(line.common, line.queue);
+      line.gone_workers.queue = line.queue;
+      return remove_gone(line.common, line.gone_workers);
+    };
+  });
+  consumers->footer(
+      "A worker is gone if it has given no sign of life for --older-than, which has to be longer than its\n"
+      "poll_interval, and no session of the database is named after it. What it had open is put up for retry.\n"
+      "The last worker of a cooperative consumer stays.");
 
   auto& subscription = line.subscription;
   auto* subscribe = app.add_subcommand("subscribe", "Subscribe a consumer; harmless to repeat");
@@ -217,10 +235,13 @@ void declare_consumers(CLI::App& app, CommandLine& line) {
               "Start after this earlier tick, or with the events of this time, such as 2026-11-24T08:00Z; or go "
               "back to it")
           ->type_name("TICK|TIME");
-  add_name(*subscribe, "--subconsumer", subscription.subconsumer, "A worker of a cooperative consumer")
-      ->check(not_empty)
-      ->type_name("NAME")
-      ->excludes(at);
+  auto* subconsumer =
+      add_name(*subscribe, "--subconsumer", subscription.subconsumer, "A worker of a cooperative consumer")
+          ->check(not_empty)
+          ->type_name("NAME")
+          ->excludes(at);
+  subscribe->add_flag("--convert", subscription.convert, "Make a cooperative consumer of a normal one")
+      ->needs(subconsumer);
   subscribe->callback([&line] { line.run = [&line] { return tool::subscribe(line.common, line.subscription); }; });
 
   auto* unsubscribe = app.add_subcommand(
@@ -230,9 +251,22 @@ void declare_consumers(CLI::App& app, CommandLine& line) {
   auto* worker = add_name(*unsubscribe, "--subconsumer", subscription.subconsumer, "A worker of a cooperative consumer")
                      ->check(not_empty)
                      ->type_name("NAME");
-  unsubscribe->add_flag("--retry-batch", subscription.retry_batch, "Put the messages of its open batch up for retry")
-      ->needs(worker);
-  unsubscribe->callback([&line] { line.run = [&line] { return tool::unsubscribe(line.common, line.subscription); }; });
+  unsubscribe
+      ->add_flag("--workers", subscription.workers,
+                 "All workers of a cooperative consumer, and not the consumer, which is a normal one then")
+      ->excludes(worker);
+  unsubscribe->add_flag("--retry-batch", subscription.retry_batch,
+                        "Put the messages of a worker's open batch up for retry");
+  unsubscribe->callback([&line] {
+    const auto& given = line.subscription;
+    if (given.retry_batch && given.subconsumer.empty() && !given.workers) {
+      throw CLI::RequiresError{"--retry-batch", "--subconsumer or --workers"};
+    }
+    line.run = [&line] { return tool::unsubscribe(line.common, line.subscription); };
+  });
+  unsubscribe->footer(
+      "Examples:\n  pgque unsubscribe orders worker\n"
+      "  pgque unsubscribe orders worker --workers --retry-batch    # stop them first");
 }
 
 void declare_dead_letters(CLI::App& app, CommandLine& line) {

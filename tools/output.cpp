@@ -161,8 +161,7 @@ std::chrono::milliseconds parse_duration(const std::string& text) {
     std::string_view name;
     double milliseconds;
   };
-  static constexpr std::array<Unit, 11> units{{{"ms", 1},
-                                               {"", 1000},
+  static constexpr std::array<Unit, 10> units{{{"ms", 1},
                                                {"s", 1000},
                                                {"sec", 1000},
                                                {"m", 60e3},
@@ -180,6 +179,9 @@ std::chrono::milliseconds parse_duration(const std::string& text) {
     for (const auto& unit : units) {
       const double milliseconds = number * unit.milliseconds;
       if (name == unit.name && milliseconds < 1e15) return std::chrono::milliseconds{std::llround(milliseconds)};
+    }
+    if (name.empty()) {
+      throw std::invalid_argument{"'" + text + "' has no unit: write " + text + "ms or " + text + "s"};
     }
   }
   throw std::invalid_argument{"'" + text + "' is not a duration: write it as 100ms, 3s, 5min, 2h or 30d"};

@@ -61,7 +61,7 @@ inline double in_seconds(std::chrono::microseconds duration) {
   return static_cast<double>(duration.count()) / 1e6;
 }
 
-// Parses "100ms", "3 s", "1.5h", "2min", "30d"; a number alone counts seconds. Throws std::invalid_argument.
+// Parses "100ms", "3 s", "1.5h", "2min", "30d"; the unit is required. Throws std::invalid_argument.
 std::chrono::milliseconds parse_duration(const std::string& text);
 
 // Parses "2026-11-24T00:03:04.5Z" and "2026-11-24 01:03+01:00"; the zone is required. Throws std::invalid_argument.

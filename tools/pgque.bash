@@ -46,8 +46,9 @@ _pgque() {
         'queue create') words=$settings ;;
         'queue set') words="$settings --reset" ;;
         'queue drop') words='--force' ;;
-        subscribe) words='--at --subconsumer' ;;
-        unsubscribe) words='--subconsumer --retry-batch' ;;
+        consumers) words='--gone --older-than --yes' ;;
+        subscribe) words='--at --subconsumer --convert' ;;
+        unsubscribe) words='--subconsumer --workers --retry-batch' ;;
         dlq | 'help dlq') words='list replay purge' ;;
         'dlq list') words='--limit' ;;
         'dlq replay') words='--all --yes' ;;

@@ -255,7 +255,7 @@ int send_one(const Common& common, const SendOptions& options, const std::string
   if (common.json) {
     print_json({{"queue", options.queue}, {"msg_id", static_cast<std::int64_t>(id)}});
   } else {
-    print_line(to_string(id));
+    print_line("1 event sent, id " + to_string(id));
   }
   return success;
 }
@@ -381,8 +381,10 @@ class LineSender {
                   {"last_msg_id", number_or_null(last_id_)}});
       return;
     }
-    print_line(std::to_string(sent_) + (sent_ == 1 ? " event sent" : " events sent") +
-               (first_id_ ? ", ids " + to_string(*first_id_) + " to " + to_string(*last_id_) : ""));
+    auto line = std::to_string(sent_) + (sent_ == 1 ? " event sent" : " events sent");
+    if (sent_ == 1 && first_id_) line += ", id " + to_string(*first_id_);
+    if (sent_ > 1 && first_id_) line += ", ids " + to_string(*first_id_) + " to " + to_string(*last_id_);
+    print_line(line);
   }
 
   const Common& common_;

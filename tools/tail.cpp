@@ -37,13 +37,9 @@ Shown shown(const Message& message) {
           {message.extra1, message.extra2, message.extra3, message.extra4}};
 }
 
-// JSON is passed on as it is, so that no number loses a digit.
 std::string line_of(const Shown& message) {
-  const bool is_json = message.payload && tool::is_json(*message.payload);
   std::string line = "{\"msg_id\":" + message.msg_id + ",\"batch_id\":" + message.batch_id +
-                     ",\"type\":" + quoted(message.type) +
-                     ",\"payload\":" + (is_json ? compact_json(*message.payload) : quoted(message.payload));
-  if (message.payload && !is_json) line += ",\"payload_is_text\":true";
+                     ",\"type\":" + quoted(message.type) + ',' + payload_member(message.payload);
   line += ",\"retry_count\":" + message.retry_count + R"(,"created_at":")" + message.created_at + '"';
   const auto& [key, extra2, extra3, extra4] = message.extras;
   const auto headers = headers_in(extra4);

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <functional>
 #include <iosfwd>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -272,6 +273,36 @@ class PGQUE_EXPORT Admin {
   /// @throws ConsumerNotFound also if the queue does not exist
   /// SQL: `pgque.get_consumer_info()`
   ConsumerInfo consumer(std::string_view queue, std::string_view consumer);
+
+  /// How many events of each queue no tick has yet, so that no consumer can receive them; retries that have come back
+  /// are among them. The numbers are exact up to 10,000; the true number may be lower above. A queue whose events the
+  /// role may not read is left out; PgQue lets every role read them. SQL: reads the tables `queue` and `tick`, and
+  /// those of the queues' events
+  std::map<std::string, std::int64_t> unticked_events();
+
+  /// The workers of cooperative consumers that are gone, as far as the database can tell, those silent for the longest
+  /// first. Gone is a worker
+  /// - that has given no sign of life for `older_than`. A running one gives it at each `poll_interval`, and while its
+  ///   handlers run at least every 10 s; one that pauses, or whose handler is stuck, gives none.
+  /// - for which no session of this database is named. A worker of this library names its sessions after itself, unless
+  ///   it is given an `application_name`; behind a pooler in transaction mode, sessions tell nothing.
+  ///
+  /// So `older_than` has to be longer than the longest `poll_interval` and, where sessions tell nothing, than the
+  /// longest pause.
+  /// @param older_than 1 min to 100 years
+  /// @throws std::invalid_argument if `older_than` is out of range
+  /// SQL: reads the tables `queue`, `consumer` and `subscription`, and `pg_stat_activity`
+  std::vector<ConsumerInfo> gone_subconsumers(std::chrono::seconds older_than);
+
+  /// Removes such a worker, after a look whether all that is still true of it, with its group locked meanwhile. The
+  /// messages of its open batch are put up for retry: the group gets them again after a minute, and those without
+  /// retries left become dead letters. The last worker of a group stays, because PgQue makes a normal consumer of a
+  /// group without workers.
+  /// @return true if it was removed
+  /// @throws std::invalid_argument if `older_than` is out of range
+  /// SQL: `pgque.unsubscribe_subconsumer(text, text, text, int4)`
+  bool unsubscribe_gone(std::string_view queue, std::string_view consumer, std::string_view subconsumer,
+                        std::chrono::seconds older_than);
 
   /// An open batch; empty if there is no open batch with this id.
   /// SQL: `pgque.get_batch_info(int8)`

@@ -73,7 +73,8 @@ struct ConsumerStats {
   std::uint64_t abandoned = 0;     ///< batches left for redelivery
   std::uint64_t postponed = 0;     ///< batches left for redelivery because a handler threw `NotNow`
   std::uint64_t stale_acks = 0;    ///< batches that were already finished when they were acknowledged
-  std::uint64_t takeovers = 0;     ///< batches lost to another worker
+  std::uint64_t takeovers = 0;     ///< batches that this worker took over from another
+  std::uint64_t lost = 0;          ///< batches that this worker lost: another took them over, or it was unregistered
   std::uint64_t stuck = 0;         ///< handlers that ran for longer than `handler_timeout`
   std::uint64_t reconnects = 0;    ///< connections made after the first
   std::uint64_t deferred = 0;      ///< callbacks of `Context::on_ack()` that wait now for their batch's ack

@@ -103,6 +103,12 @@ struct ConsumerOptions {
   /// its `dead_interval`, but at least every 10 s; so give all workers of a group the same value. With each heartbeat
   /// it finds out whether the batch is still its own.
   std::optional<std::chrono::milliseconds> dead_interval{};
+  /// If `name` is subscribed as a normal consumer, make it a cooperative one, at the first receive of each start: it
+  /// keeps its position, its pending retries and its dead letters, and processes that run it as a normal consumer fail
+  /// from then on. A batch that it has open must be finished first, or the conversion fails. Needs `subconsumer`.
+  /// Default false: a normal consumer stays one, which is an error here. SQL: `pgque.subscribe_subconsumer(text, text,
+  /// text, bool)`.
+  bool convert = false;
   /// How handlers relate to transactions. Default: `per_batch`; always `split` with `subconsumer` or `concurrency`
   /// above 1, where asking for `per_batch` is an error.
   std::optional<TransactionMode> transaction{};

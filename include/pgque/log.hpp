@@ -34,6 +34,7 @@ enum class LogEvent {
   batch_acked,         ///< the batch was finished
   batch_abandoned,     ///< the batch was left unacked and will be delivered again
   batch_lost,          ///< the worker no longer has the batch: another one took it over, or it was unregistered; no ack
+  batch_taken_over,    ///< the worker took over the batch of another one, which was silent for `dead_interval`
   stale_ack,       ///< the ack, or a nack before it, found the batch finished: its messages may have been handled twice
   handler_failed,  ///< a handler threw; the message is nacked, unless its batch is lost or left
   unknown_type,    ///< no handler for the message's type and no "*" handler

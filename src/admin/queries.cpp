@@ -1,9 +1,11 @@
 #include "admin/queries.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
 #include "database/row.hpp"
+#include "database/session_options.hpp"
 #include "database/sql.hpp"
 #include "support/text.hpp"
 
@@ -19,6 +21,28 @@ template <class Row>
 std::optional<Timestamp> read_time_or_null(Row& row) {
   const auto since_epoch = row.template optional<std::chrono::microseconds>();
   return since_epoch ? std::optional{Timestamp{*since_epoch}} : std::nullopt;
+}
+
+std::vector<ConsumerInfo> read_consumers(const pqxx::result& rows) {
+  std::vector<ConsumerInfo> infos;
+  for_each_row(rows, [&](auto field) {
+    RowReader row{field};
+    auto& info = infos.emplace_back();
+    info.queue = row.text_or_empty();
+    info.consumer = row.text_or_empty();
+    info.role = parse_consumer_role(row.text_or_empty());
+    info.group = row.text_or_empty();
+    info.lag = row.template optional<std::chrono::microseconds>();
+    info.last_seen = row.duration();
+    info.last_tick = row.template optional<TickId>();
+    info.current_batch = row.template optional<BatchId>();
+    info.next_tick = row.template optional<TickId>();
+    info.pending_events = row.optional_integer();
+    info.last_tick_at = read_time_or_null(row);
+    info.last_seen_at = row.time();
+    if (info.current_batch) info.open_batch_age = info.last_seen;
+  });
+  return infos;
 }
 
 }  // namespace
@@ -128,25 +152,71 @@ std::vector<ConsumerInfo> AdminQueries::consumers(const std::optional<std::strin
       return executor_.run(sql::consumer_info_from_tables, {queue, consumer}, call);
     }
   };
-  std::vector<ConsumerInfo> infos;
-  for_each_row(rows(), [&](auto field) {
+  return read_consumers(rows());
+}
+
+std::map<std::string, std::int64_t> AdminQueries::unticked_events() {
+  constexpr std::int64_t most_counted = 10'000;
+  const Call call{"count the events without a tick"};
+  struct Queue {
+    std::string name;
+    std::int64_t numbers;  // by which the sequence has gone on
+  };
+  std::map<std::int64_t, Queue> queues;
+  std::string counts;
+  for_each_row(executor_.run(sql::unticked_queues, {}, call), [&](auto field) {
     RowReader row{field};
-    auto& info = infos.emplace_back();
-    info.queue = row.text_or_empty();
-    info.consumer = row.text_or_empty();
-    info.role = parse_consumer_role(row.text_or_empty());
-    info.group = row.text_or_empty();
-    info.lag = row.template optional<std::chrono::microseconds>();
-    info.last_seen = row.duration();
-    info.last_tick = row.template optional<TickId>();
-    info.current_batch = row.template optional<BatchId>();
-    info.next_tick = row.template optional<TickId>();
-    info.pending_events = row.optional_integer();
-    info.last_tick_at = read_time_or_null(row);
-    info.last_seen_at = row.time();
-    if (info.current_batch) info.open_batch_age = info.last_seen;
+    auto name = row.text_or_empty();
+    const auto id = row.integer();
+    const auto tick = row.integer();
+    const auto numbers = row.integer();
+    const auto events = row.text_or_empty();
+    if (events.empty()) return;
+    queues[id] = {std::move(name), numbers};
+    counts += (counts.empty() ? "" : " union all ") + sql::count_unticked(events, id, tick, most_counted);
   });
-  return infos;
+  std::map<std::string, std::int64_t> unticked;
+  if (counts.empty()) return unticked;
+  for_each_row(executor_.run_plain(counts, call), [&](auto field) {
+    RowReader row{field};
+    const auto& queue = queues.at(row.integer());
+    const auto count = row.integer();
+    unticked[queue.name] = count < most_counted ? count : std::max(count, queue.numbers);
+  });
+  return unticked;
+}
+
+std::vector<ConsumerInfo> AdminQueries::gone_subconsumers(std::chrono::seconds older_than) {
+  const Call call{"consumer information"};
+  auto workers = read_consumers(executor_.run(sql::silent_workers, {std::int64_t{older_than.count()}}, call));
+  std::vector<std::string> sessions;
+  for_each_row(executor_.run(sql::worker_sessions, {worker_session_name({})}, call),
+               [&](auto field) { sessions.push_back(RowReader{field}.text_or_empty()); });
+  const auto has_session = [&](const ConsumerInfo& worker) {
+    const auto name = shown_name(worker_session_name(worker.consumer));
+    return std::any_of(sessions.begin(), sessions.end(), [&](const std::string& session) {
+      return name.exact ? session == name.text : session.compare(0, name.text.size(), name.text) == 0;
+    });
+  };
+  workers.erase(std::remove_if(workers.begin(), workers.end(), has_session), workers.end());
+  return workers;
+}
+
+bool AdminQueries::unsubscribe_gone(std::string_view queue, std::string_view consumer, std::string_view subconsumer,
+                                    std::chrono::seconds older_than) {
+  const Call call{"unsubscribe_subconsumer", queue, consumer};
+  constexpr std::string_view nobody{"pgque consumers --gone"};
+  executor_.require_usable(call);
+  TransactionExecutor transaction{session_};
+  // Nobody has this name, so nothing is removed, but PgQue locks the group's row, which every receive of its workers
+  // locks, too: what is found after this stays true until the worker is removed.
+  transaction.run(sql::unsubscribe_subconsumer, {queue, consumer, nobody, std::int64_t{0}}, call);
+  const auto name = shown_name(worker_session_name(std::string{consumer}.append(".").append(subconsumer)));
+  const auto removed = read_int64(transaction.run(
+      sql::unsubscribe_gone,
+      {queue, consumer, subconsumer, std::int64_t{older_than.count()}, name.text, std::int64_t{!name.exact}}, call));
+  transaction.commit(call);
+  return removed.value_or(0) != 0;
 }
 
 }  // namespace pgque::detail

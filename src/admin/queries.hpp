@@ -2,6 +2,9 @@
 
 // The session of an Admin, and the queries that several of its functions need.
 
+#include <chrono>
+#include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -40,6 +43,11 @@ class AdminQueries {
   std::vector<QueueInfo> queues(const std::optional<std::string>& queue);
   std::vector<ConsumerInfo> consumers(const std::optional<std::string>& queue,
                                       const std::optional<std::string>& consumer);
+  // As Admin's functions of these names; the arguments have been checked.
+  std::map<std::string, std::int64_t> unticked_events();
+  std::vector<ConsumerInfo> gone_subconsumers(std::chrono::seconds older_than);
+  bool unsubscribe_gone(std::string_view queue, std::string_view consumer, std::string_view subconsumer,
+                        std::chrono::seconds older_than);
 
  private:
   std::shared_ptr<Session> session_;

@@ -60,12 +60,16 @@ std::vector<Message> Batch::open(bool again, bool large) {
     auto first = verbs::receive_tuned(executor(), receiver(), size, receive);
     all = std::move(first.whole_batch);
     batch_ = first.batch;
+    taken_from_ = std::move(first.taken_from);
   } else if (!page_size_) {
-    all = verbs::receive(executor(), receiver(), std::nullopt, receive);
+    auto received = verbs::receive(executor(), receiver(), std::nullopt, receive);
+    all = std::move(received.messages);
+    taken_from_ = std::move(received.taken_from);
   } else if (!large) {
     auto first = verbs::receive_page(executor(), receiver(), *page_size_, receive);
     all = std::move(first.whole_batch);
     batch_ = first.batch;
+    taken_from_ = std::move(first.taken_from);
   }
   given_ = !per_batch_ && (batch_ || (all && !all->empty()));
   if (all) {
@@ -75,7 +79,10 @@ std::vector<Message> Batch::open(bool again, bool large) {
   paged_ = true;
   if (!per_batch_) begin();
   // In split mode the cursor outlives the transaction.
-  auto messages = turn_page(verbs::open_batch_cursor(*transaction_, receiver(), !per_batch_, *page_size_, receive));
+  auto received = verbs::open_batch_cursor(*transaction_, receiver(), !per_batch_, *page_size_, receive);
+  // Unless the batch was open already: then the statement that opened it has told.
+  if (taken_from_.empty()) taken_from_ = std::move(received.taken_from);
+  auto messages = turn_page(std::move(received.messages));
   while (messages.empty() && !last_page_) messages = fetch();
   if (!per_batch_) {
     transaction_->commit(receive);
@@ -161,8 +168,9 @@ void Batch::leave_out_nacked(std::vector<Message>& messages) {
 
 std::optional<BatchId> Batch::more_windows() {
   const auto next_batch = call("next_batch");
-  const auto next = verbs::next_batch(executor(), receiver(), next_batch);
-  if (!next && receiver().min_lag) {
+  auto next = verbs::next_batch(executor(), receiver(), next_batch);
+  taken_from_ = std::move(next.taken_from);
+  if (!next.id && receiver().min_lag) {
     // Rounded up, and never none, so that the next receive does not come too early, and again at once.
     if (const auto time = verbs::ripens_in(executor(), receiver(), next_batch)) {
       ripens_in_ = std::max(std::chrono::ceil<std::chrono::milliseconds>(*time), std::chrono::milliseconds{1});
@@ -170,7 +178,7 @@ std::optional<BatchId> Batch::more_windows() {
   }
   if (transaction_) transaction_->commit(next_batch);
   transaction_.reset();
-  return next;
+  return next.id;
 }
 
 void Batch::begin_to_finish() {

@@ -61,7 +61,9 @@ class Batch {
   // After open() gave nothing: another window to receive, if there is one; it is open on the server then. Ends the
   // transaction.
   std::optional<BatchId> more_windows();
-  // After that found none: when there will be one, if there is one that is younger than min_lag.
+  // After open() or more_windows() was given a batch: the other worker that it was taken over from, if it was.
+  const std::string& taken_from() const noexcept { return taken_from_; }
+  // After more_windows() found none: when there will be one, if there is one that is younger than min_lag.
   std::optional<std::chrono::milliseconds> ripens_in() const noexcept { return ripens_in_; }
   // Whether another statement may be sent; otherwise the batch is interrupted.
   using InTime = std::function<bool()>;
@@ -130,6 +132,7 @@ class Batch {
   AutocommitExecutor autocommit_;
   std::unique_ptr<TransactionExecutor> transaction_;
   bool given_ = false;
+  std::string taken_from_;
   bool paged_ = false;
   bool last_page_ = false;
   bool cursor_open_ = false;  // beyond the transaction

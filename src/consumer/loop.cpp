@@ -278,6 +278,7 @@ Outcome ConsumerLoop::Run::receive() {
   asked_at_ = Stopper::Clock::now();
   // Until it is finished. A worker may also be given another worker's batch.
   const bool again = std::exchange(again_, true) || options_.dead_interval.has_value();
+  if (options_.convert && !converted_) convert();
   const auto open = [&](OnStop on_stop) {
     const StatementGuard::Scope scope{guard_, session_, on_stop};
     page_ = batch_->open(again, large_batches_);
@@ -301,8 +302,17 @@ Outcome ConsumerLoop::Run::receive() {
   large_batches_ = batch_->has_more_pages();
   claim_.begin(batch_->id());
   notified_polls_.reset();
+  if (!batch_->taken_from().empty()) report_taken_over(batch_->id());
   log_.write(batch_record(LogLevel::debug, LogEvent::batch_received, "batch received"));
   return page_.empty() ? Outcome::end_of_batch : Outcome::messages;
+}
+
+// Once in a run: if somebody makes a normal consumer of the group again, a worker that still runs does not undo that.
+void ConsumerLoop::Run::convert() {
+  const StatementGuard::Scope scope{guard_, session_, OnStop::cancel};
+  AutocommitExecutor executor{session_, options_.pooled ? session_settings(options_) : std::string{}};
+  verbs::subscribe_subconsumer(executor, {options_.queue, options_.name, options_.subconsumer}, true);
+  converted_ = true;
 }
 
 // Whether a stop cancelled not the receive of a worker, which was given the batch, but a statement after it.
@@ -316,6 +326,7 @@ Outcome ConsumerLoop::Run::look_ahead() {
     const StatementGuard::Scope scope{guard_, session_, OnStop::cancel};
     next = batch_->more_windows();
   }
+  if (next && !batch_->taken_from().empty()) report_taken_over(*next);
   if (const auto ripens_in = batch_->ripens_in()) {
     ripe_at_ = Stopper::Clock::now() + std::min(*ripens_in, options_.poll_interval);
   }
@@ -766,7 +777,17 @@ void ConsumerLoop::Run::report_lost(BatchId batch) {
                    "another worker took the batch over and handles its messages again"};
   record.batch_id = batch;
   log_.write(record);
-  if (stopper_.home().is_this()) owner_.count([](ConsumerStats& stats) { ++stats.takeovers; });
+  if (stopper_.home().is_this()) owner_.count([](ConsumerStats& stats) { ++stats.lost; });
+}
+
+void ConsumerLoop::Run::report_taken_over(BatchId batch) {
+  const auto text = "took the batch over from the worker '" + batch_->taken_from() + "', which has been silent for " +
+                    in_words(*options_.dead_interval) +
+                    " (dead_interval); messages that it has handled are handled again";
+  LogRecord record{LogLevel::warning, LogEvent::batch_taken_over, text};
+  record.batch_id = batch;
+  log_.write(record);
+  owner_.count([](ConsumerStats& stats) { ++stats.takeovers; });
 }
 
 void ConsumerLoop::Run::set_state(ConsumerState state) {

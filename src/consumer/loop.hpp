@@ -119,6 +119,8 @@ class ConsumerLoop::Run {
   void disconnect();
   bool leave_worn_out_session();
   bool cooperative() const noexcept { return !options_.subconsumer.empty(); }
+  void convert();
+  void report_taken_over(BatchId batch);
   bool cancelled_too_late(const Error& error);
   void abandon(const std::string& why);
   void drop_batch();
@@ -168,6 +170,7 @@ class ConsumerLoop::Run {
   std::vector<Deferred> deferred_;  // what handlers left to be written with the ack
   bool has_batch_ = false;          // it was received, and is neither finished nor abandoned
   bool large_batches_ = false;      // the last one had several pages
+  bool converted_ = false;          // as ConsumerOptions::convert asks for
   bool again_ = true;               // the next batch may have been open before
   bool finishing_ = false;          // in split mode all messages are handled, so finishing can be repeated
   bool in_doubt_ = false;           // a commit that finishes the batch may have taken place

@@ -50,6 +50,9 @@ void check(const ConsumerOptions& options) {
     }
     check_duration("dead_interval", *options.dead_interval, milliseconds{1}, longest_wait);
   }
+  if (options.convert && options.subconsumer.empty()) {
+    throw std::invalid_argument{"convert: makes a cooperative consumer of a normal one; set subconsumer as well"};
+  }
   if (!options.subconsumer.empty()) {
     check_consumer("subconsumer", options.subconsumer);
     check_no_dot("subconsumer", options.subconsumer);

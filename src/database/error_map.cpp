@@ -115,6 +115,35 @@ std::string advice_on_unreadable(std::string_view operation) {
          "pgque.receive_coop) and finish it with pgque.ack";
 }
 
+// A consumer is a normal one or a cooperative one: how it becomes what was asked for.
+std::string_view advice_on_cooperation(std::string_view message) {
+  struct Advice {
+    std::string_view part;
+    std::string_view text;
+  };
+  static constexpr std::array<Advice, 6> advices{{
+      {"explicit conversion is required",
+       "to let several workers share it, set ConsumerOptions::convert, or run `pgque subscribe QUEUE CONSUMER "
+       "--subconsumer NAME --convert`; to go on with one, leave subconsumer empty"},
+      {"cannot convert active normal consumer",
+       "its open batch has to be finished first, by a consumer without subconsumer (until_drained ends it then); or "
+       "`pgque subscribe QUEUE CONSUMER --at TICK` with its last tick, which `pgque consumers --json` shows, gives the "
+       "batch up, and its messages are delivered again"},
+      {"is a cooperative main consumer; use cooperative",
+       "set subconsumer to work as one of its workers; or stop these and run `pgque unsubscribe QUEUE CONSUMER "
+       "--workers --retry-batch`, which makes it a normal consumer again"},
+      {"cannot unregister cooperative main consumer with registered subconsumers",
+       "remove its workers first: `pgque unsubscribe QUEUE CONSUMER --workers`"},
+      {"cannot unregister active cooperative subconsumer",
+       "the worker has an open batch: BatchHandling::retry, or --retry-batch, puts its messages up for retry"},
+      {"is a cooperative subconsumer; use receive_coop", "give the part of the name behind the dot as subconsumer"},
+  }};
+  for (const auto& advice : advices) {
+    if (contains(message, advice.part)) return advice.text;
+  }
+  return {};
+}
+
 std::string advice_for(std::string_view state, std::string_view message, Role role, std::string_view operation) {
   if (state == "42501" && role != Role::none) {
     return std::string{"grant the role "} + role_name(role) + " to the connecting user";
@@ -126,6 +155,7 @@ std::string advice_for(std::string_view state, std::string_view message, Role ro
   if (message == "cannot drop queue, consumers still attached") {
     return "unsubscribe them first, or drop the queue with its consumers";
   }
+  if (const auto advice = advice_on_cooperation(message); !advice.empty()) return std::string{advice};
   if (is_about_prepared_statement(state)) {
     return "a pooler in transaction mode is in between, or somebody discards prepared statements: set `pooled`";
   }

@@ -95,8 +95,9 @@ inline constexpr Statement receive{"pgque_receive", Role::reader,
   "s.sub_queue operator(pg_catalog.=) " PGQUE_QUEUE_ID " and " which ")"
 // The messages of the next batch if it is not expected to have more than $3, and at most one message beyond that; a row
 // of NULLs if it is. Both the row and the message beyond tell that the batch is to be read in pages.
-#define PGQUE_NO_MESSAGE                                                                   \
-  "select null, null, null, null, null, null, null, null, null, null from expected where " \
+#define PGQUE_NO_MESSAGE(last)                                         \
+  "select null, null, null, null, null, null, null, null, null, " last \
+  " from expected where "                                              \
   "events operator(pg_catalog.>) "
 #define PGQUE_OF_CONSUMER "s.sub_consumer operator(pg_catalog.=) " PGQUE_CONSUMER_ID("$2::pg_catalog.text")
 inline constexpr Statement receive_first{
@@ -106,7 +107,8 @@ inline constexpr Statement receive_first{
                                               "pgque.receive($1::pg_catalog.text, $2::pg_catalog.text, null::integer) "
                                               "where coalesce((select events from "
                                               "expected), 0) operator(pg_catalog.<=) $3::bigint limit $3::bigint "
-                                              "operator(pg_catalog.+) 1) union all " PGQUE_NO_MESSAGE "$3::bigint"};
+                                              "operator(pg_catalog.+) 1) union all " PGQUE_NO_MESSAGE(
+                                                  "null") "$3::bigint"};
 // Intervals are given in microseconds.
 #define PGQUE_INTERVAL(microseconds) \
   microseconds "::bigint::double precision operator(pg_catalog.*) interval '1 microsecond'"
@@ -158,8 +160,9 @@ inline constexpr Statement receive_first{
                                     "tick_event_seq from pgque.tick where "                                           \
                                     "tick_queue operator(pg_catalog.=) " PGQUE_QUEUE_ID                               \
                                     " and tick_id operator(pg_catalog.=) since), 0) as events from opened)"
-#define PGQUE_ONLY_BATCH                                                                    \
-  "select null, batch, null, null, null, null, null, null, null, null from expected where " \
+#define PGQUE_ONLY_BATCH(last)                                          \
+  "select null, batch, null, null, null, null, null, null, null, " last \
+  " from expected where "                                               \
   "events operator(pg_catalog.>) "
 // The same as receive_first, but of a batch that is opened first, as $4 (CatchUp::events) and $5 (min_lag) ask for. If
 // the batch is to be read in pages, the row of NULLs has its id.
@@ -170,7 +173,7 @@ inline constexpr Statement receive_tuned{
         "") " (select " PGQUE_MESSAGE_COLUMNS
             " from pgque.receive($1::pg_catalog.text, $2::pg_catalog.text, null::integer) "
             "where coalesce((select events from expected) operator(pg_catalog.<=) $3::bigint, false) limit $3::bigint "
-            "operator(pg_catalog.+) 1) union all " PGQUE_ONLY_BATCH "$3::bigint"};
+            "operator(pg_catalog.+) 1) union all " PGQUE_ONLY_BATCH("null") "$3::bigint"};
 // next_batch() itself has no search_path of its own.
 inline constexpr Statement next_batch{
     "pgque_next_batch", Role::reader,
@@ -244,59 +247,73 @@ inline constexpr Statement subscribe_subconsumer{
 inline constexpr Statement unsubscribe_subconsumer{
     "pgque_unsubscribe_subconsumer", Role::reader,
     "select pgque.unsubscribe_subconsumer($1::pg_catalog.text, $2::pg_catalog.text, $3::pg_catalog.text, $4::integer)"};
+#define PGQUE_WORKER_NAME "$2::pg_catalog.text operator(pg_catalog.||) '.' operator(pg_catalog.||) $3::pg_catalog.text"
 #define PGQUE_TOUCH "pgque.touch_subconsumer($1::pg_catalog.text, $2::pg_catalog.text, $3::pg_catalog.text)"
 inline constexpr Statement touch_subconsumer{"pgque_touch_subconsumer", Role::reader, "select " PGQUE_TOUCH};
 // The same, and in one round trip with it whether the batch is still the worker's.
 inline constexpr Statement touch_and_find_batch{
     "pgque_touch_subconsumer_and_find_batch", Role::reader,
-    "select " PGQUE_TOUCH ", (" PGQUE_BATCH_IS_OPEN(
-        "$4::bigint", "$1::pg_catalog.text",
-        "($2::pg_catalog.text operator(pg_catalog.||) '.' operator(pg_catalog.||) $3::pg_catalog.text)") ")"};
+    "select " PGQUE_TOUCH
+    ", (" PGQUE_BATCH_IS_OPEN("$4::bigint", "$1::pg_catalog.text", "(" PGQUE_WORKER_NAME ")") ")"};
 // PgQue dates the sign of life of a worker that is given a batch to the beginning of the transaction, which may have
 // waited long for the group's row: for as long as the handlers of a pgque-py worker run. Another worker would take the
 // batch over at once. So the worker is touched after the receive, with the first message, if there is one.
 #define PGQUE_TOUCH_FIRST "case when ordinality operator(pg_catalog.=) 1 then " PGQUE_TOUCH " is not null else true end"
+#define PGQUE_GROUP_ID                                                                                  \
+  "(select g.sub_id from pgque.subscription g where g.sub_queue operator(pg_catalog.=) " PGQUE_QUEUE_ID \
+  " and "                                                                                               \
+  "g.sub_consumer operator(pg_catalog.=) " PGQUE_CONSUMER_ID("$2::pg_catalog.text") ")"
+// From which other worker the batch that begins after the tick `since` was taken over, if it was. PgQue does not tell.
+// But each window is handed out anew only once, and this looks at the workers as they were before the statement:
+// whoever had the window then has lost it. Without a dead_interval nothing is taken over.
+#define PGQUE_TAKEN_FROM(since, dead_interval)                                                    \
+  "case when " dead_interval                                                                      \
+  "::bigint is not null then (select pg_catalog.min(l.co_name) from pgque.subscription v "        \
+  "join pgque.consumer l on l.co_id operator(pg_catalog.=) v.sub_consumer where v.sub_queue "     \
+  "operator(pg_catalog.=) " PGQUE_QUEUE_ID " and v.sub_id operator(pg_catalog.=) " PGQUE_GROUP_ID \
+  " and v.sub_role operator(pg_catalog.=) "                                                       \
+  "'coop_member' and v.sub_batch is not null and v.sub_last_tick operator(pg_catalog.=) " since   \
+  " and "                                                                                         \
+  "l.co_name operator(pg_catalog.<>) (" PGQUE_WORKER_NAME ")) end"
+// Only with the first message, because asking takes time. The function sees the batch that was just opened.
+#define PGQUE_FIRST_TAKEN_FROM(dead_interval)                               \
+  ", case when ordinality operator(pg_catalog.=) 1 then " PGQUE_TAKEN_FROM( \
+      "(select prev_tick_id from pgque.get_batch_info(batch_id))", dead_interval) " end"
 inline constexpr Statement receive_coop{
     "pgque_receive_coop", Role::reader,
-    "select " PGQUE_MESSAGE_COLUMNS
-    " from pgque.receive_coop($1::pg_catalog.text, $2::pg_catalog.text, "
+    "select " PGQUE_MESSAGE_COLUMNS PGQUE_FIRST_TAKEN_FROM("$5") " from "
+    "pgque.receive_coop($1::pg_catalog.text, $2::pg_catalog.text, "
     "$3::pg_catalog.text, $4::integer, " PGQUE_INTERVAL("$5") ") with ordinality where " PGQUE_TOUCH_FIRST};
 // A worker is given its own batch, that of a silent worker, or the next one of the group.
-#define PGQUE_OF_GROUP \
-  "s.sub_id operator(pg_catalog.=) (select g.sub_id from pgque.subscription g where " \
-  "g.sub_queue operator(pg_catalog.=) " PGQUE_QUEUE_ID " and g.sub_consumer operator(pg_catalog.=) " \
-  PGQUE_CONSUMER_ID("$2::pg_catalog.text") ") and (s.sub_role operator(pg_catalog.<>) 'coop_member' or s.sub_batch " \
-  "is not null and ($4::bigint is not null or s.sub_consumer operator(pg_catalog.=) " \
-  PGQUE_CONSUMER_ID("($2::pg_catalog.text operator(pg_catalog.||) '.' operator(pg_catalog.||) $3::pg_catalog.text)") \
-  "))"
+#define PGQUE_OF_GROUP                                                                                               \
+  "s.sub_id operator(pg_catalog.=) " PGQUE_GROUP_ID                                                                  \
+  " and (s.sub_role operator(pg_catalog.<>) 'coop_member' or "                                                       \
+  "s.sub_batch is not null and ($4::bigint is not null or s.sub_consumer operator(pg_catalog.=) " PGQUE_CONSUMER_ID( \
+      "(" PGQUE_WORKER_NAME ")") "))"
 inline constexpr Statement receive_coop_first{
     "pgque_receive_coop_first", Role::reader,
-    "with " PGQUE_EXPECTED(PGQUE_OF_GROUP) " (select " PGQUE_MESSAGE_COLUMNS
-                                           " from "
-                                           "pgque.receive_coop($1::pg_catalog.text, $2::pg_catalog.text, "
-                                           "$3::pg_catalog.text, null::integer, "
-                                           "$4::bigint::double precision operator(pg_catalog.*) interval '1 "
-                                           "microsecond') with ordinality where "
-                                           "coalesce((select events from expected), 0) operator(pg_catalog.<=) "
-                                           "$5::bigint and " PGQUE_TOUCH_FIRST
-                                           " limit "
-                                           "$5::bigint operator(pg_catalog.+) 1) union all " PGQUE_NO_MESSAGE
-                                           "$5::bigint"};
+    "with " PGQUE_EXPECTED(PGQUE_OF_GROUP) " (select " PGQUE_MESSAGE_COLUMNS PGQUE_FIRST_TAKEN_FROM("$4")
+    " from pgque.receive_coop($1::pg_catalog.text, $2::pg_catalog.text, $3::pg_catalog.text, null::integer, "
+    PGQUE_INTERVAL("$4") ") with ordinality where coalesce((select events from expected), 0) operator(pg_catalog.<=) "
+    "$5::bigint and " PGQUE_TOUCH_FIRST " limit $5::bigint operator(pg_catalog.+) 1) union all "
+    PGQUE_NO_MESSAGE("null, null") "$5::bigint"};
 inline constexpr Statement receive_coop_tuned{
     "pgque_receive_coop_tuned", Role::reader,
     "with " PGQUE_MERGE("$6::bigint", "$7::bigint") ", "
     PGQUE_OPENED("$1::pg_catalog.text, $2::pg_catalog.text, $3::pg_catalog.text", "batch, since, until", "$7", ", "
                  PGQUE_INTERVAL("$4"))
-    " (select " PGQUE_MESSAGE_COLUMNS " from pgque.receive_coop($1::pg_catalog.text, $2::pg_catalog.text, "
-    "$3::pg_catalog.text, null::integer, " PGQUE_INTERVAL("$4") ") with ordinality where "
+    ", taken as materialized (select " PGQUE_TAKEN_FROM("since", "$4") " as from_worker from opened) (select "
+    PGQUE_MESSAGE_COLUMNS ", case when ordinality operator(pg_catalog.=) 1 then (select from_worker from taken) end "
+    "from pgque.receive_coop($1::pg_catalog.text, $2::pg_catalog.text, $3::pg_catalog.text, null::integer, "
+    PGQUE_INTERVAL("$4") ") with ordinality where "
     "coalesce((select events from expected) operator(pg_catalog.<=) $5::bigint, false) and " PGQUE_TOUCH_FIRST
-    " limit $5::bigint operator(pg_catalog.+) 1) union all " PGQUE_ONLY_BATCH "$5::bigint"};
+    " limit $5::bigint operator(pg_catalog.+) 1) union all "
+    PGQUE_ONLY_BATCH("null, (select from_worker from taken)") "$5::bigint"};
 inline constexpr Statement next_batch_coop{
     "pgque_next_batch_coop", Role::reader,
-    "select case when " PGQUE_TOUCH
-    " is not null then batch end from pgque.next_batch_custom($1::pg_catalog.text, "
-    "$2::pg_catalog.text, $3::pg_catalog.text, " PGQUE_INTERVAL("$5") ", null, null, " PGQUE_INTERVAL(
-        "$4") ") as b(batch) where batch is not null"};
+    "select case when " PGQUE_TOUCH " is not null then batch end, " PGQUE_TAKEN_FROM("since", "$4")
+    " from pgque.next_batch_custom($1::pg_catalog.text, $2::pg_catalog.text, $3::pg_catalog.text, "
+    PGQUE_INTERVAL("$5") ", null, null, " PGQUE_INTERVAL("$4") ") as b(batch, since) where batch is not null"};
 
 inline constexpr Statement force_next_tick{"pgque_force_next_tick", Role::admin,
                                            "select pgque.force_next_tick($1::pg_catalog.text)"};
@@ -528,6 +545,10 @@ inline constexpr Statement consumer_info{"pgque_consumer_info", Role::reader,
   "left join pgque.tick done on done.tick_queue operator(pg_catalog.=) q.queue_id and "                           \
   "done.tick_id operator(pg_catalog.=) s.sub_last_tick left join lateral (select tick_time, tick_event_seq from " \
   "pgque.tick where tick_queue operator(pg_catalog.=) q.queue_id order by tick_id desc limit 1) latest on true "
+#define PGQUE_IS_SILENT(seconds)                                                           \
+  "s.sub_active operator(pg_catalog.<) (pg_catalog.now() operator(pg_catalog.-) (" seconds \
+  "::bigint "                                                                              \
+  "operator(pg_catalog.*) interval '1 second'))"
 // The same from the tables, for when an odd value makes get_consumer_info() fail.
 inline constexpr Statement consumer_info_from_tables{"pgque_consumer_info_from_tables", Role::reader,
     "select q.queue_name, c.co_name, s.sub_role, g.co_name, " PGQUE_AGE("done.tick_time") ", "
@@ -537,6 +558,34 @@ inline constexpr Statement consumer_info_from_tables{"pgque_consumer_info_from_t
     "where ($1::pg_catalog.text is null or q.queue_name operator(pg_catalog.=) $1::pg_catalog.text) and "
     "($2::pg_catalog.text is null or c.co_name operator(pg_catalog.=) $2::pg_catalog.text) "
     "order by q.queue_name, c.co_name"};
+// The workers that have given no sign of life for $1 seconds, those silent for the longest first.
+inline constexpr Statement silent_workers{"pgque_silent_workers", Role::reader,
+    "select q.queue_name, c.co_name, s.sub_role, g.co_name, " PGQUE_AGE("done.tick_time") ", "
+    PGQUE_AGE("s.sub_active") ", s.sub_last_tick, s.sub_batch, s.sub_next_tick, null::bigint, "
+    PGQUE_MICROSECONDS("done.tick_time") ", " PGQUE_MICROSECONDS("s.sub_active") " " PGQUE_SUBSCRIPTIONS
+    "where s.sub_role operator(pg_catalog.=) 'coop_member' and " PGQUE_IS_SILENT("$1")
+    " order by s.sub_active, 1, 2"};
+// The names of the sessions that workers may have.
+inline constexpr Statement worker_sessions{
+    "pgque_worker_sessions", Role::none,
+    "select distinct application_name from pg_catalog.pg_stat_activity where datname operator(pg_catalog.=) "
+    "pg_catalog.current_database() and pg_catalog.starts_with(application_name, $1::pg_catalog.text)"};
+// Removes the worker $3 of the group $2 if that is silent for $4 seconds, no session has the name $5, or with $6 one
+// that begins so, and the group has another worker: without any it would become a normal consumer. Whoever runs this
+// has locked the group.
+inline constexpr Statement unsubscribe_gone{
+    "pgque_unsubscribe_gone", Role::reader,
+    "select pgque.unsubscribe_subconsumer($1::pg_catalog.text, $2::pg_catalog.text, $3::pg_catalog.text, 1) from "
+    "pgque.subscription s where s.sub_queue operator(pg_catalog.=) " PGQUE_QUEUE_ID
+    " and s.sub_id operator(pg_catalog.=) " PGQUE_GROUP_ID " and s.sub_role operator(pg_catalog.=) 'coop_member' and "
+    "s.sub_consumer operator(pg_catalog.=) " PGQUE_CONSUMER_ID("(" PGQUE_WORKER_NAME ")") " and "
+    PGQUE_IS_SILENT("$4") " and exists (select from pgque.subscription o where "
+    "o.sub_queue operator(pg_catalog.=) s.sub_queue and o.sub_id operator(pg_catalog.=) s.sub_id and "
+    "o.sub_role operator(pg_catalog.=) 'coop_member' and o.sub_consumer operator(pg_catalog.<>) s.sub_consumer) and "
+    "not exists (select from pg_catalog.pg_stat_activity a where a.datname operator(pg_catalog.=) "
+    "pg_catalog.current_database() and case when $6::integer operator(pg_catalog.=) 0 then a.application_name "
+    "operator(pg_catalog.=) $5::pg_catalog.text else pg_catalog.starts_with(a.application_name, $5::pg_catalog.text) "
+    "end)"};
 inline constexpr Statement batch_info{"pgque_batch_info", Role::reader,
     "select queue_name, consumer_name, " PGQUE_MICROSECONDS("batch_start") ", " PGQUE_MICROSECONDS("batch_end") ", "
     "prev_tick_id, tick_id, " PGQUE_MICROSECONDS("lag") ", seq_end operator(pg_catalog.-) seq_start from "
@@ -641,18 +690,40 @@ inline constexpr Statement doctor_queues{"pgque_doctor_queues", Role::none,
     "ev_queue, pg_catalog.count(*) as due, pg_catalog.min(ev_retry_after) as earliest from pgque.retry_queue where "
     "ev_retry_after operator(pg_catalog.<=) pg_catalog.now() group by ev_queue) r on "
     "r.ev_queue operator(pg_catalog.=) queue_id order by queue_name"};
-// How old the oldest event is that the tick does not have, or nearly the oldest: the index on the transaction finds it.
-inline std::string doctor_waiting(const std::string& events, std::int64_t queue_id, std::int64_t tick_id) {
+// Selects `column` of the events that the tick does not have, found by the index on the transaction: those of
+// transactions that began after it, and those of transactions that were open then. `rest` ends both queries.
+inline std::string beyond_tick(const std::string& events, std::int64_t queue_id, std::int64_t tick_id,
+                               const std::string& column, const std::string& rest) {
   const auto of_tick = [&](const char* function) {
     return std::string{"select pg_catalog."} + function + "(tick_snapshot) from pgque.tick where " +
            "tick_queue operator(pg_catalog.=) " + std::to_string(queue_id) + " and tick_id operator(pg_catalog.=) " +
            std::to_string(tick_id);
   };
-  return "select " PGQUE_AGE("pg_catalog.min(ev_time)") " from ((select ev_time from " + events +
-         " where ev_txid operator(pg_catalog.>=) (" + of_tick("pg_snapshot_xmax") +
-         ") order by ev_txid limit 1) union all (select ev_time from " + events +
-         " where ev_txid operator(pg_catalog.=) any (array(" + of_tick("pg_snapshot_xip") +
-         ")) order by ev_txid limit 1)) as waiting";
+  const auto begin = "(select " + column + " from " + events + " where ev_txid ";
+  return begin + "operator(pg_catalog.>=) (" + of_tick("pg_snapshot_xmax") + ")" + rest + ") union all " + begin +
+         "operator(pg_catalog.=) any (array(" + of_tick("pg_snapshot_xip") + "))" + rest + ")";
+}
+// How old the oldest of them is, or nearly the oldest.
+inline std::string doctor_waiting(const std::string& events, std::int64_t queue_id, std::int64_t tick_id) {
+  return "select " PGQUE_AGE("pg_catalog.min(ev_time)") " from (" +
+         beyond_tick(events, queue_id, tick_id, "ev_time", " order by ev_txid limit 1") + ") as waiting";
+}
+// The queues with their id, their latest tick, how far the sequence of their events has gone on since then, or 0, and
+// the table with their events. The sequence counts what was rolled back, too, and does not count a queue's first event.
+inline constexpr Statement unticked_queues{
+    "pgque_unticked_queues", Role::none,
+    "select queue_name, queue_id, t.tick_id, case when "
+    "pg_catalog.has_sequence_privilege(pg_catalog.to_regclass(queue_event_seq)::pg_catalog.oid, 'select') then "
+    "greatest(pg_catalog.pg_sequence_last_value(pg_catalog.to_regclass(queue_event_seq)) operator(pg_catalog.-) "
+    "t.tick_event_seq, 0) else 0 end, " PGQUE_EVENTS_TABLE
+    " from pgque.queue cross join lateral (select tick_id, tick_event_seq from pgque.tick where "
+    "tick_queue operator(pg_catalog.=) queue_id order by tick_id desc limit 1) t order by queue_id"};
+// How many events the tick does not have, counted up to `most`, with the queue's id.
+inline std::string count_unticked(const std::string& events, std::int64_t queue_id, std::int64_t tick_id,
+                                  std::int64_t most) {
+  const auto limit = " limit " + std::to_string(most);
+  return "select " + std::to_string(queue_id) + ", (select pg_catalog.count(*) from (" +
+         beyond_tick(events, queue_id, tick_id, "ev_id", limit) + limit + ") as unticked)";
 }
 inline constexpr Statement doctor_consumers{
     "pgque_doctor_consumers", Role::none,

@@ -26,10 +26,29 @@ auto with_receive(const Receiver& receiver, std::optional<std::int64_t> limit, c
                                        microseconds_of("dead_interval", receiver.dead_interval)});
 }
 
+// The last column of the first row, which only the statements of workers have.
+std::string taken_from(const pqxx::result& rows, int column) {
+  if (rows.empty() || static_cast<int>(rows.columns()) <= column) return {};
+  const auto field = rows[0][static_cast<pqxx::row_size_type>(column)];
+  return field.is_null() ? std::string{} : std::string{field.c_str(), field.size()};
+}
+
+constexpr int after_message = 10;
+
+Received received(const pqxx::result& rows) {
+  return {read_messages(rows), taken_from(rows, after_message)};
+}
+
 FirstPage first_page(const pqxx::result& rows, std::int64_t size) {
   const auto count = static_cast<std::int64_t>(rows.size());
-  if (count == 0 || (count <= size && !rows[0][0].is_null())) return {read_messages(rows)};
-  return {std::nullopt, rows[0][1].is_null() ? std::nullopt : std::optional{BatchId{rows[0][1].as<std::int64_t>()}}};
+  FirstPage page;
+  page.taken_from = taken_from(rows, after_message);
+  if (count == 0 || (count <= size && !rows[0][0].is_null())) {
+    page.whole_batch = read_messages(rows);
+  } else if (!rows[0][1].is_null()) {
+    page.batch = BatchId{rows[0][1].as<std::int64_t>()};
+  }
+  return page;
 }
 
 bool is_json(const Payload& payload) {
@@ -193,10 +212,9 @@ std::vector<EventId> send_events(Executor& executor, std::string_view queue, con
   });
 }
 
-std::vector<Message> receive(Executor& executor, const Receiver& receiver, std::optional<std::int64_t> limit,
-                             const Call& call) {
+Received receive(Executor& executor, const Receiver& receiver, std::optional<std::int64_t> limit, const Call& call) {
   return with_receive(receiver, limit, [&](const Statement& statement, Params params) {
-    return read_messages(executor.run(statement, params, call));
+    return received(executor.run(statement, params, call));
   });
 }
 
@@ -223,29 +241,36 @@ FirstPage receive_tuned(Executor& executor, const Receiver& receiver, std::int64
   return first_page(rows, size);
 }
 
-std::vector<Message> open_batch_cursor(TransactionExecutor& transaction, const Receiver& receiver, bool hold,
-                                       std::int64_t rows, const Call& call) {
+Received open_batch_cursor(TransactionExecutor& transaction, const Receiver& receiver, bool hold, std::int64_t rows,
+                           const Call& call) {
   return with_receive(receiver, std::nullopt, [&](const Statement& statement, Params params) {
     const auto declare = sql::batch_cursor.declare(hold, render(transaction.work(), statement, params));
-    return read_messages(transaction.run_plain(declare + "; " + sql::batch_cursor.fetch(rows), call));
+    return received(transaction.run_plain(declare + "; " + sql::batch_cursor.fetch(rows), call));
   });
 }
 
-std::optional<BatchId> next_batch(Executor& executor, const Receiver& receiver, const Call& call) {
+NextBatch next_batch(Executor& executor, const Receiver& receiver, const Call& call) {
   const auto min_lag = microseconds_of("min_lag", receiver.min_lag);
-  const auto batch = read_int64(receiver.subconsumer.empty()
-                                    ? executor.run(sql::next_batch, {receiver.queue, receiver.consumer, min_lag}, call)
-                                    : executor.run(sql::next_batch_coop,
-                                                   {receiver.queue, receiver.consumer, receiver.subconsumer,
-                                                    microseconds_of("dead_interval", receiver.dead_interval), min_lag},
-                                                   call));
-  return batch ? std::optional{BatchId{*batch}} : std::nullopt;
+  const auto rows = receiver.subconsumer.empty()
+                        ? executor.run(sql::next_batch, {receiver.queue, receiver.consumer, min_lag}, call)
+                        : executor.run(sql::next_batch_coop,
+                                       {receiver.queue, receiver.consumer, receiver.subconsumer,
+                                        microseconds_of("dead_interval", receiver.dead_interval), min_lag},
+                                       call);
+  const auto batch = read_int64(rows);
+  return {batch ? std::optional{BatchId{*batch}} : std::nullopt, taken_from(rows, 1)};
 }
 
 std::optional<std::chrono::microseconds> ripens_in(Executor& executor, const Receiver& receiver, const Call& call) {
   const auto time = read_int64(executor.run(
       sql::ripens_in, {receiver.queue, receiver.consumer, microseconds_of("min_lag", receiver.min_lag)}, call));
   return time ? std::optional{std::chrono::microseconds{*time}} : std::nullopt;
+}
+
+bool subscribe_subconsumer(Executor& executor, const Receiver& receiver, bool convert_normal) {
+  return ask(executor, sql::subscribe_subconsumer,
+             {receiver.queue, receiver.consumer, receiver.subconsumer, std::int64_t{convert_normal}},
+             {"subscribe_subconsumer", receiver.queue, receiver.consumer}) != 0;
 }
 
 std::optional<LatestTick> latest_tick(Executor& executor, std::string_view queue, const Call& call) {

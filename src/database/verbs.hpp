@@ -50,13 +50,18 @@ EventId send_event(Executor& executor, std::string_view queue, const EventRow& e
 std::vector<EventId> send_events(Executor& executor, std::string_view queue, const std::vector<EventRow>& events);
 
 // Opens the next batch. `limit` is how many messages the server returns at most. What gives a worker a batch, here and
-// below, also counts as a sign of life at its end.
-std::vector<Message> receive(Executor& executor, const Receiver& receiver, std::optional<std::int64_t> limit,
-                             const Call& call);
+// below, also counts as a sign of life at its end, and says which other worker the batch was taken over from, if it
+// was.
+struct Received {
+  std::vector<Message> messages{};
+  std::string taken_from{};
+};
+Received receive(Executor& executor, const Receiver& receiver, std::optional<std::int64_t> limit, const Call& call);
 // The messages of the next batch, if these are not more than `size`. Otherwise the batch, if it has been opened.
 struct FirstPage {
   std::optional<std::vector<Message>> whole_batch{};
   std::optional<BatchId> batch{};
+  std::string taken_from{};
 };
 FirstPage receive_page(Executor& executor, const Receiver& receiver, std::int64_t size, const Call& call);
 // The same by the receiver's catch_up and min_lag. A batch that is larger has been opened, and those above then read
@@ -64,12 +69,19 @@ FirstPage receive_page(Executor& executor, const Receiver& receiver, std::int64_
 FirstPage receive_tuned(Executor& executor, const Receiver& receiver, std::int64_t size, const Call& call);
 // Opens the next batch on the server, where sql::batch_cursor reads its messages in pages, and returns the first
 // `rows`. With `hold` the cursor outlives the transaction.
-std::vector<Message> open_batch_cursor(TransactionExecutor& transaction, const Receiver& receiver, bool hold,
-                                       std::int64_t rows, const Call& call);
+Received open_batch_cursor(TransactionExecutor& transaction, const Receiver& receiver, bool hold, std::int64_t rows,
+                           const Call& call);
 // The batch that is open or can be opened, which is old enough then; empty if there is none.
-std::optional<BatchId> next_batch(Executor& executor, const Receiver& receiver, const Call& call);
+struct NextBatch {
+  std::optional<BatchId> id{};
+  std::string taken_from{};
+};
+NextBatch next_batch(Executor& executor, const Receiver& receiver, const Call& call);
 // After that gave none: when the next one will be old enough, if there is one.
 std::optional<std::chrono::microseconds> ripens_in(Executor& executor, const Receiver& receiver, const Call& call);
+// Registers the worker. With `convert_normal`, a normal consumer of this name becomes a cooperative one. True if it is
+// new.
+bool subscribe_subconsumer(Executor& executor, const Receiver& receiver, bool convert_normal);
 // The queue's latest tick, and how old it may be where a ticker is at work; empty if there is no such queue.
 struct LatestTick {
   std::chrono::microseconds age{0};

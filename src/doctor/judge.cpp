@@ -611,8 +611,9 @@ class Judge {
             (growing ? ", " + std::to_string(letters.recent) + " of them from the last " + in_words(options_.recent)
                      : ""),
         "these messages were given up after their last retry and are not delivered any more",
-        "select * from pgque.dlq_inspect(" + name +
-            "); -- shows the reasons; replay with pgque.dlq_replay(dl_id), which sends to all consumers of the queue")
+        "`pgque dlq list " + name +
+            "` shows the reasons, and `pgque dlq replay ID` sends one again, to all consumers " +
+            "of the queue; in SQL: select * from pgque.dlq_inspect(" + name + "); and pgque.dlq_replay(dl_id)")
         .queue = letters.queue;
   }
 

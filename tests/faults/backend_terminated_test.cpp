@@ -250,7 +250,7 @@ TEST_F(FaultTest, BackendTerminatedInTheHeartbeat) {
   gate.open();
   EXPECT_TRUE(wait_until([&] { return consumer.stats().batches == 1; }));
   EXPECT_EQ(work.total(), count);
-  EXPECT_EQ(consumer.stats().takeovers, 0U);
+  EXPECT_EQ(consumer.stats().lost, 0U);
   EXPECT_EQ(consumer.stats().reconnects, 0U) << "the loop's connection has nothing to do with it";
   EXPECT_EQ(log.count(LogEvent::connection_lost), 1U);
 }

@@ -385,7 +385,7 @@ TEST_F(FaultTest, CooperativeWorkerUnsubscribed) {
   client().subscribe_subconsumer(queue(), group_name(), "b");
   EXPECT_TRUE(client().unsubscribe_subconsumer(queue(), group_name(), "a", BatchHandling::retry));
   gate.open();
-  ASSERT_TRUE(wait_until([&] { return consumer.stats().takeovers == 1; }));
+  ASSERT_TRUE(wait_until([&] { return consumer.stats().lost == 1; }));
   EXPECT_EQ(consumer.stats().batches, 0U);
   queue().expire_retries();
   EXPECT_TRUE(wait_until([&] { return consumer.stats().batches == 1; }));
@@ -410,7 +410,7 @@ TEST_F(FaultTest, CooperativeBatchTakenOverBetweenNackAndAck) {
   const auto stolen = client().receive_coop(queue(), group_name(), "thief", {std::nullopt, 1ms});
   ASSERT_EQ(stolen.size(), static_cast<std::size_t>(count));
   proxy.release();
-  ASSERT_TRUE(wait_until([&] { return consumer.stats().takeovers == 1; }));
+  ASSERT_TRUE(wait_until([&] { return consumer.stats().lost == 1; }));
   EXPECT_EQ(consumer.stats().failures, 1U);
   EXPECT_EQ(consumer.stats().retries, 0U);
   EXPECT_EQ(queue().retries(), 0);

@@ -177,7 +177,7 @@ TEST_F(ConsumerFinishTest, OverANewConnectionAWorkerAcknowledgesItsBatchWithoutH
   EXPECT_EQ(calls(), count);
   EXPECT_EQ(queue().retries(), 1);
   EXPECT_EQ(consumer.stats().reconnects, 1U);
-  EXPECT_EQ(consumer.stats().takeovers, 0U);
+  EXPECT_EQ(consumer.stats().lost, 0U);
 }
 
 TEST_F(ConsumerFinishTest, ABatchThatAnotherWorkerTookMeanwhileIsLeftToIt) {
@@ -195,7 +195,7 @@ TEST_F(ConsumerFinishTest, ABatchThatAnotherWorkerTookMeanwhileIsLeftToIt) {
     handle(message);
   });
   Running running{consumer};
-  ASSERT_TRUE(wait_until([&] { return consumer.stats().takeovers == 1; }));
+  ASSERT_TRUE(wait_until([&] { return consumer.stats().lost == 1; }));
   EXPECT_EQ(consumer.stats().batches, 0U);
   EXPECT_EQ(calls(), count);
   ASSERT_THAT(stolen, SizeIs(count));

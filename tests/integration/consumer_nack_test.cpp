@@ -207,7 +207,7 @@ TEST_F(ConsumerNackTest, OfABatchThatIsTakenOverMeanwhileAreUndone) {
   const auto stolen = client().receive_coop(queue(), group_name(), "thief", {std::nullopt, 1ms});
   ASSERT_THAT(stolen, SizeIs(10));
   holding.reset();
-  ASSERT_TRUE(wait_until([&] { return consumer.stats().takeovers == 1; }));
+  ASSERT_TRUE(wait_until([&] { return consumer.stats().lost == 1; }));
   EXPECT_EQ(consumer.stats().abandoned, 0U);
   EXPECT_EQ(log.count(LogEvent::nack_failed), 0U);
   EXPECT_EQ(queue().retries(), 0);

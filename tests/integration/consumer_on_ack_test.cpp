@@ -404,7 +404,7 @@ TEST_F(ConsumerOnAckTest, EverythingIsRolledBackIfAnotherWorkerTakesTheBatchOver
     });
   });
   Running running{consumer};
-  ASSERT_TRUE(wait_until([&] { return consumer.stats().takeovers == 1; }));
+  ASSERT_TRUE(wait_until([&] { return consumer.stats().lost == 1; }));
   EXPECT_THAT(rows(), IsEmpty());
   EXPECT_EQ(log.count(LogEvent::batch_lost), 1U);
 }

@@ -353,7 +353,7 @@ TEST_F(ConsumerPauseTest, NotNowLeavesAWorkerItsBatch) {
   finish_batches(consumer);
   EXPECT_THAT(calls, ElementsAre("0", "0", "1"));
   EXPECT_THAT(batches, Each(batches.at(0)));
-  EXPECT_EQ(consumer.stats().takeovers, 0U);
+  EXPECT_EQ(consumer.stats().lost, 0U);
 }
 
 }  // namespace

@@ -16,7 +16,7 @@ TEST_F(ConsumerStatsTest, AreZeroAtFirst) {
   const Consumer consumer{dsn(), options()};
   const auto stats = consumer.stats();
   EXPECT_EQ(stats.batches + stats.messages + stats.failures + stats.unknown + stats.retries + stats.abandoned +
-                stats.stale_acks + stats.takeovers + stats.stuck + stats.reconnects,
+                stats.stale_acks + stats.takeovers + stats.lost + stats.stuck + stats.reconnects,
             0U);
   EXPECT_EQ(stats.state, ConsumerState::idle);
   EXPECT_EQ(stats.last_error, "");
@@ -40,6 +40,7 @@ TEST_F(ConsumerStatsTest, CountBatchesAndWhatBecameOfTheirMessages) {
   EXPECT_EQ(stats.abandoned, 0U);
   EXPECT_EQ(stats.stale_acks, 0U);
   EXPECT_EQ(stats.takeovers, 0U);
+  EXPECT_EQ(stats.lost, 0U);
   EXPECT_EQ(stats.reconnects, 0U);
   EXPECT_EQ(stats.dead_letters, 0U);
   EXPECT_EQ(stats.last_error, "handler error: no");

@@ -95,7 +95,7 @@ TEST_P(HungHandlerTest, IsLoggedOnceAndCounted) {
   EXPECT_THAT(named, ElementsAreArray(std::set<EventId>(ids.begin(), ids.end())));
   EXPECT_EQ(consumer.stats().messages, 2U);
   EXPECT_EQ(consumer.stats().failures, 0U);
-  EXPECT_EQ(consumer.stats().takeovers, 0U);
+  EXPECT_EQ(consumer.stats().lost, 0U);
 }
 
 INSTANTIATE_TEST_SUITE_P(Modes, HungHandlerTest, testing::Values("PerBatch", "Split", "Concurrent", "Cooperative"),
@@ -151,7 +151,7 @@ TEST_F(ConsumerStuckTest, TheBatchOfAHungHandlerGoesToASibling) {
   EXPECT_THAT(inherited.ids(), ElementsAreArray(ids));
   ASSERT_TRUE(gate.wait_arrived());
   EXPECT_TRUE(told) << "the handler is told while it runs";
-  EXPECT_EQ(loser.stats().takeovers, 1U);
+  EXPECT_EQ(loser.stats().lost, 1U);
   EXPECT_TRUE(wait_until([&] { return loser.stats().stuck == 1; }));
   EXPECT_EQ(seen.size(), 1U);
 
@@ -165,7 +165,7 @@ TEST_F(ConsumerStuckTest, TheBatchOfAHungHandlerGoesToASibling) {
   EXPECT_EQ(lost[0].level, LogLevel::warning);
   EXPECT_EQ(lost[0].batch_id, seen.messages()[0].batch_id);
   const auto stats = loser.stats();
-  EXPECT_EQ(stats.takeovers, 1U);
+  EXPECT_EQ(stats.lost, 1U);
   EXPECT_EQ(stats.stuck, 1U);
   EXPECT_EQ(stats.batches + stats.abandoned + stats.stale_acks + stats.retries, 0U);
   EXPECT_EQ(sibling.stats().batches, 1U);
@@ -207,7 +207,7 @@ TEST_F(ConsumerStuckTest, AHandlerThatReturnsInTimeKeepsItsBatchAndHeartbeatsGoO
   EXPECT_TRUE(wait_until([&] { return consumer.stats().batches == 1; }, 60s));
   EXPECT_TRUE(goes_on);
   EXPECT_EQ(consumer.stats().messages, 20U);
-  EXPECT_EQ(consumer.stats().takeovers, 0U);
+  EXPECT_EQ(consumer.stats().lost, 0U);
   EXPECT_EQ(log.count(LogEvent::batch_lost), 0U);
 }
 
@@ -237,7 +237,7 @@ class LostBatchTest : public ConsumerStuckTest {
       throw std::runtime_error{"no"};
     });
     Running running{consumer};
-    ASSERT_TRUE(wait_until([&] { return taken && consumer.stats().takeovers == 1; }));
+    ASSERT_TRUE(wait_until([&] { return taken && consumer.stats().lost == 1; }));
     EXPECT_THAT(stolen, SizeIs(count));
 
     // The loser goes on with other batches, at once.
@@ -252,7 +252,7 @@ class LostBatchTest : public ConsumerStuckTest {
     ASSERT_THAT(lost, SizeIs(1));
     EXPECT_EQ(lost[0].batch_id, seen.messages()[0].batch_id);
     const auto stats = consumer.stats();
-    EXPECT_EQ(stats.takeovers, 1U);
+    EXPECT_EQ(stats.lost, 1U);
     EXPECT_EQ(stats.batches, 1U);
     EXPECT_EQ(stats.messages, 1U);
     EXPECT_EQ(stats.failures, seen.size() - 1);
@@ -290,7 +290,7 @@ TEST_F(LostBatchTest, IsNotPostponed) {
     throw NotNow{1h};
   });
   Running running{consumer};
-  ASSERT_TRUE(wait_until([&] { return consumer.stats().takeovers == 1; }));
+  ASSERT_TRUE(wait_until([&] { return consumer.stats().lost == 1; }));
   publish("\"next\"");
   EXPECT_TRUE(wait_batches(consumer, 1));
   EXPECT_EQ(consumer.stats().postponed, 0U);
@@ -311,7 +311,7 @@ TEST_F(LostBatchTest, IsNotAbandonedByAStop) {
   });
   consumer.start();
   EXPECT_EQ(seen.size(), 1U);
-  EXPECT_EQ(consumer.stats().takeovers, 1U);
+  EXPECT_EQ(consumer.stats().lost, 1U);
   EXPECT_EQ(consumer.stats().abandoned, 0U);
   EXPECT_EQ(log.count(LogEvent::batch_lost), 1U);
   EXPECT_EQ(log.count(LogEvent::batch_abandoned), 0U);

@@ -568,7 +568,7 @@ TEST_F(ForkInTheSinkTest, ForABatchThatIsLostLeavesAChildThatEnds) {
     expect_an_end();
   });
   const Running running{consumer};
-  EXPECT_TRUE(wait_until([&] { return consumer.stats().takeovers == 1; }, 90s));
+  EXPECT_TRUE(wait_until([&] { return consumer.stats().lost == 1; }, 90s));
 }
 
 TEST_F(ForkInTheSinkTest, ForAStuckHandlerLeavesAChildThatEnds) {

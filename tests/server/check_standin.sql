@@ -522,6 +522,13 @@ select payload from pgque.receive_coop('co', 'g', 'w3', 100, '0');
 select pgque.touch_subconsumer('co', 'g', 'w1');
 select co_name, sub_active > now() as later from pgque.subscription join pgque.consumer on co_id = sub_consumer where co_name in ('g.w1', 'g.w2') order by 1;
 rollback;
+-- Whoever asks is alive, also without a batch.
+begin;
+update pgque.subscription set sub_active = now() - interval '1 hour';
+select pgque.receive_coop('co', 'g', 'w3', 100, null) is null as empty;
+select pgque.register_subconsumer('co', 'g', 'w2');
+select co_name, sub_active = now() as alive from pgque.subscription join pgque.consumer on co_id = sub_consumer where co_name like 'g%' order by 1;
+rollback;
 -- A third member: not stolen within the interval, then stolen from the stalest.
 select batch_id, payload from pgque.receive_coop('co', 'g', 'w3', 100, '1 hour');
 select pgque.ack(batch_id) from pgque.receive_coop('co', 'g', 'w3');

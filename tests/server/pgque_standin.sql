@@ -731,6 +731,7 @@ begin
   end if;
   member := _subscription(i_queue, member_name);
   if member.sub_role = 'coop_member' and member.sub_id = main.sub_id then
+    update subscription set sub_active = now() where sub_queue = q.queue_id and sub_consumer = member.sub_consumer;
     return 0;
   elsif member.sub_role is not null then
     raise exception 'consumer name % on queue % is already registered incompatibly', member_name, i_queue;

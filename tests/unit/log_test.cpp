@@ -42,6 +42,7 @@ TEST(Log, NamesItsEvents) {
       {LogEvent::batch_acked, "batch_acked"},
       {LogEvent::batch_abandoned, "batch_abandoned"},
       {LogEvent::batch_lost, "batch_lost"},
+      {LogEvent::batch_taken_over, "batch_taken_over"},
       {LogEvent::stale_ack, "stale_ack"},
       {LogEvent::handler_failed, "handler_failed"},
       {LogEvent::unknown_type, "unknown_type"},

@@ -45,6 +45,7 @@ TEST(ConsumerOptions, HaveTheDefaultsOfPgquePy) {
 
 TEST(ConsumerOptions, HaveTheDefaultsTheyDocument) {
   const ConsumerOptions options;
+  EXPECT_FALSE(options.convert);
   EXPECT_EQ(options.transaction, std::nullopt);
   EXPECT_EQ(options.concurrency, 1);
   EXPECT_EQ(options.drain_timeout, 25s);
@@ -91,6 +92,7 @@ TEST(ConsumerOptions, AreTakenUpToTheirLimits) {
            [](auto& o) { o.subconsumer = "w1"; },
            [](auto& o) { o = cooperative(), o.dead_interval = 1ms; },
            [](auto& o) { o = cooperative(), o.dead_interval = month; },
+           [](auto& o) { o = cooperative(), o.convert = true; },
            [](auto& o) { o = cooperative(), o.transaction = TransactionMode::split; },
            [](auto& o) { o.concurrency = 1024; },
            [](auto& o) { o.key = [](const Message&) { return std::string{}; }; },
@@ -158,6 +160,7 @@ TEST(ConsumerOptions, AreRefusedByNameBeyondTheirLimits) {
            {"dead_interval", [](auto& o) { o = cooperative(), o.dead_interval = 0ms; }},
            {"dead_interval", [](auto& o) { o = cooperative(), o.dead_interval = -1ms; }},
            {"dead_interval", [](auto& o) { o = cooperative(), o.dead_interval = month + 1ms; }},
+           {"convert", [](auto& o) { o.convert = true; }},  // without a subconsumer
            {"concurrency", [](auto& o) { o.concurrency = 0; }},
            {"concurrency", [](auto& o) { o.concurrency = -1; }},
            {"concurrency", [](auto& o) { o.concurrency = 1025; }},

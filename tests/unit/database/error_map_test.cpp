@@ -77,6 +77,21 @@ constexpr const char* go_to_primary = "the server is read-only: connect to the p
 constexpr const char* set_pooled =
     "a pooler in transaction mode is in between, or somebody discards prepared statements: set `pooled`";
 
+constexpr const char* convert =
+    "to let several workers share it, set ConsumerOptions::convert, or run `pgque subscribe QUEUE CONSUMER "
+    "--subconsumer NAME --convert`; to go on with one, leave subconsumer empty";
+constexpr const char* finish_first =
+    "its open batch has to be finished first, by a consumer without subconsumer (until_drained ends it then); or "
+    "`pgque "
+    "subscribe QUEUE CONSUMER --at TICK` with its last tick, which `pgque consumers --json` shows, gives the batch up, "
+    "and its messages are delivered again";
+constexpr const char* be_a_worker =
+    "set subconsumer to work as one of its workers; or stop these and run `pgque unsubscribe QUEUE CONSUMER --workers "
+    "--retry-batch`, which makes it a normal consumer again";
+constexpr const char* remove_workers_first = "remove its workers first: `pgque unsubscribe QUEUE CONSUMER --workers`";
+constexpr const char* retry_batch =
+    "the worker has an open batch: BatchHandling::retry, or --retry-batch, puts its messages up for retry";
+
 struct Row {
   const char* sqlstate;
   const char* message;
@@ -119,7 +134,8 @@ const Row rows[] = {
     {"P0001", "Invalid NULL value"},
     {"P0001", "queue name too long: 58 bytes (max 57). pg_notify channel 'pgque_<queue_name>' must fit in 63 bytes."},
     {"P0001", "cannot drop queue, consumers still attached", typeid(Error), false, unsubscribe_first},
-    {"P0001", "cannot unregister cooperative main consumer with registered subconsumers"},
+    {"P0001", "cannot unregister cooperative main consumer with registered subconsumers", typeid(Error), false,
+     remove_workers_first},
     {"P0001", "cannot change parameter \"boguss\""},
     {"P0001", "cannot change parameter \"disable_inserts\""},
     {"P0001", "set_queue_config: ticker_max_count must be > 0, got 0"},
@@ -131,16 +147,19 @@ const Row rows[] = {
     {"P0001", "Event queue not created yet", typeid(QueueNotFound)},
     {"P0001", "No ticks for this queue.  Please run ticker on database."},
     {"P0001", "cannot reposition, tick not found: 999"},
-    {"P0001", "cannot unregister active cooperative subconsumer without forced batch handling"},
+    {"P0001", "cannot unregister active cooperative subconsumer without forced batch handling", typeid(Error), false,
+     retry_batch},
     // receive, next_batch
     {"P0001", "Not subscriber to queue: nope/c", typeid(ConsumerNotFound), false, subscribe_first},
     {"P0001", "Not subscriber to queue: NULL/NULL", typeid(ConsumerNotFound), false, subscribe_first},
     {"P0001", "pgque.receive: max_return must be >= 1, got 0"},
     {"P0001",
-     "consumer g on queue co is a cooperative main consumer; use cooperative receive/next_batch with a subconsumer"},
+     "consumer g on queue co is a cooperative main consumer; use cooperative receive/next_batch with a subconsumer",
+     typeid(Error), false, be_a_worker},
     {"P0001",
      "consumer g.w1 on queue co is a cooperative subconsumer; use receive_coop / next_batch (cooperative form) instead "
-     "of the legacy 5-arg next_batch_custom"},
+     "of the legacy 5-arg next_batch_custom",
+     typeid(Error), false, "give the part of the name behind the dot as subconsumer"},
     // nack, event_retry, event_dead
     {"P0001", "batch not found: 999999", typeid(BatchNotFound)},
     {"P0001", "batch not found: <NULL>", typeid(BatchNotFound)},
@@ -157,11 +176,14 @@ const Row rows[] = {
     {"P0001", "subconsumer name must not be empty"},
     {"P0001", "cooperative consumer name must not contain dot: g.x"},
     {"P0001", "cooperative subconsumer name must not contain dot: w.1"},
-    {"P0001", "consumer norm on queue co is already a normal consumer; explicit conversion is required"},
-    {"P0001", "cannot convert active normal consumer act on queue co to cooperative main"},
+    {"P0001", "consumer norm on queue co is already a normal consumer; explicit conversion is required", typeid(Error),
+     false, convert},
+    {"P0001", "cannot convert active normal consumer act on queue co to cooperative main", typeid(Error), false,
+     finish_first},
     {"P0001", "consumer name g.w9 on queue co is already registered incompatibly"},
     {"P0001", "pgque.receive_coop: max_return must be >= 1, got 0"},
-    {"P0001", "cannot unregister active cooperative subconsumer co/auto/w4 without batch_handling = 1"},
+    {"P0001", "cannot unregister active cooperative subconsumer co/auto/w4 without batch_handling = 1", typeid(Error),
+     false, retry_batch},
     {"P0001", "unsupported batch_handling value: 2"},
     // dead letters, schedulers
     {"P0001", "dead letter entry not found: 3"},

@@ -40,6 +40,27 @@ TEST(SessionOptions, TakeTheTimeoutAndRefuseOneOutOfRange) {
   expect_the_timeout_is_checked<DiagnoseOptions>();
 }
 
+TEST(SessionOptions, NameTheSessionsOfAWorkerAfterIt) {
+  ConsumerOptions options;
+  options.name = "group";
+  EXPECT_EQ(session_options(options).application_name, "pgque consumer");
+  options.subconsumer = "pod-1";
+  EXPECT_EQ(session_options(options).application_name, "pgque consumer group.pod-1");
+}
+
+TEST(ShownName, IsWhatTheServerLeavesAsItIs) {
+  const auto shows = [](const std::string& name, const std::string& text, bool exact) {
+    const auto shown = detail::shown_name(name);
+    EXPECT_EQ(shown.text, text);
+    EXPECT_EQ(shown.exact, exact) << name;
+  };
+  shows("pgque consumer group.pod-1 ~", "pgque consumer group.pod-1 ~", true);
+  shows("pgque consumer gr\xC3\xBCppe.1", "pgque consumer gr", false);
+  shows("pgque consumer tab\t.1", "pgque consumer tab", false);
+  shows(std::string(63, 'x'), std::string(63, 'x'), true);
+  shows(std::string(64, 'x'), std::string(63, 'x'), false);
+}
+
 template <class Options>
 void expect_pooled_is_taken() {
   Options options;

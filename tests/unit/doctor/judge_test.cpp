@@ -611,7 +611,8 @@ TEST(Diagnosis, FindsDeadLetters) {
   EXPECT_EQ(only(seen).code, "dead_letters_growing");
   EXPECT_EQ(only(seen).severity, Severity::warning);
   EXPECT_EQ(only(seen).fact, "queue 'orders' has 5 dead letters, 2 of them from the last 1 h");
-  EXPECT_THAT(only(seen).remedy, HasSubstr("sends to all consumers"));
+  EXPECT_THAT(only(seen).remedy, StartsWith("`pgque dlq list 'orders'` shows the reasons"));
+  EXPECT_THAT(only(seen).remedy, HasSubstr("`pgque dlq replay ID` sends one again, to all consumers"));
 }
 
 TEST(Diagnosis, FindsQueuesThatNobodyReadsOrWrites) {
