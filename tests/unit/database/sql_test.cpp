@@ -127,7 +127,8 @@ std::vector<std::string> unqualified(std::string_view sql) {
       out.emplace_back("distinct from");
     } else if (name && next == "''" && words.count(token) == 0 && types.count(token) == 0) {
       out.push_back(token + " ''");
-    } else if (name && next == "(" && words.count(token) == 0 && !schema_is_known(token) && before != "as") {
+    } else if (name && next == "(" && words.count(token) == 0 && !schema_is_known(token) && before != "as" &&
+               before != "into") {
       out.push_back(token + "()");
     }
   }
@@ -283,12 +284,14 @@ TEST(SqlTest, EveryNameInTheSqlOfOtherSourcesExamplesAndPagesIsQualified) {
   const auto check = [](const std::filesystem::path& file) {
     const auto statements = statements_of_file(file);
     for (const auto& statement : statements) {
+      // In pages, what has to do with no catalog and not with PgQue is their readers' own.
+      if (file.extension() == ".md" && statement.find("pg") == std::string::npos) continue;
       auto found = unqualified(statement);
-      // The tables of examples and pages are their readers' own.
+      // So are the tables of examples and pages, and the extensions.
       found.erase(std::remove_if(found.begin(), found.end(),
                                  [](const std::string& name) {
                                    return name.find("into ") == 0 || name.find("from ") == 0 ||
-                                          name.find("update ") == 0;
+                                          name.find("update ") == 0 || name.find("cron.") == 0;
                                  }),
                   found.end());
       EXPECT_THAT(found, IsEmpty()) << file << ": " << statement;
