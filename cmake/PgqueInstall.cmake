@@ -7,7 +7,7 @@ include(GNUInstallDirs)
 set(pgque_cmake_dir "${CMAKE_INSTALL_LIBDIR}/cmake/pgque")
 
 install(
-  TARGETS pgque pgque_json pgque_pqxx
+  TARGETS pgque pgque_json pgque_pqxx pgque_testing
   EXPORT pgque
   RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}" COMPONENT pgque_runtime
   LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}"

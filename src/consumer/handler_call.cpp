@@ -8,8 +8,8 @@
 
 namespace pgque::detail {
 
-void HandlerCall::begin(const Message* messages, std::size_t size, HandlerSavepoint& savepoint) {
-  savepoint_ = &savepoint;
+void HandlerCall::begin(const Message* messages, std::size_t size, HandlerSavepoint* savepoint) {
+  savepoint_ = savepoint;
   messages_ = messages;
   size_ = size;
   attempt_ = attempt_of(*messages);
@@ -27,6 +27,10 @@ void HandlerCall::require_running(const char* caller) const {
 
 pqxx::dbtransaction& HandlerCall::transaction() {
   require_running("Context::transaction()");
+  if (savepoint_ == nullptr) {
+    throw std::logic_error{
+        "Context::transaction(): pgque::testing::handle() has no database; use pgque::testing::Queue"};
+  }
   return savepoint_->transaction();
 }
 

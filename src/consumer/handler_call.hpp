@@ -40,7 +40,11 @@ class HandlerCall {
   class Scope {
    public:
     Scope(HandlerCall& call, const Message* messages, std::size_t size, HandlerSavepoint& savepoint) : call_{call} {
-      call_.begin(messages, size, savepoint);
+      call_.begin(messages, size, &savepoint);
+    }
+    // Without a database.
+    Scope(HandlerCall& call, const Message* messages, std::size_t size) : call_{call} {
+      call_.begin(messages, size, nullptr);
     }
     Scope(const Scope&) = delete;
     Scope& operator=(const Scope&) = delete;
@@ -65,14 +69,14 @@ class HandlerCall {
   bool stop_requested() const noexcept { return stopper_.requested() || claim_.lost(); }
 
  private:
-  void begin(const Message* messages, std::size_t size, HandlerSavepoint& savepoint);
+  void begin(const Message* messages, std::size_t size, HandlerSavepoint* savepoint);
   void require_running(const char* caller) const;
   std::size_t number_of(const Message& message);
 
   const Stopper& stopper_;
   const Claim& claim_;
   std::atomic<std::thread::id> thread_{};  // no thread's while no handler runs
-  HandlerSavepoint* savepoint_ = nullptr;
+  HandlerSavepoint* savepoint_ = nullptr;  // null without a database
   const Message* messages_ = nullptr;
   std::size_t size_ = 0;
   std::int32_t attempt_ = 0;
