@@ -99,7 +99,9 @@ Message message(const Event& event) {
 
 std::ostream& operator<<(std::ostream& out, const Outcome& outcome) {
   if (outcome.handled()) return out << "handled, with " << outcome.deferred() << " callbacks for the ack";
-  return out << (outcome.gave_up() ? "gave up: " : outcome.postponed() ? "postponed: " : "failed: ")
+  return out << (outcome.gave_up()     ? "gave up: "
+                 : outcome.postponed() ? "postponed: "
+                                       : "failed: ")
              << outcome.reason();
 }
 

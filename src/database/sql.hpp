@@ -462,7 +462,8 @@ inline constexpr Statement kit_bring_retries_back{
     "with due as (delete from pgque.retry_queue where ev_queue operator(pg_catalog.=) (select queue_id from "
     "pgque.queue where queue_name operator(pg_catalog.=) $1::pg_catalog.text) returning ev_id, ev_time, ev_owner, "
     "ev_retry, ev_type, ev_data, ev_extra1, ev_extra2, ev_extra3, ev_extra4) select "
-    "pg_catalog.count(pgque.insert_event_raw($1::pg_catalog.text, ev_id, ev_time, ev_owner, ev_retry, ev_type, ev_data, "
+    "pg_catalog.count(pgque.insert_event_raw($1::pg_catalog.text, ev_id, ev_time, ev_owner, ev_retry, ev_type, "
+    "ev_data, "
     "ev_extra1, ev_extra2, ev_extra3, ev_extra4)) from due",
     SearchPath::own};
 inline constexpr Statement kit_events_table{

@@ -52,8 +52,7 @@ std::uint64_t random_number() {
 
 }  // namespace
 
-TestSession::TestSession(const Dsn& dsn)
-    : session_{Session::connect(dsn, kit_session_options())}, executor_{session_} {
+TestSession::TestSession(const Dsn& dsn) : session_{Session::connect(dsn, kit_session_options())}, executor_{session_} {
   executor_.run_plain(limit_locks, {"connect"});
 }
 
@@ -158,8 +157,8 @@ void QueueUnderTest::drop_all() {
     const TestSession::Turn turn{*session_};
     for (const auto& other : options_.others) session_->unshare(other);
     for (const auto& known : session_->queues()) {
-      const bool ours = known.made && std::find(options_.others.begin(), options_.others.end(), known.queue) !=
-                                          options_.others.end();
+      const bool ours =
+          known.made && std::find(options_.others.begin(), options_.others.end(), known.queue) != options_.others.end();
       if (!ours || !session_->try_lock(known.queue)) continue;
       drop(known.queue);
       session_->unlock(known.queue);
@@ -239,8 +238,7 @@ std::vector<Message> QueueUnderTest::sent(std::string_view queue) {
     facts.advice = "there is no such queue; name it in QueueOptions::others, which makes it for the test";
     throw QueueNotFound{std::move(facts)};
   }
-  return read_messages(
-      session_->executor().run_plain(sql::events_since(*table, snapshot_), call, Role::reader));
+  return read_messages(session_->executor().run_plain(sql::events_since(*table, snapshot_), call, Role::reader));
 }
 
 std::vector<std::string> sweep(const Dsn& dsn, std::chrono::seconds older_than, std::string_view prefix) {

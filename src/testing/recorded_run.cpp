@@ -88,10 +88,10 @@ testing::Run RecordedRun::result(const ConsumerStats& stats) const {
 }
 
 void throw_not_drained(testing::Run run, std::chrono::milliseconds limit) {
-  auto text = "pgque::testing: after " + in_words(limit) + " the consumer still had something to receive: " +
-              std::to_string(run.handled) + " messages were handled, " + std::to_string(run.failed) + " failed, " +
-              std::to_string(run.postponed) + " batches were postponed and " + std::to_string(run.abandoned) +
-              " abandoned";
+  auto text = "pgque::testing: after " + in_words(limit) +
+              " the consumer still had something to receive: " + std::to_string(run.handled) +
+              " messages were handled, " + std::to_string(run.failed) + " failed, " + std::to_string(run.postponed) +
+              " batches were postponed and " + std::to_string(run.abandoned) + " abandoned";
   for (auto line = run.log.rbegin(); line != run.log.rend(); ++line) {
     if (line->level < LogLevel::warning) continue;
     text += "; its last warning: " + line->message;

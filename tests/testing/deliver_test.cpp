@@ -1,5 +1,6 @@
 // Deliveries to handlers under test.
 
+#include <algorithm>
 #include <atomic>
 #include <sstream>
 #include <stdexcept>
@@ -103,9 +104,7 @@ TEST_F(DeliverTest, MoreRetriesThanPgQueMovesAtOnceComeTogether) {
 TEST_F(DeliverTest, TheRetriesOfOtherQueuesStayEvenIfTheyAreDue) {
   Queue one{dsn()};
   Queue two{dsn()};
-  const auto fail_at_once = [](pgque::Consumer& c) {
-    c.on("*", [](const Message&) { throw pgque::RetryAfter{0s}; });
-  };
+  const auto fail_at_once = [](pgque::Consumer& c) { c.on("*", [](const Message&) { throw pgque::RetryAfter{0s}; }); };
   one.send("1");
   two.send("2");
   EXPECT_EQ(one.deliver({}, fail_at_once).retried, 1);
@@ -207,7 +206,7 @@ INSTANTIATE_TEST_SUITE_P(By, DeliverInEachWayTest,
                                            Way{"Concurrent", [](ConsumerOptions& options) { options.concurrency = 4; }},
                                            Way{"InPages", [](ConsumerOptions& options) { options.max_messages = 3; }},
                                            Way{"Group", [](ConsumerOptions& options) { options.subconsumer = "w"; }}),
-                         [](const auto& info) { return std::string{info.param.name}; });
+                         [](const auto& each) { return std::string{each.param.name}; });
 
 TEST_F(DeliverTest, HandlersOfBatchesGetTheirMessagesTogether) {
   Queue queue{dsn()};
@@ -236,9 +235,8 @@ TEST_F(DeliverTest, AServicesOwnOptionsAreUsedButForThoseOfTheKit) {
   const auto run = queue.deliver(options, failing("no"));
   EXPECT_EQ(run.failed, 1);
   EXPECT_EQ(logged, static_cast<int>(run.log.size()));
-  const auto line = std::find_if(run.log.begin(), run.log.end(), [](const auto& each) {
-    return each.event == pgque::LogEvent::handler_failed;
-  });
+  const auto line = std::find_if(run.log.begin(), run.log.end(),
+                                 [](const auto& each) { return each.event == pgque::LogEvent::handler_failed; });
   ASSERT_NE(line, run.log.end());
   EXPECT_EQ(line->message, "handler error: no");
   EXPECT_EQ(line->attempt, 1);
@@ -262,9 +260,11 @@ TEST_F(DeliverTest, AHandlerThatPostponesForEverEndsWithItsReason) {
   Queue queue{dsn()};
   queue.send("1");
   try {
-    queue.deliver(
-        {}, [](pgque::Consumer& c) { c.on("*", [](const Message&) { throw pgque::NotNow{1h, "the bank is closed"}; }); },
-        {500ms});
+    queue.deliver({},
+                  [](pgque::Consumer& c) {
+                    c.on("*", [](const Message&) { throw pgque::NotNow{1h, "the bank is closed"}; });
+                  },
+                  {500ms});
     FAIL();
   } catch (const pgque::testing::NotDrained& error) {
     EXPECT_THAT(error.what(), HasSubstr("after 500 ms"));

@@ -50,7 +50,8 @@ TEST_F(QueueTest, GoesWithItsGroupsRetriesAndDeadLetters) {
     Queue queue{dsn(), options};
     name = queue.name();
     queue.send("1", "dead");
-    queue.deliver({}, [](pgque::Consumer& c) { c.on("*", [](const pgque::Message&) { throw std::runtime_error{"no"}; }); });
+    queue.deliver({},
+                  [](pgque::Consumer& c) { c.on("*", [](const pgque::Message&) { throw std::runtime_error{"no"}; }); });
     EXPECT_EQ(number_of("pgque.dead_letter", "dl_queue_id", name), 1);
     pgque::Admin{dsn()}.configure_queue(name, [] {
       pgque::QueueSettings settings;
@@ -61,9 +62,8 @@ TEST_F(QueueTest, GoesWithItsGroupsRetriesAndDeadLetters) {
     pgque::ConsumerOptions worker;
     worker.name = "group";
     worker.subconsumer = "w";
-    queue.deliver(worker, [](pgque::Consumer& c) {
-      c.on("*", [](const pgque::Message&) { throw std::runtime_error{"no"}; });
-    });
+    queue.deliver(worker,
+                  [](pgque::Consumer& c) { c.on("*", [](const pgque::Message&) { throw std::runtime_error{"no"}; }); });
     EXPECT_EQ(number_of("pgque.retry_queue", "ev_queue", name), 2);  // of both events
     EXPECT_EQ(number_of("pgque.subscription", "sub_queue", name), 3);
   }

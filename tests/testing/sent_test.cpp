@@ -38,10 +38,10 @@ TEST_F(SentTest, HasTypePayloadKeyAndHeaders) {
 
 TEST_F(SentTest, LeavesOutWhatWasSentBeforeAndWhatWasRolledBack) {
   pgque::Client client{dsn()};
-  client.send(queue().name(), "before");
+  client.send(queue().name(), pgque::text("before"));
   Queue under_test{dsn()};
   auto transaction = client.begin();
-  transaction.send(queue().name(), "rolled back");
+  transaction.send(queue().name(), pgque::text("rolled back"));
   transaction.rollback();
   EXPECT_THAT(under_test.sent(queue().name()), IsEmpty());
   client.send(queue().name(), pgque::text("after"));
@@ -67,9 +67,8 @@ TEST_F(SentTest, OfAHandlerThatFailsIsNothing) {
 TEST_F(SentTest, ToItsOwnQueueLeavesOutRetries) {
   Queue queue{dsn()};
   queue.send("1");
-  queue.deliver({}, [](pgque::Consumer& c) {
-    c.on("*", [](const pgque::Message&) { throw std::runtime_error{"no"}; });
-  });
+  queue.deliver({},
+                [](pgque::Consumer& c) { c.on("*", [](const pgque::Message&) { throw std::runtime_error{"no"}; }); });
   EXPECT_EQ(queue.make_retries_due(), 1);
   EXPECT_EQ(queue.sent(queue.name()).size(), 1U);
 }

@@ -24,7 +24,7 @@ class SweepTest : public KitTest {
     if (::pipe(names) != 0) throw std::runtime_error{"pipe"};
     const auto child = ::fork();
     if (child == 0) {
-      const Queue queue{dsn(), options};
+      const Queue queue{pgque::test::dsn_with({{"application_name", options.prefix}}, dsn()), options};
       const auto written = ::write(names[1], queue.name().data(), queue.name().size());
       ::close(names[1]);
       if (written > 0) ::raise(SIGKILL);
@@ -41,7 +41,8 @@ class SweepTest : public KitTest {
     const std::string killed(name, static_cast<std::size_t>(size));
     // The server notices the end of the sessions by itself.
     EXPECT_TRUE(pgque::test::wait_until([&] {
-      return sql().number("select count(*) from pg_stat_activity where application_name = 'pgque_testing'") == 0;
+      return sql().number("select count(*) from pg_stat_activity where application_name = " +
+                          sql().quote(options.prefix)) == 0;
     }));
     return killed;
   }
