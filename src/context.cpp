@@ -1,9 +1,14 @@
 #include <pgque/context.hpp>
 
+#include <string>
 #include <utility>
+
+#include <pgque/transaction.hpp>
 
 #include "consumer/handler_call.hpp"
 #include "support/checks.hpp"
+#include "support/event_checks.hpp"
+#include "support/text.hpp"
 
 namespace pgque {
 
@@ -12,6 +17,17 @@ pqxx::dbtransaction& Context::transaction() {
 }
 void Context::on_ack(std::function<void(pqxx::transaction_base&)> callback) {
   call_.defer(std::move(callback));
+}
+void Context::send(std::string_view queue, Event event) {
+  detail::check_queue(queue);
+  if (call_.on_send()) detail::intercept(call_.on_send(), event);
+  detail::check_event(event);
+  call_.write("Context::send()", [queue = std::string{queue}, event = std::move(event)](auto& transaction) {
+    Transaction{transaction}.send(queue, event);
+  });
+}
+void Context::send(std::string_view queue, Payload payload, std::string_view type) {
+  send(queue, Event{std::move(payload), std::string{type}});
 }
 std::size_t Context::message_count() const noexcept {
   return call_.size();
@@ -35,6 +51,9 @@ void BatchContext::fail(const Message& message, std::string reason) {
 void BatchContext::retry(const Message& message, std::chrono::seconds retry_after, std::string reason) {
   detail::check_retry_after(retry_after);
   call().judge("BatchContext::retry()", message, {std::move(reason), retry_after});
+}
+void BatchContext::give_up(const Message& message, std::string reason) {
+  call().judge("BatchContext::give_up()", message, {std::move(reason), {}, true});
 }
 
 }  // namespace pgque

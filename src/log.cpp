@@ -71,6 +71,14 @@ std::string_view to_string(LogEvent event) noexcept {
       return "handler_stuck";
     case LogEvent::slow_batch:
       return "slow_batch";
+    case LogEvent::dead_lettered:
+      return "dead_lettered";
+    case LogEvent::give_up_refused:
+      return "give_up_refused";
+    case LogEvent::no_ticks:
+      return "no_ticks";
+    case LogEvent::key_in_group:
+      return "key_in_group";
   }
   return "unknown";
 }
@@ -94,6 +102,8 @@ void log_to_stderr(const LogRecord& record) {
   if (record.batch_id) field("batch", to_string(*record.batch_id));
   if (record.msg_id) field("message", to_string(*record.msg_id));
   if (record.attempt) field("attempt", std::to_string(*record.attempt));
+  field("type", record.type);
+  if (record.retry_in) field("retry_in", std::to_string(record.retry_in->count()) + 's');
   field("sqlstate", record.sqlstate);
   line += ": ";
   line += record.message;

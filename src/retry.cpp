@@ -27,6 +27,10 @@ RetryAfter::RetryAfter(std::chrono::seconds delay, const std::string& reason)
 
 RetryAfter::~RetryAfter() = default;
 
+GiveUp::GiveUp(const std::string& reason) : std::runtime_error{reason} {}
+
+GiveUp::~GiveUp() = default;
+
 NotNow::NotNow(std::chrono::milliseconds delay, const std::string& reason) : std::runtime_error{reason}, delay_{delay} {
   detail::check_duration("delay", delay, std::chrono::milliseconds{0}, detail::longest_wait);
 }

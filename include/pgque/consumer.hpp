@@ -50,20 +50,21 @@ PGQUE_EXPORT std::string_view to_string(ConsumerState state) noexcept;
 
 /// Counters since the consumer was made.
 struct ConsumerStats {
-  std::uint64_t batches = 0;     ///< batches acknowledged
-  std::uint64_t messages = 0;    ///< messages whose handler returned, redeliveries included
-  std::uint64_t failures = 0;    ///< messages whose handler or `on_ack()` threw, or that the `CrashGuard` refused
-  std::uint64_t unknown = 0;     ///< messages without a handler
-  std::uint64_t retries = 0;     ///< messages put up for retry, in batches acknowledged
-  std::uint64_t abandoned = 0;   ///< batches left for redelivery
-  std::uint64_t postponed = 0;   ///< batches left for redelivery because a handler threw `NotNow`
-  std::uint64_t stale_acks = 0;  ///< batches that were already finished when they were acknowledged
-  std::uint64_t takeovers = 0;   ///< batches lost to another worker
-  std::uint64_t stuck = 0;       ///< handlers that ran for longer than `handler_timeout`
-  std::uint64_t reconnects = 0;  ///< connections made after the first
-  std::uint64_t deferred = 0;    ///< callbacks of `Context::on_ack()` that wait now for their batch's ack
+  std::uint64_t batches = 0;       ///< batches acknowledged
+  std::uint64_t messages = 0;      ///< messages whose handler returned, redeliveries included
+  std::uint64_t failures = 0;      ///< messages whose handler or `on_ack()` threw, or that the `CrashGuard` refused
+  std::uint64_t unknown = 0;       ///< messages without a handler
+  std::uint64_t retries = 0;       ///< messages put up for retry, in batches acknowledged
+  std::uint64_t dead_letters = 0;  ///< messages that became dead letters: after their last attempt, or by `GiveUp`
+  std::uint64_t abandoned = 0;     ///< batches left for redelivery
+  std::uint64_t postponed = 0;     ///< batches left for redelivery because a handler threw `NotNow`
+  std::uint64_t stale_acks = 0;    ///< batches that were already finished when they were acknowledged
+  std::uint64_t takeovers = 0;     ///< batches lost to another worker
+  std::uint64_t stuck = 0;         ///< handlers that ran for longer than `handler_timeout`
+  std::uint64_t reconnects = 0;    ///< connections made after the first
+  std::uint64_t deferred = 0;      ///< callbacks of `Context::on_ack()` that wait now for their batch's ack
   ConsumerState state = ConsumerState::idle;  ///< what it is doing now
-  std::string last_error{};                   ///< what() of the latest error; empty if there was none
+  std::string last_error{};  ///< the latest error's text, also of a handler that failed; empty if there was none
 };
 
 /// How a handler of `Consumer::on_batch` gets its messages.
@@ -108,7 +109,8 @@ class PGQUE_EXPORT Consumer {
   /// Registers the handler for a type. A type that ends with `*` is a prefix: "order.*" stands for all types that begin
   /// with "order.", and "*" for all types, NULL included. A message goes to the handler of its exact type, otherwise to
   /// that of the longest prefix. The handler is called as `handler(const Message&)` or
-  /// `handler(const Message&, Context&)`; any exception that it throws counts as a failure. A later handler for the
+  /// `handler(const Message&, Context&)`; any exception that it throws counts as a failure; `RetryAfter`, `GiveUp` and
+  /// `NotNow` say what is to become of the message. A later handler for the
   /// same type replaces the earlier one.
   /// @throws std::invalid_argument if the handler is an empty std::function or a null pointer, or if `on_batch()` has a
   ///   handler for the same type
@@ -126,7 +128,8 @@ class PGQUE_EXPORT Consumer {
   }
 
   /// Registers a handler for the decoded payload: `handler(const T&)` or `handler(const T&, Context&)`. A payload that
-  /// is not a `T` counts as a failure of the handler. Needs `pgque/json.hpp` or your own `PayloadDecoder<T>`.
+  /// is not a `T` counts as a failure of the handler, or as `GiveUp` (see `ConsumerOptions::give_up_on_bad_payload`).
+  /// Needs `pgque/json.hpp` or your own `PayloadDecoder<T>`.
   ///
   /// With `pgque/json.hpp` this is `payload_as<T>()`, which refuses numbers that a `T` cannot hold, but only where `T`
   /// is a number or consists of such by the standard's containers. A `from_json()` of yours is not checked: read by

@@ -16,6 +16,7 @@
 #include <pgque/export.hpp>
 #include <pgque/log.hpp>
 #include <pgque/message.hpp>
+#include <pgque/on_send.hpp>
 #include <pgque/reconnect.hpp>
 #include <pgque/retry.hpp>
 
@@ -82,6 +83,10 @@ struct ConsumerOptions {
   /// Computes the delay for each message, in place of `retry_after`; see `exponential_retry`. Default: `retry_after`
   /// for all messages.
   RetryDelay retry_delay{};
+  /// Whether a handler that ends with a `PayloadError`, as `on<T>()` and `payload_as<T>()` throw it for a payload that
+  /// is not a `T`, has given the message up as by `GiveUp`. Default false: it is retried, because another version of
+  /// the program may be able to read it.
+  bool give_up_on_bad_payload = false;
   /// What happens to messages whose type has no handler. Default: nack.
   UnknownHandlerPolicy unknown_handler_policy = UnknownHandlerPolicy::nack;
   /// This worker's name within the cooperative consumer `name`. Default: empty, a normal consumer. Workers register
@@ -99,8 +104,10 @@ struct ConsumerOptions {
   /// How many messages are handled at once, each on a separate thread. Default 1: one after another, in order, on the
   /// thread that called `start()`. 1 to 1024. Above 1, one handler may be called from several threads at once.
   std::int32_t concurrency = 1;
-  /// With `concurrency` above 1: messages with the same key are handled one after another, in order. Called on the
-  /// thread of `start()`. Default: no order.
+  /// With `concurrency` above 1: messages with the same key are handled one after another, in order. That holds within
+  /// one process and among first deliveries: a message that failed comes again after those behind it, and workers of a
+  /// group know nothing of each other's keys, of which a warning tells at the start (`LogEvent::key_in_group`). Called
+  /// on the thread of `start()`, and not with `concurrency` 1, where all messages are in order. Default: no order.
   std::function<std::string(const Message&)> key{};
   /// Code around each call of a handler, for traces, metrics or log contexts: it calls `next()`, on the same thread and
   /// at most once, which calls the handler and throws what that throws. `next` is valid only during the call.
@@ -120,6 +127,13 @@ struct ConsumerOptions {
   std::optional<std::chrono::milliseconds> handler_timeout{};
   /// Pauses after errors. Default: 100 ms, growing to 30 s.
   ReconnectOptions reconnect{};
+  /// Warn once (`LogEvent::no_ticks`) when the queue has had no tick for this long while nothing arrives, because
+  /// nothing is ever delivered without a ticker. A queue without new events that is ticked less often gets more time
+  /// (`ticker_idle_period`). Default 60 s; 0 never does; at most 30 days.
+  std::chrono::milliseconds no_ticks_after{60'000};
+  /// Called with each event that a handler sends by `Context::send()`, as `ClientOptions::on_send`. It must be callable
+  /// from several threads at once where handlers are. Default: none.
+  OnSend on_send{};
   /// Asked about each error that a retry cannot fix: no such queue or consumer, missing grants, no PgQue. Default:
   /// stop. Called on the thread of `start()`.
   std::function<ErrorAction(const Error&)> on_error{};

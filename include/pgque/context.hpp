@@ -8,9 +8,11 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <string_view>
 
 #include <pgque/export.hpp>
 #include <pgque/message.hpp>
+#include <pgque/payload.hpp>
 
 namespace pqxx {
 class dbtransaction;
@@ -69,6 +71,19 @@ class PGQUE_EXPORT Context {
   /// SQL: `SAVEPOINT`, once for the callbacks of a call
   void on_ack(std::function<void(pqxx::transaction_base&)> callback);
 
+  /// Sends an event that commits together with the ack, exactly once or not at all, in every mode: at once in
+  /// `transaction()` where there is one (`per_batch`), otherwise as by `on_ack()`. Bad arguments throw at once. What
+  /// the server refuses, such as an unknown queue, throws here in `per_batch` mode, and otherwise makes the message
+  /// fail when the batch is acknowledged. `ConsumerOptions::on_send` sees the event first. Needs `pgque_writer`.
+  /// @throws std::invalid_argument as `Client::send()`
+  /// @throws std::logic_error on another thread than the handler's, and after the handler has returned
+  /// @throws QueueNotFound
+  /// @throws ConnectionError
+  /// SQL: as `Client::send()`
+  void send(std::string_view queue, Event event);
+  /// The same for a payload and its type.
+  void send(std::string_view queue, Payload payload, std::string_view type = "default");
+
   /// How many messages this call is for: one, or those of a handler of `Consumer::on_batch`.
   std::size_t message_count() const noexcept;
   /// The messages of this call, in order.
@@ -105,8 +120,9 @@ class PGQUE_EXPORT Context {
 class PGQUE_EXPORT BatchContext final : public Context {
  public:
   /// Makes one message a failure: it is nacked with this reason and comes again after the consumer's `retry_after` or
-  /// `retry_delay`. All messages that are not named here or in `retry()` count as handled. What the handler has written
-  /// for the message is not undone. A later call for the same message takes the place of an earlier one.
+  /// `retry_delay`. All messages that are not named here, in `retry()` or in `give_up()` count as handled. What the
+  /// handler has written for the message is not undone. A later call for the same message takes the place of an earlier
+  /// one.
   /// @param message one of this call's, or a copy of it
   /// @param reason stored with the dead letter if this was the last attempt, at most 4000 bytes of it
   /// @throws std::invalid_argument if the message is not one of this call's
@@ -116,6 +132,11 @@ class PGQUE_EXPORT BatchContext final : public Context {
   /// @throws std::invalid_argument if the message is not one of this call's, or `retry_after` is out of range
   /// @throws std::logic_error on another thread than the handler's, and after the handler has returned
   void retry(const Message& message, std::chrono::seconds retry_after, std::string reason);
+
+  /// Makes one message a dead letter at once, as `GiveUp` does.
+  /// @throws std::invalid_argument if the message is not one of this call's
+  /// @throws std::logic_error on another thread than the handler's, and after the handler has returned
+  void give_up(const Message& message, std::string reason);
 
   /// @cond
   using Context::Context;

@@ -3,6 +3,7 @@
 /// @file
 /// Logging and events: one hook, called with fields.
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -48,6 +49,10 @@ enum class LogEvent {
   crash_suspected,    ///< the process ended while this message was handled, says the consumer's `CrashGuard`
   handler_stuck,      ///< a handler has been running for longer than `handler_timeout`
   slow_batch,         ///< in `per_batch` mode, a batch has kept its transaction open for `slow_batch_after`
+  dead_lettered,      ///< a message that failed has become a dead letter: no further delivery follows
+  give_up_refused,    ///< a handler threw `GiveUp`, but the role may not call `pgque.event_dead`; the message is nacked
+  no_ticks,           ///< the queue has had no tick for `ConsumerOptions::no_ticks_after`, so nothing is delivered
+  key_in_group,       ///< `ConsumerOptions::key` with `subconsumer`: no order is kept between the workers of the group
 };
 
 /// The name of the event, such as "stale_ack".
@@ -66,6 +71,10 @@ struct LogRecord {
   std::optional<EventId> msg_id{};        ///< if it is about a message
   std::optional<std::int32_t> attempt{};  ///< which delivery of the message this was, starting at 1
   std::string_view sqlstate{};            ///< if the server reported one; otherwise empty
+  std::string_view type{};                ///< of the message, if it is about one; empty for NULL
+  /// If the message is put up for retry: the shortest time until then. If this was its last attempt, `dead_lettered`
+  /// follows when the batch is acknowledged.
+  std::optional<std::chrono::seconds> retry_in{};
 };
 
 /// Receives every record. The thread that runs the loop and its helper threads call it, one call at a time for each

@@ -41,6 +41,19 @@ class PGQUE_EXPORT RetryAfter : public std::runtime_error {
   std::chrono::seconds delay_;
 };
 
+/// A handler throws this when no retry can help: the message becomes a dead letter at once, with this reason, when its
+/// batch is acknowledged. That needs the right to call `pgque.event_dead`, which `pgque_admin` has, or this grant
+/// alone: `grant execute on function pgque.event_dead to ...`. Without it, the message is nacked with the reason, as
+/// after any other exception, and a warning names the grant once (`LogEvent::give_up_refused`). A message of more than
+/// 64 MiB is always nacked. It counts as a failure. Of the dead letter's columns, `ev_txid` is NULL.
+/// **Thread safety.** Immutable; may be read from any thread.
+class PGQUE_EXPORT GiveUp : public std::runtime_error {
+ public:
+  /// @param reason stored with the dead letter, at most 4000 bytes of it
+  explicit GiveUp(const std::string& reason);
+  ~GiveUp() override;
+};
+
 /// A handler throws this when the fault is not the message's: something that it needs is down. The whole batch is left
 /// unacknowledged, uses up no retry, and is delivered again after the consumer has paused for `delay`; `stop()` and
 /// `Consumer::resume()` end the pause. No further handler of the batch begins. In `per_batch` mode everything that the

@@ -1,6 +1,7 @@
 #include "consumer/batch.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
 
 #include "consumer/options.hpp"
@@ -18,6 +19,16 @@ namespace {
 
 // No batch has more messages; one more than that is still a bigint.
 constexpr std::int64_t unbounded = std::numeric_limits<std::int64_t>::max() - 1;
+
+// How many of what is given up fit into one statement, at least one.
+std::size_t that_fit(const Retry* retries, std::size_t size) {
+  std::size_t bytes = 0;
+  for (std::size_t i = 0; i < size; ++i) {
+    bytes += size_of(*retries[i].given_up);
+    if (i > 0 && bytes > largest_given_up) return i;
+  }
+  return size;
+}
 
 }  // namespace
 
@@ -174,18 +185,24 @@ bool Batch::is_still_open() {
   return verbs::batch_is_open(executor(), receiver(), id(), call("find the batch"));
 }
 
-std::optional<Finish> Batch::nack(const std::vector<Retry>& retries, const InTime& in_time) {
+std::optional<Finish> Batch::nack(std::vector<Retry>& retries, const InTime& in_time) {
   if (retries.empty()) return std::nullopt;
   if (!transaction_) begin();
   if (!chunks_) chunks_.emplace(messages_, options_.statement_timeout);
+  for (auto& retry : retries) retry.dead = false;
+  const auto given_up = std::stable_partition(retries.begin(), retries.end(),
+                                              [](const Retry& retry) { return retry.given_up == nullptr; });
+  const auto to_nack = static_cast<std::size_t>(given_up - retries.begin());
   try {
     begin_own_statements();
     for (std::size_t done = 0; done < retries.size();) {
       if (!in_time()) return interrupted(done);
-      const auto size = std::min(chunks_->size(), retries.size() - done);
+      const bool nacks = done < to_nack;
+      auto size = std::min(chunks_->size(), (nacks ? to_nack : retries.size()) - done);
+      if (!nacks) size = that_fit(retries.data() + done, size);
       const auto began = std::chrono::steady_clock::now();
       try {
-        nack_chunk(retries.data() + done, size);
+        (this->*(nacks ? &Batch::nack_chunk : &Batch::give_up_chunk))(retries.data() + done, size);
       } catch (const Error&) {
         chunks_->failed();
         throw;
@@ -207,6 +224,11 @@ std::optional<Finish> Batch::nack(const std::vector<Retry>& retries, const InTim
   return std::nullopt;
 }
 
+bool Batch::may_give_up() {
+  begin_own_statements();
+  return verbs::ask(executor(), sql::may_give_up, {}, call("look for the right to give up")) != 0;
+}
+
 // Keeps the nacks, except where they are part of a transaction in which handlers have written, and if somebody else has
 // the batch by now, who handles its messages.
 Finish Batch::interrupted(std::size_t nacked) {
@@ -219,60 +241,107 @@ Finish Batch::interrupted(std::size_t nacked) {
   return finish;
 }
 
-void Batch::nack_chunk(const Retry* retries, std::size_t size) {
+void Batch::nack_chunk(Retry* retries, std::size_t size) {
   std::string ids = "{";
   std::string retried = "{";
   std::string delays = "{";
   std::size_t bytes = 0;
-  bool ascii = true;
-  const auto* const end = retries + size;
-  for (const auto* retry = retries; retry != end; ++retry) {
-    ids += to_string(retry->msg_id) + ',';
-    retried += std::to_string(retry->retried) + ',';
-    delays += std::to_string(retry->delay.count()) + ',';
-    bytes += retry->reason.size();
-    ascii = ascii && is_ascii(retry->reason);
+  for (std::size_t i = 0; i < size; ++i) {
+    const auto& retry = retries[i];
+    ids += to_string(retry.msg_id) + ',';
+    retried += std::to_string(retry.retried) + ',';
+    delays += std::to_string(retry.delay.count()) + ',';
+    bytes += retry.reason.size();
   }
   ids.back() = retried.back() = delays.back() = '}';
-  const auto run = [&](auto how, bool in_ascii) {
+  const auto run = [&](RunHow how, bool in_ascii) {
     TextArray reasons{size, bytes};
-    for (const auto* retry = retries; retry != end; ++retry) {
-      reasons.add(in_ascii ? ascii_only(retry->reason) : retry->reason);
-    }
-    return (*transaction_.*how)(sql::nack_many,
-                                {static_cast<std::int64_t>(id()), ids, retried, delays, Param::binary(reasons.bytes())},
-                                call("nack"));
+    for (std::size_t i = 0; i < size; ++i) reasons.add(in_ascii ? ascii_only(retries[i].reason) : retries[i].reason);
+    const auto nacked = (*transaction_.*how)(
+        sql::nack_many, {static_cast<std::int64_t>(id()), ids, retried, delays, Param::binary(reasons.bytes())},
+        call("nack"));
+    take_nacked(nacked, retries, size);
   };
-  if (ascii) return require_retries(run(&Executor::run, false));
-  // The database's encoding may not have all characters of the reasons.
-  try {
-    require_retries(run(&Executor::attempt, false));
-  } catch (const Error& error) {
-    if (!is_untranslatable(error)) throw;
-    if (size == 1) return require_retries(run(&Executor::run, true));
-    // Which reason it is, is not known, and the others are stored as they are.
-    for (const auto* retry = retries; retry != end; ++retry) nack_chunk(retry, 1);
-  }
+  run_with_reasons(retries, size, run, &Batch::nack_chunk);
 }
 
-// PgQue says of a message that it is in the retry queue already. That is not true if the batch has the message twice:
-// then PgQue stores neither of the two, and an ack would lose the message.
-void Batch::require_retries(const pqxx::result& conflicts) {
-  for_each_row(conflicts, [&](auto field) {
-    const auto message = RowReader{field}.integer();
-    const auto batch = static_cast<std::int64_t>(id());
-    if (verbs::ask(*transaction_, sql::is_in_retry_queue, {batch, message}, call("nack")) != 0) return;
-    Error::Facts facts;
-    facts.operation = call("nack").describe();
-    // Another process of this name has nacked the message, too, and has finished the batch while PgQue waited for it.
-    if (is_gone()) throw BatchNotFound{std::move(facts)};
-    facts.advice = "PgQue does not store a retry of message " + std::to_string(message) +
-                   ", because the batch has it twice; the batch is acknowledged when its handler succeeds";
-    throw Error{std::move(facts)};
+// Rows of messages that have become dead letters, and of those that are not in the retry queue now: PgQue says of them
+// that they are there already.
+void Batch::take_nacked(const pqxx::result& rows, Retry* retries, std::size_t size) {
+  std::size_t at = 0;
+  for_each_row(rows, [&](auto field) {
+    RowReader row{field};
+    const EventId message{row.integer()};
+    if (row.integer() == 0) return require_retry(message);
+    // They come in the order of the chunk.
+    while (at < size && retries[at].msg_id != message) ++at;
+    if (at < size) retries[at++].dead = true;
   });
 }
 
-Finish Batch::finish(const std::vector<Retry>& retries, const InTime& in_time) {
+// That is not true if the batch has the message twice: then PgQue stores neither of the two, and an ack would lose the
+// message.
+void Batch::require_retry(EventId message) {
+  const auto batch = static_cast<std::int64_t>(id());
+  const auto id = static_cast<std::int64_t>(message);
+  if (verbs::ask(*transaction_, sql::is_in_retry_queue, {batch, id}, call("nack")) != 0) return;
+  Error::Facts facts;
+  facts.operation = call("nack").describe();
+  // Another process of this name has nacked the message, too, and has finished the batch while PgQue waited for it.
+  if (is_gone()) throw BatchNotFound{std::move(facts)};
+  facts.advice = "PgQue does not store a retry of message " + to_string(message) +
+                 ", because the batch has it twice; the batch is acknowledged when its handler succeeds";
+  throw Error{std::move(facts)};
+}
+
+// The role that has to be granted event_dead is not known to have more rights, so the message goes back as it came.
+void Batch::give_up_chunk(Retry* retries, std::size_t size) {
+  std::string ids = "{";
+  std::string retried = "{";
+  std::string times = "{";
+  for (std::size_t i = 0; i < size; ++i) {
+    const auto& message = *retries[i].given_up;
+    ids += to_string(message.msg_id) + ',';
+    retried += (message.retry_count ? std::to_string(*message.retry_count) : "NULL") + ',';
+    times += std::to_string(message.created_at.time_since_epoch().count()) + ',';
+  }
+  ids.back() = retried.back() = times.back() = '}';
+  const auto run = [&](RunHow how, bool in_ascii) {
+    using Column = std::optional<std::string> Message::*;
+    constexpr Column columns[]{&Message::type,   &Message::payload, &Message::extra1,
+                               &Message::extra2, &Message::extra3,  &Message::extra4};
+    TextArray texts{size * (1 + std::size(columns)), 0};
+    for (std::size_t i = 0; i < size; ++i) texts.add(in_ascii ? ascii_only(retries[i].reason) : retries[i].reason);
+    for (const auto column : columns) {
+      for (std::size_t i = 0; i < size; ++i) texts.add((*retries[i].given_up).*column);
+    }
+    (*transaction_.*how)(sql::give_up_many,
+                         {static_cast<std::int64_t>(id()), static_cast<std::int64_t>(size), ids, retried, times,
+                          Param::binary(texts.bytes())},
+                         call("event_dead"));
+  };
+  run_with_reasons(retries, size, run, &Batch::give_up_chunk);
+  for (std::size_t i = 0; i < size; ++i) retries[i].dead = true;
+}
+
+// Calls run(how, whether in ASCII only). The database's encoding may not have all characters of the reasons.
+template <class Run>
+void Batch::run_with_reasons(Retry* retries, std::size_t size, const Run& run,
+                             void (Batch::*again)(Retry*, std::size_t)) {
+  if (std::all_of(retries, retries + size, [](const Retry& retry) { return is_ascii(retry.reason); })) {
+    return run(&Executor::run, false);
+  }
+  try {
+    run(&Executor::attempt, false);
+  } catch (const Error& error) {
+    if (!is_untranslatable(error)) throw;
+    if (size == 1) return run(&Executor::run, true);
+    // Which reason it is, is not known, and the others are stored as they are.
+    for (std::size_t i = 0; i < size; ++i) (this->*again)(retries + i, 1);
+  }
+}
+
+Finish Batch::finish(std::vector<Retry>& retries, const InTime& in_time) {
   try {
     close_cursor();
     if (auto refused = nack(retries, in_time)) return std::move(*refused);

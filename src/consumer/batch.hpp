@@ -65,11 +65,14 @@ class Batch {
   std::optional<std::chrono::milliseconds> ripens_in() const noexcept { return ripens_in_; }
   // Whether another statement may be sent; otherwise the batch is interrupted.
   using InTime = std::function<bool()>;
-  // Nacks in the transaction that is going to ack; nothing if that worked.
-  std::optional<Finish> nack(const std::vector<Retry>& retries, const InTime& in_time);
+  // Nacks in the transaction that is going to ack, and makes dead letters of what is given up; nothing if that worked.
+  // Then each retry says whether it is dead.
+  std::optional<Finish> nack(std::vector<Retry>& retries, const InTime& in_time);
+  // Whether the role may make dead letters of what is given up.
+  bool may_give_up();
   // Nacks, acks and commits. In split mode, errors that another attempt may not meet are thrown, and nothing has
   // happened then, unless the outcome is unknown.
-  Finish finish(const std::vector<Retry>& retries, const InTime& in_time);
+  Finish finish(std::vector<Retry>& retries, const InTime& in_time);
   // Begins the transaction that is going to ack, for what handlers have left to be written in it. In per_batch mode it
   // is open already.
   void begin_to_finish();
@@ -98,10 +101,16 @@ class Batch {
   void begin();
   std::string librarys_limit() const;
   void begin_own_statements();
-  void nack_chunk(const Retry* retries, std::size_t size);
+  void nack_chunk(Retry* retries, std::size_t size);
+  void give_up_chunk(Retry* retries, std::size_t size);
+  using RunHow = pqxx::result (Executor::*)(const Statement&, Params, const Call&);
+  template <class Run>
+  void run_with_reasons(Retry* retries, std::size_t size, const Run& run,
+                        void (Batch::*again)(Retry* retries, std::size_t size));
   Finish interrupted(std::size_t nacked);
   void leave_out_nacked(std::vector<Message>& messages);
-  void require_retries(const pqxx::result& conflicts);
+  void take_nacked(const pqxx::result& rows, Retry* retries, std::size_t size);
+  void require_retry(EventId message);
   Executor& executor();  // the transaction if one is open
   std::vector<Message> fetch();
   std::vector<Message> turn_page(std::vector<Message> page);

@@ -27,7 +27,7 @@ Written DeferredWrites::write(std::vector<Deferred>& all, Batch& batch, const Ba
     if (const auto number = savepoint.ended_by()) {
       for (const auto& message : all[*number].of->messages) failures_.condemn(message);
     } else if (running_ != nullptr && ++running_->interrupted == most_interruptions) {
-      fail(*running_, {std::string{what} + error.what()}, retries);
+      fail(*running_, {{std::string{what} + error.what()}}, retries);
     }
     throw;
   }
@@ -87,11 +87,9 @@ Written DeferredWrites::write(std::vector<Deferred>& all, Batch& batch, HandlerS
 void DeferredWrites::fail(Deferred& one, const CallFailure& failure, std::vector<Retry>& retries) {
   one.callbacks.clear();
   const auto& [messages, verdicts] = *one.of;
-  const auto fail_one = [&](const Message& message) {
-    retries.push_back(failures_.failed(message, failure.reason, failure.delay));
-  };
+  const auto fail_one = [&](const Message& message) { retries.push_back(failures_.failed(message, failure.verdict)); };
   if (!fail_rest(messages.data(), messages.size(), verdicts, fail_one)) {
-    failures_.of_no_message(messages.front(), failure.reason);
+    failures_.of_no_message(messages.front(), failure.verdict.reason);
   }
 }
 

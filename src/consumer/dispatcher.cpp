@@ -46,7 +46,9 @@ Dispatcher::Dispatcher(const ConsumerOptions& options, const Handlers& handlers,
       failures_{failures} {
   const auto threads = static_cast<std::size_t>(options_.concurrency);
   threads_.reserve(threads);
-  for (std::size_t i = 0; i < threads; ++i) threads_.push_back(std::make_unique<ThreadCalls>(stopper_, claim_));
+  for (std::size_t i = 0; i < threads; ++i) {
+    threads_.push_back(std::make_unique<ThreadCalls>(stopper_, claim_, options_.on_send));
+  }
   if (threads > 1) pool_ = std::make_unique<WorkerPool>(threads);
 }
 
@@ -127,6 +129,7 @@ void Dispatcher::add(PageResult& result, PageResult&& one) {
   result.failed += one.failed;
   result.unknown += one.unknown;
   if (one.postponed) postpone(result, std::move(*one.postponed));
+  if (!one.last_failure.empty()) result.last_failure = std::move(one.last_failure);
   move_to_end(one.retries, result.retries);
   move_to_end(one.deferred, result.deferred);
 }
@@ -154,7 +157,7 @@ std::size_t Dispatcher::handle_concurrently(const PageCalls& calls, std::size_t 
     const auto& message = *calls[i].first;
     const auto failed = [&](const std::string& why) {
       results[i].interrupted = false;
-      fail(message, "key function error: " + why, std::nullopt, results[i]);
+      fail(message, {"key function error: " + why}, results[i]);
     };
     try {
       const CrashGuardFile::InFlight in_flight{crash_guard_, 0, message.msg_id};
@@ -186,7 +189,7 @@ void Dispatcher::handle_guarded(const PageCalls& calls, std::size_t number, Hand
   }
   const auto refusal = crash_guard_->refusal(msg_id);
   // Not after retry_delay(), because that may be what crashes.
-  if (!refusal.empty()) return fail(*call.first, refusal, options_.retry_after, result);
+  if (!refusal.empty()) return fail(*call.first, {refusal, options_.retry_after}, result);
   const CrashGuardFile::Turn turn{[this] { return may_begin(Stopper::Clock::now()); }};
   if (!may_begin(Stopper::Clock::now())) {
     result.interrupted = true;
@@ -209,7 +212,7 @@ bool Dispatcher::handle_one(const PageCall& call, std::size_t number, HandlerSav
   }
   const auto condemned = [this](const Message& message) { return failures_.is_condemned(message); };
   if (std::any_of(call.first, call.first + call.size, condemned)) {
-    fail_rest(call, {std::string{what_of_handler} + ended_transaction}, result);
+    fail_rest(call, {{std::string{what_of_handler} + ended_transaction}}, result);
     return false;
   }
   auto& calls = *threads_[thread];
@@ -269,21 +272,21 @@ void Dispatcher::invoke(const PageCall& call, ThreadCalls& thread) const {
 
 void Dispatcher::fail_named(const PageCall& call, PageResult& result) {
   for (const auto& [index, verdict] : call.many->verdicts) {
-    fail(call.many->messages[index], verdict.reason, verdict.delay, result);
+    fail(call.many->messages[index], verdict, result);
   }
 }
 
 void Dispatcher::fail_rest(const PageCall& call, const CallFailure& failure, PageResult& result) {
-  const auto fail_one = [&](const Message& message) { fail(message, failure.reason, failure.delay, result); };
+  const auto fail_one = [&](const Message& message) { fail(message, failure.verdict, result); };
   if (!call.many) return fail_one(*call.first);
   if (!detail::fail_rest(call.first, call.size, call.many->verdicts, fail_one)) {
-    failures_.of_no_message(*call.first, failure.reason);
+    failures_.of_no_message(*call.first, failure.verdict.reason);
   }
 }
 
-void Dispatcher::fail(const Message& message, std::string_view reason, std::optional<std::chrono::seconds> delay,
-                      PageResult& result) {
-  result.retries.push_back(failures_.failed(message, reason, delay));
+void Dispatcher::fail(const Message& message, const Verdict& verdict, PageResult& result) {
+  result.retries.push_back(failures_.failed(message, verdict));
+  result.last_failure = result.retries.back().reason;
   ++result.failed;
 }
 

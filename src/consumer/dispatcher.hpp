@@ -9,7 +9,7 @@
 #include <exception>
 #include <memory>
 #include <optional>
-#include <string_view>
+#include <string>
 #include <vector>
 
 #include <pgque/consumer_options.hpp>
@@ -41,6 +41,7 @@ struct PageResult {
   std::vector<Deferred> deferred;         // in the order of the messages
   std::optional<Postponement> postponed;  // the longest; then messages may be unhandled
   std::exception_ptr error;               // why the batch's transaction cannot go on
+  std::string last_failure;               // the reason of the latest message that failed
 };
 
 class Dispatcher {
@@ -57,7 +58,7 @@ class Dispatcher {
  private:
   // What the handlers of one thread refer to.
   struct ThreadCalls {
-    ThreadCalls(const Stopper& stopper, const Claim& claim) : call{stopper, claim} {}
+    ThreadCalls(const Stopper& stopper, const Claim& claim, const OnSend& on_send) : call{stopper, claim, on_send} {}
     HandlerCall call;
     Context one{call};
     BatchContext many{call};
@@ -82,8 +83,7 @@ class Dispatcher {
   // The messages of the call that the handler has named as failures, and all others.
   void fail_named(const PageCall& call, PageResult& result);
   void fail_rest(const PageCall& call, const CallFailure& failure, PageResult& result);
-  void fail(const Message& message, std::string_view reason, std::optional<std::chrono::seconds> delay,
-            PageResult& result);
+  void fail(const Message& message, const Verdict& verdict, PageResult& result);
   bool is_suspect(const PageCall& call) const {
     return crash_guard_ != nullptr && crash_guard_->suspects(call.first->msg_id);
   }

@@ -1,7 +1,10 @@
 #include "consumer/failures.hpp"
 
 #include <algorithm>
+#include <memory>
 #include <string>
+
+#include <pgque/error.hpp>
 
 #include "database/error_map.hpp"
 #include "support/checks.hpp"
@@ -9,12 +12,25 @@
 
 namespace pgque::detail {
 
-Retry Failures::failed(const Message& message, std::string_view reason, std::optional<std::chrono::seconds> delay) {
+Retry Failures::failed(const Message& message, const Verdict& verdict) {
   require_home();
-  Retry retry{message.msg_id, message.retry_count.value_or(0), delay ? *delay : retry_delay(message),
-              sanitized(reason, longest_reason)};
-  log(LogLevel::warning, LogEvent::handler_failed, retry.reason, message);
+  auto retry = retry_of(message, verdict.reason, verdict.delay);
+  // Also what is given up has a delay, for a role that may only nack it.
+  if (verdict.gives_up && size_of(message) <= largest_given_up) {
+    retry.given_up = std::make_shared<const Message>(message);
+  }
+  log(LogLevel::warning, LogEvent::handler_failed, retry.reason, message,
+      retry.given_up ? std::nullopt : std::optional{retry.delay});
   return retry;
+}
+
+bool Failures::gives_up(const std::exception& error) const noexcept {
+  return options_.give_up_on_bad_payload && dynamic_cast<const PayloadError*>(&error) != nullptr;
+}
+
+Retry Failures::retry_of(const Message& message, std::string_view reason, std::optional<std::chrono::seconds> delay) {
+  return {message.msg_id, message.retry_count.value_or(0), delay ? *delay : retry_delay(message),
+          sanitized(reason, longest_reason), message.type.value_or("")};
 }
 
 void Failures::of_no_message(const Message& first, std::string_view reason) {
@@ -31,8 +47,8 @@ std::optional<Retry> Failures::unknown_type(const Message& message) {
     log(LogLevel::warning, LogEvent::unknown_type, text + "; acknowledged by policy", message);
     return std::nullopt;
   }
-  Retry retry{message.msg_id, message.retry_count.value_or(0), retry_delay(message), sanitized(text, longest_reason)};
-  log(LogLevel::warning, LogEvent::unknown_type, text + "; nacked", message);
+  auto retry = retry_of(message, text, std::nullopt);
+  log(LogLevel::warning, LogEvent::unknown_type, text + "; nacked", message, retry.delay);
   return retry;
 }
 
@@ -72,11 +88,14 @@ std::chrono::seconds Failures::retry_delay(const Message& message) {
   return options_.retry_after;
 }
 
-void Failures::log(LogLevel level, LogEvent event, std::string_view text, const Message& message) {
+void Failures::log(LogLevel level, LogEvent event, std::string_view text, const Message& message,
+                   std::optional<std::chrono::seconds> retry_in) {
   LogRecord record{level, event, text};
   record.batch_id = message.batch_id;
   record.msg_id = message.msg_id;
   record.attempt = attempt_of(message);
+  if (message.type) record.type = *message.type;
+  record.retry_in = retry_in;
   logger_.write(record);
 }
 

@@ -33,7 +33,9 @@ class Failures {
       : options_{options}, home_{home}, logger_{logger} {}
 
   // May be called on any thread. Without a delay, the options say when it comes again.
-  Retry failed(const Message& message, std::string_view reason, std::optional<std::chrono::seconds> delay);
+  Retry failed(const Message& message, const Verdict& verdict);
+  // Whether a handler that ended with this has given its message up, although it did not throw GiveUp.
+  bool gives_up(const std::exception& error) const noexcept;
   // A call has failed from which no message is left that could fail with it, because the handler has named them all.
   void of_no_message(const Message& first, std::string_view reason);
   // Empty if the message is acknowledged by policy.
@@ -54,8 +56,10 @@ class Failures {
   void require_home() const;
 
  private:
+  Retry retry_of(const Message& message, std::string_view reason, std::optional<std::chrono::seconds> delay);
   std::chrono::seconds retry_delay(const Message& message);
-  void log(LogLevel level, LogEvent event, std::string_view text, const Message& message);
+  void log(LogLevel level, LogEvent event, std::string_view text, const Message& message,
+           std::optional<std::chrono::seconds> retry_in = std::nullopt);
 
   const ConsumerOptions& options_;
   const HomeProcess& home_;

@@ -29,10 +29,15 @@ struct Postponement {
 };
 
 struct CallFailure {
-  std::string reason;
-  std::optional<std::chrono::seconds> delay{};
+  Verdict verdict;
   std::optional<Postponement> postponement{};  // then it is no failure, but the whole batch is left
 };
+
+inline std::string text_of(const std::exception& error) {
+  const std::string text = error.what();
+  return sqlstate_of(error) != "25P02" ? text
+                                       : text + "; a statement before this one had failed, and the handler went on";
+}
 
 // Calls call(). If it returns, its writes are to be kept under this number, and the result is empty; otherwise they are
 // undone. It is repeated only as long as may_begin() says so. `message` is the one to be named, and `what` comes before
@@ -50,17 +55,21 @@ std::optional<CallFailure> attempt(Failures& failures, HandlerSavepoint& savepoi
       return std::nullopt;
     } catch (const NotNow& not_now) {
       failures.require_home();
-      failed = CallFailure{{}, {}, Postponement{not_now.delay(), sanitized(not_now.what(), longest_reason)}};
+      failed = CallFailure{{}, Postponement{not_now.delay(), sanitized(not_now.what(), longest_reason)}};
     } catch (const RetryAfter& retry) {
       failures.require_home();
       savepoint.require_sound();
-      failed = CallFailure{retry.what(), retry.delay()};
+      failed = CallFailure{{retry.what(), retry.delay()}};
+    } catch (const GiveUp& give_up) {
+      failures.require_home();
+      savepoint.require_sound();
+      failed = CallFailure{{give_up.what(), {}, true}};
     } catch (const std::exception& error) {
       failures.require_home();
       savepoint.require_sound();
       switch (after_handler_failure(sqlstate_of(error), savepoint.is_set(), reruns < most_reruns && may_begin())) {
         case HandlerFailure::nack:
-          failed = CallFailure{std::string{what} + error.what()};
+          failed = CallFailure{{what + text_of(error), {}, failures.gives_up(error)}};
           break;
         case HandlerFailure::run_again:
           failures.runs_again(message, error);
@@ -71,7 +80,7 @@ std::optional<CallFailure> attempt(Failures& failures, HandlerSavepoint& savepoi
     } catch (...) {
       failures.require_home();
       savepoint.require_sound();
-      failed = CallFailure{std::string{what} + "an exception that is not a std::exception"};
+      failed = CallFailure{{std::string{what} + "an exception that is not a std::exception"}};
     }
     savepoint.discard(number);
     if (in_the_way) std::rethrow_exception(in_the_way);
@@ -89,7 +98,7 @@ inline CallFailure after_refusal(const Failures& failures, const std::exception_
     if (after_handler_failure(sqlstate_of(error), true, false) == HandlerFailure::leave_batch) {
       std::rethrow_exception(failures.as_error(error, message));
     }
-    return {std::string{what} + error.what()};
+    return {{std::string{what} + error.what()}};
   }
 }
 

@@ -40,6 +40,12 @@ void HandlerCall::defer(OnAck callback) {
   on_ack_.push_back(std::move(callback));
 }
 
+void HandlerCall::write(const char* caller, const OnAck& callback) {
+  require_running(caller);
+  if (!savepoint_->has_transaction()) return on_ack_.push_back(callback);
+  callback(savepoint_->transaction());
+}
+
 void HandlerCall::judge(const char* caller, const Message& message, Verdict verdict) {
   require_running(caller);
   verdicts_[number_of(message)] = std::move(verdict);

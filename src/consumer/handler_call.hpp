@@ -4,37 +4,33 @@
 // calls, so that a use of the Context after the call is noticed.
 
 #include <atomic>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <map>
-#include <optional>
-#include <string>
 #include <thread>
 #include <unordered_map>
 #include <vector>
 
 #include <pgque/message.hpp>
+#include <pgque/on_send.hpp>
 
 #include "consumer/claim.hpp"
 #include "consumer/handler_savepoint.hpp"
+#include "consumer/retry.hpp"
 #include "support/stopper.hpp"
 
 namespace pgque::detail {
 
 using OnAck = std::function<void(pqxx::transaction_base&)>;
 
-// What a handler of several messages said of one of them: it is a failure.
-struct Verdict {
-  std::string reason;
-  std::optional<std::chrono::seconds> delay{};
-};
 using Verdicts = std::map<std::size_t, Verdict>;  // by the number of the message in the call
 
 class HandlerCall {
  public:
-  HandlerCall(const Stopper& stopper, const Claim& claim) noexcept : stopper_{stopper}, claim_{claim} {}
+  // All of them must outlive it.
+  HandlerCall(const Stopper& stopper, const Claim& claim, const OnSend& on_send) noexcept
+      : stopper_{stopper}, claim_{claim}, on_send_{on_send} {}
 
   // While it lives, the handler runs on this thread.
   class Scope {
@@ -61,6 +57,9 @@ class HandlerCall {
   // For the Context. Those that are not noexcept throw std::logic_error unless the handler runs, on this thread.
   pqxx::dbtransaction& transaction();
   void defer(OnAck callback);
+  // At once in the batch's transaction if that is open, otherwise as defer().
+  void write(const char* caller, const OnAck& callback);
+  const OnSend& on_send() const noexcept { return on_send_; }
   void judge(const char* caller, const Message& message, Verdict verdict);
   std::size_t size() const noexcept { return size_; }
   const Message& message(std::size_t index) const;
@@ -75,6 +74,7 @@ class HandlerCall {
 
   const Stopper& stopper_;
   const Claim& claim_;
+  const OnSend& on_send_;
   std::atomic<std::thread::id> thread_{};  // no thread's while no handler runs
   HandlerSavepoint* savepoint_ = nullptr;  // null without a database
   const Message* messages_ = nullptr;

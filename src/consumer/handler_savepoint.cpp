@@ -22,6 +22,21 @@ bool says_that_it_ended(const std::exception_ptr& error) {
   }
 }
 
+bool says_that_a_statement_failed_before(const std::exception_ptr& error) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const std::exception& cause) {
+    return sqlstate_of(cause) == "25P02";
+  }
+}
+
+constexpr const char* went_on =
+    "the handler, or its on_ack() callback, went on after a statement of its transaction had failed; let such an error "
+    "out, or run the statement in a pqxx::subtransaction";
+constexpr const char* ended_by_call =
+    "the handler, or its on_ack() callback, has ended its transaction by commit() or abort(), which only the consumer "
+    "may do";
+
 }  // namespace
 
 template <class Do>
@@ -108,12 +123,16 @@ bool HandlerSavepoint::list_is_stale(const std::exception_ptr& error) {
   }
 }
 
+// For a handler that returned after a statement of its transaction had failed.
+std::string HandlerSavepoint::why_it_failed() const {
+  return swallowed_.empty() ? went_on : went_on + (": " + primary_message(swallowed_));
+}
+
 void HandlerSavepoint::keep(std::size_t number) {
   require_sound();
   if (!inner_ || kept_) return;
-  if (inner_->ended()) {
-    throw std::logic_error{"the transaction was ended, or used again after a statement in it had failed"};
-  }
+  swallowed_ = inner_->failure();
+  if (inner_->ended()) throw std::logic_error{swallowed_.empty() ? ended_by_call : why_it_failed()};
   kept_ = number;
 }
 
@@ -150,6 +169,7 @@ bool HandlerSavepoint::settle(const std::string& then) {
     return true;
   }
   undo(number, error);
+  if (says_that_a_statement_failed_before(error)) error = std::make_exception_ptr(std::logic_error{why_it_failed()});
   refused_ = Refused{number, error};
   return false;
 }

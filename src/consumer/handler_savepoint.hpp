@@ -39,6 +39,8 @@ class HandlerSavepoint {
   // if there can be no savepoint. Then all other functions throw the same, because the batch's transaction cannot go
   // on.
   pqxx::dbtransaction& transaction();
+  // Whether there is one while handlers run: not in split mode.
+  bool has_transaction() noexcept { return batch_.transaction() != nullptr; }
   // Whether the running handler has asked for the transaction.
   bool is_set() const noexcept { return inner_ && !kept_; }
   // The handler has returned: its writes are to become part of the batch's transaction, under this number. Throws if it
@@ -72,6 +74,7 @@ class HandlerSavepoint {
   bool settle(const std::string& then);
   bool list_is_stale(const std::exception_ptr& error);
   void undo(std::size_t number, const std::exception_ptr& why);
+  std::string why_it_failed() const;
   void run(const std::string& sql);
   [[noreturn]] void fail(const std::exception_ptr& error) const;
   template <class Do>
@@ -82,6 +85,7 @@ class HandlerSavepoint {
   std::optional<Constraints>& constraints_;
   std::optional<InnerTransaction> inner_;  // while there is a savepoint
   std::optional<std::size_t> kept_;        // whose writes are to be settled
+  std::string swallowed_;                  // the error of the last statement of that handler, if it is known
   std::optional<Refused> refused_;
   std::optional<std::size_t> ended_by_;
   std::exception_ptr broken_;

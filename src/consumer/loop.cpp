@@ -105,6 +105,11 @@ void ConsumerLoop::Run::operator()() {
          "memory as a whole, however large it is; set max_messages to std::nullopt if that is intended, use per_batch, "
          "or connect directly");
   }
+  if (options_.key && cooperative()) {
+    log_(LogLevel::warning, LogEvent::key_in_group,
+         "key keeps messages of one key in order only within this worker: another worker of the group may handle one "
+         "of them at the same time; for order among all of them use one consumer without subconsumer");
+  }
   if (crash_guard_) report_suspects();
   struct Idle {
     Run& run;
@@ -197,6 +202,8 @@ Outcome ConsumerLoop::Run::connect() {
     const StatementGuard::Scope scope{guard_, session_, on_stop()};
     AutocommitExecutor{session_}.run_plain(session_settings(options_), {"configure the session"});
   }
+  may_give_up_.reset();
+  expect_ticks();
   listen();
   if (std::exchange(ever_connected_, true)) {
     owner_.count([](ConsumerStats& stats) { ++stats.reconnects; });
@@ -257,6 +264,7 @@ Outcome ConsumerLoop::Run::receive() {
   set_state(ConsumerState::receiving);
   retries_.clear();
   nacked_ = 0;
+  dead_.clear();
   // This receive covers all notifications that have come so far, but none that come from now on.
   take_notifications();
   notified_ = false;
@@ -284,6 +292,7 @@ Outcome ConsumerLoop::Run::receive() {
     return Outcome::nothing;
   }
   has_batch_ = true;
+  expect_ticks();
   large_batches_ = batch_->has_more_pages();
   claim_.begin(batch_->id());
   notified_polls_.reset();
@@ -322,6 +331,7 @@ Outcome ConsumerLoop::Run::handle() {
     stats.failures += page.failed;
     stats.unknown += page.unknown;
     stats.deferred += callbacks;
+    if (!page.last_failure.empty()) stats.last_error = std::move(page.last_failure);
   });
   retries_.insert(retries_.end(), std::make_move_iterator(page.retries.begin()),
                   std::make_move_iterator(page.retries.end()));
@@ -340,12 +350,12 @@ Outcome ConsumerLoop::Run::next_page() {
     if (const auto outcome = write_deferred()) return *outcome;
     const auto failed = [&] {
       const StatementGuard::Scope scope{guard_, session_, OnStop::drain};
+      decide_what_is_given_up();
       return batch_->nack(retries_, in_time());
     }();
     if (failed && failed->kind == Finish::Kind::interrupted) return Outcome::page_interrupted;
     if (failed) return refused(*failed->error);
-    nacked_ += retries_.size();
-    retries_.clear();
+    take_nacked();
   }
   auto next = [&] {
     const StatementGuard::Scope scope{guard_, session_, OnStop::drain};
@@ -372,6 +382,7 @@ Outcome ConsumerLoop::Run::finish() {
   if (const auto outcome = write_deferred()) return *outcome;
   const auto finish = [&] {
     const StatementGuard::Scope scope{guard_, session_, OnStop::drain};
+    decide_what_is_given_up();
     try {
       return batch_->finish(retries_, in_time());
     } catch (const Error& error) {
@@ -400,6 +411,7 @@ std::optional<Outcome> ConsumerLoop::Run::write_deferred() {
     owner_.count([&](ConsumerStats& stats) {
       stats.failures += failed;
       stats.deferred = callbacks_of(deferred_);
+      if (failed != 0) stats.last_error = retries_.back().reason;
     });
   };
   auto written = Written::all;
@@ -445,11 +457,13 @@ Outcome ConsumerLoop::Run::settle(const Finish& finish) {
   // finished it or has taken it over, and nothing is lost either.
   const bool gone = finish.kind == Finish::Kind::stale || finish.kind == Finish::Kind::lost;
   const bool by_commit = in_doubt_ && gone;
+  const auto failed = retries_.size();
   switch (by_commit ? Finish::Kind::acked : finish.kind) {
     case Finish::Kind::acked:
+      take_nacked();
       owner_.count([&](ConsumerStats& stats) {
         ++stats.batches;
-        stats.retries += nacked_ + retries_.size();
+        stats.retries += nacked_;
       });
       log_.write(batch_record(
           LogLevel::debug, LogEvent::batch_acked,
@@ -457,6 +471,7 @@ Outcome ConsumerLoop::Run::settle(const Finish& finish) {
           : options_.subconsumer.empty()
               ? "batch acknowledged, although the answer to the commit was lost"
               : "batch acknowledged, although the answer to the commit was lost, or taken over by another worker"));
+      report_dead();
       break;
     case Finish::Kind::stale: {
       owner_.count([](ConsumerStats& stats) { ++stats.stale_acks; });
@@ -472,9 +487,13 @@ Outcome ConsumerLoop::Run::settle(const Finish& finish) {
     case Finish::Kind::nack_failed:
       return refused(*finish.error);
     case Finish::Kind::interrupted:
+      if (finish.nacked != 0) {
+        take_nacked();
+        report_dead();
+      }
       abandon(finish.nacked == 0 ? std::string{"there was no time left for its nacks"}
                                  : "there was no time left for all of its nacks; " + std::to_string(finish.nacked) +
-                                       " of its " + std::to_string(retries_.size()) + " failed messages are nacked");
+                                       " of its " + std::to_string(failed) + " failed messages are nacked");
       return Outcome::page_interrupted;
   }
   drop_batch();
@@ -492,6 +511,8 @@ Outcome ConsumerLoop::Run::leave_lost_batch() {
 }
 
 Outcome ConsumerLoop::Run::refused(const Error& error) {
+  // Otherwise a batch for which this always fails would come for ever.
+  if (error.operation().rfind("event_dead", 0) == 0) may_give_up_ = false;
   auto record = batch_record(LogLevel::error, LogEvent::nack_failed, error.what());
   record.sqlstate = error.sqlstate();
   log_.write(record);
@@ -500,15 +521,93 @@ Outcome ConsumerLoop::Run::refused(const Error& error) {
   return leave_worn_out_session() ? Outcome::connection_failed : Outcome::abandoned;
 }
 
+// Before nacks: what the role may not give up is nacked.
+void ConsumerLoop::Run::decide_what_is_given_up() {
+  const auto is_given_up = [](const Retry& retry) { return retry.given_up != nullptr; };
+  if (std::none_of(retries_.begin(), retries_.end(), is_given_up)) return;
+  if (!may_give_up_) may_give_up_ = batch_->may_give_up();
+  if (*may_give_up_) return;
+  for (auto& retry : retries_) retry.given_up.reset();
+  if (std::exchange(told_of_grant_, true)) return;
+  log_.write(batch_record(
+      LogLevel::warning, LogEvent::give_up_refused,
+      "a handler gave a message up, but this role cannot make a dead letter of it, so it is nacked and comes again; to "
+      "allow that: grant execute on function pgque.event_dead to the consumer's role"));
+}
+
+// They are nacked.
+void ConsumerLoop::Run::take_nacked() {
+  for (auto& retry : retries_) {
+    if (retry.dead) {
+      dead_.push_back({retry.msg_id, retry.retried + 1, std::move(retry.type)});
+    } else {
+      ++nacked_;
+    }
+  }
+  retries_.clear();
+}
+
+void ConsumerLoop::Run::report_dead() {
+  owner_.count([&](ConsumerStats& stats) { stats.dead_letters += dead_.size(); });
+  for (const auto& one : dead_) {
+    auto record = batch_record(LogLevel::warning, LogEvent::dead_lettered,
+                               "the message has become a dead letter and is not delivered again");
+    record.msg_id = one.msg_id;
+    record.attempt = one.attempt;
+    record.type = one.type;
+    log_.write(record);
+  }
+  dead_.clear();
+}
+
+// From now on for as long as the options say.
+void ConsumerLoop::Run::expect_ticks() {
+  if (options_.no_ticks_after.count() != 0) look_for_ticks_at_ = Stopper::Clock::now() + options_.no_ticks_after;
+}
+
+// While nothing arrives: whether that may be for want of a ticker.
+void ConsumerLoop::Run::look_for_ticks() {
+  const auto now = Stopper::Clock::now();
+  if (!look_for_ticks_at_ || now < *look_for_ticks_at_) return;
+  // Even a ticker that works may be a little late.
+  constexpr std::chrono::seconds slack{5};
+  const auto tick = [&] {
+    const StatementGuard::Scope scope{guard_, session_, OnStop::cancel};
+    AutocommitExecutor executor{session_, options_.pooled ? session_settings(options_) : std::string{}};
+    return verbs::latest_tick(executor, options_.queue, {"look for ticks", options_.queue, options_.name});
+  }();
+  if (!tick) return;
+  const auto longest = std::max<std::chrono::microseconds>(options_.no_ticks_after, tick->longest_gap + slack);
+  if (tick->age < longest) {
+    look_for_ticks_at_ = now + std::chrono::ceil<std::chrono::milliseconds>(longest - tick->age);
+    return;
+  }
+  look_for_ticks_at_.reset();
+  auto text = "the queue has had no tick for " + in_words(tick->age) + ", and nothing is delivered without ticks; ";
+  if (tick->paused) {
+    text += "its ticker is paused (ticker_paused): pgque set " + options_.queue + " ticker_paused=false";
+  } else if (tick->external) {
+    text += "it has external_ticker, so look for what is to tick it";
+  } else {
+    text +=
+        "run `pgque tick`, or a pgque::Ticker in a service; or, with pg_cron: select pgque.start(); `pgque doctor` "
+        "says more";
+  }
+  log_(LogLevel::warning, LogEvent::no_ticks, text);
+}
+
 Outcome ConsumerLoop::Run::wait() {
+  look_for_ticks();
   set_state(ConsumerState::waiting);
-  const auto deadline = ripe_at_.value_or(Stopper::Clock::now() + options_.poll_interval);
+  auto deadline = ripe_at_.value_or(Stopper::Clock::now() + options_.poll_interval);
+  if (look_for_ticks_at_) deadline = std::min(deadline, *look_for_ticks_at_);
   auto& waited_for = listen_session_ ? *listen_session_ : *session_;
   for (;;) {
     // libpq may have read a notification along with an answer; then the socket does not become readable.
     take_notifications();
     // Until a tick is old enough, a later one is not either.
     if (notified_ && !ripe_at_) {
+      expect_ticks();
       stopper_.sleep_until(notified_polls_.next());
       return Outcome::woken;
     }

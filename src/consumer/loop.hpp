@@ -70,6 +70,13 @@ class ConsumerLoop {
   ConsumerStats stats_;
 };
 
+// A message that has become a dead letter, if its batch is acknowledged.
+struct DeadLettered {
+  EventId msg_id;
+  std::int32_t attempt;
+  std::string type;
+};
+
 // Everything that exists only while start() runs.
 class ConsumerLoop::Run {
  public:
@@ -96,6 +103,11 @@ class ConsumerLoop::Run {
   Outcome settle(const Finish& finish);
   Outcome leave_lost_batch();
   Outcome refused(const Error& error);
+  void decide_what_is_given_up();
+  void take_nacked();
+  void report_dead();
+  void expect_ticks();
+  void look_for_ticks();
   Outcome wait();
   Outcome hold();
   Outcome postpone(const Postponement& postponement);
@@ -151,7 +163,8 @@ class ConsumerLoop::Run {
   Stopper::Clock::time_point asked_at_{};  // when the batch was asked for
   std::vector<Message> page_;
   std::vector<Retry> retries_;  // failed messages of the batch that are not nacked yet
-  std::uint64_t nacked_ = 0;
+  std::uint64_t nacked_ = 0;    // on earlier pages, without those that are dead
+  std::vector<DeadLettered> dead_;
   std::vector<Deferred> deferred_;  // what handlers left to be written with the ack
   bool has_batch_ = false;          // it was received, and is neither finished nor abandoned
   bool large_batches_ = false;      // the last one had several pages
@@ -163,6 +176,9 @@ class ConsumerLoop::Run {
   std::optional<Stopper::Clock::time_point> ripe_at_;  // the next tick, which is there but younger than min_lag
   std::optional<Stopper::Clock::time_point> postponed_until_;
   std::uint64_t resumes_before_ = 0;  // when it was postponed
+  std::optional<bool> may_give_up_;   // the role may make dead letters; asked for once for each connection
+  bool told_of_grant_ = false;
+  std::optional<Stopper::Clock::time_point> look_for_ticks_at_;  // none once their absence is reported
   std::exception_ptr error_;
 };
 

@@ -57,9 +57,6 @@ void check(const ConsumerOptions& options) {
   }
   check_at_least("concurrency", options.concurrency, 1);
   if (options.concurrency > most_concurrency) throw std::invalid_argument{"concurrency: must be at most 1024"};
-  if (options.key && options.concurrency == 1) {
-    throw std::invalid_argument{"key: has no meaning with concurrency 1, which keeps all messages in order"};
-  }
   if (options.transaction) {
     check_enum("transaction", *options.transaction, TransactionMode::split);
     if (*options.transaction == TransactionMode::per_batch && !options.subconsumer.empty()) {
@@ -79,6 +76,7 @@ void check(const ConsumerOptions& options) {
   if (options.handler_timeout) {
     check_duration("handler_timeout", *options.handler_timeout, milliseconds{1}, longest_wait);
   }
+  check_duration("no_ticks_after", options.no_ticks_after, milliseconds{0}, longest_wait);
   check_duration("slow_batch_after", options.slow_batch_after, milliseconds{0}, longest_wait);
   check(options.reconnect);
   // The server keeps these two in an int4 of milliseconds.

@@ -208,6 +208,26 @@ void for_each_row(const pqxx::result& result, const Visit& visit) {
   for (auto row = result.begin(), end = result.end(); row != end; ++row) visit(row->begin());
 }
 
+#if PQXX_VERSION_MAJOR < 8
+// libpqxx 6 and 7 have this only as a private member. An explicit instantiation may name it.
+template <const char* (Connection::*Member)() const noexcept>
+struct LastError {
+  friend const char* error_message_of(const Connection& connection) noexcept { return (connection.*Member)(); }
+};
+const char* error_message_of(const Connection& connection) noexcept;
+template struct LastError<&Connection::err_msg>;
+#endif
+
+// What was wrong with the connection's last statement; empty if nothing was, and with libpqxx 8, which does not tell.
+inline std::string_view last_error(const Connection& connection) noexcept {
+#if PQXX_VERSION_MAJOR < 8
+  return error_message_of(connection);
+#else
+  static_cast<void>(connection);
+  return {};
+#endif
+}
+
 // What a handler gets of the transaction around it. A pqxx::subtransaction would take a round trip to set its savepoint
 // and another to release it, and libpqxx 6 would roll it back after any error. This one sends nothing by itself:
 // whoever owns the outer transaction sets the savepoint, and looks at ended() afterwards.
@@ -225,6 +245,10 @@ class InnerTransaction final : public pqxx::dbtransaction {
   bool ended() const noexcept {
     return ended_;
   }
+  // What the server said of the statement that failed, if that is known: empty if the last one succeeded.
+  std::string failure() const {
+    return failure_.empty() ? std::string{last_error(conn())} : failure_;
+  }
 
  private:
 #if PQXX_VERSION_MAJOR < 7
@@ -235,7 +259,11 @@ class InnerTransaction final : public pqxx::dbtransaction {
     refuse_commit();
   }
   void do_abort() override {
+    if (ended_) return;
     ended_ = true;
+#if PQXX_VERSION_MAJOR < 7
+    failure_ = last_error(conn());
+#endif
   }
 #else
   void do_commit(pqxx::sl) override {
@@ -252,6 +280,7 @@ class InnerTransaction final : public pqxx::dbtransaction {
   }
 
   bool ended_ = false;
+  std::string failure_;
 };
 
 // LISTEN for as long as it lives; calls back from get_notifs() with the notification's channel.

@@ -182,16 +182,36 @@ inline constexpr Statement nack{"pgque_nack", Role::reader,
     "'1 second', $4::pg_catalog.text)"};
 // The messages, each with how often it was retried already. Where a message has retries left, nack does nothing but
 // call event_retry, after having read the batch once more to find that out; without an open batch nack throws the right
-// error. The result is the messages for which event_retry says that they are in the retry queue already.
+// error. The result is the messages that have become dead letters (1), and those for which event_retry says that they
+// are in the retry queue already (0).
 inline constexpr Statement nack_many{"pgque_nack_many", Role::reader,
-    "with nacked as materialized (select n.id, case when n.retried operator(pg_catalog.<) (select "
-    "coalesce(q.queue_max_retries, 5) from pgque.subscription s join pgque.queue q on "
-    "q.queue_id operator(pg_catalog.=) s.sub_queue where s.sub_batch operator(pg_catalog.=) $1::bigint) then "
+    "with most as materialized (select coalesce(q.queue_max_retries, 5) as retries from pgque.subscription s join "
+    "pgque.queue q on q.queue_id operator(pg_catalog.=) s.sub_queue where s.sub_batch operator(pg_catalog.=) "
+    "$1::bigint), nacked as materialized (select n.id, n.retried operator(pg_catalog.>=) (select retries from most) as "
+    "dead, case when n.retried operator(pg_catalog.<) (select retries from most) then "
     "pgque.event_retry($1::bigint, n.id, n.delay) else pgque.nack($1::bigint, " PGQUE_MESSAGE_OF_ID("n.id") ", "
     "n.delay operator(pg_catalog.*) interval '1 second', n.reason) end as stored from rows from "
     "(pg_catalog.unnest($2::pg_catalog.text::bigint[]), pg_catalog.unnest($3::pg_catalog.text::integer[]), "
     "pg_catalog.unnest($4::pg_catalog.text::integer[]), pg_catalog.unnest($5::pg_catalog.text[])) as n(id, retried, "
-    "delay, reason)) select id from nacked where stored operator(pg_catalog.=) 0"};
+    "delay, reason)) select id, dead::integer from nacked where dead or stored operator(pg_catalog.=) 0"};
+// Makes dead letters of $2 messages of an open batch, whatever retries they have left. $6 has first all reasons, then
+// all types, payloads, and each of the four extra columns. The transactions that sent them are not known here.
+#define PGQUE_PART(first, last)                                                         \
+  "pg_catalog.unnest(($6::pg_catalog.text[])[$2::integer operator(pg_catalog.*) " first \
+  " operator(pg_catalog.+) 1:$2::integer operator(pg_catalog.*) " last "])"
+inline constexpr Statement give_up_many{"pgque_give_up_many", Role::none,
+    "select pgque.event_dead($1::bigint, d.id, d.reason, timestamp with time zone 'epoch' operator(pg_catalog.+) ("
+    PGQUE_INTERVAL("d.time") "), null::pg_catalog.xid8, d.retried, d.type, d.payload, d.extra1, d.extra2, d.extra3, "
+    "d.extra4) from rows from (pg_catalog.unnest($3::pg_catalog.text::bigint[]), "
+    "pg_catalog.unnest($4::pg_catalog.text::integer[]), pg_catalog.unnest($5::pg_catalog.text::bigint[]), "
+    PGQUE_PART("0", "1") ", " PGQUE_PART("1", "2") ", " PGQUE_PART("2", "3") ", " PGQUE_PART("3", "4") ", "
+    PGQUE_PART("4", "5") ", " PGQUE_PART("5", "6") ", " PGQUE_PART("6", "7") ") as d(id, retried, time, reason, type, "
+    "payload, extra1, extra2, extra3, extra4)"};
+inline constexpr Statement may_give_up{
+    "pgque_may_give_up", Role::none,
+    "select coalesce(pg_catalog.has_function_privilege(pg_catalog.to_regprocedure('pgque.event_dead(bigint, bigint, "
+    "pg_catalog.text, timestamp with time zone, pg_catalog.xid8, integer, pg_catalog.text, pg_catalog.text, "
+    "pg_catalog.text, pg_catalog.text, pg_catalog.text, pg_catalog.text)'), 'execute'), false)::integer"};
 inline constexpr Statement is_in_retry_queue{
     "pgque_is_in_retry_queue", Role::none,
     "select pg_catalog.count(*) from pgque.subscription join pgque.retry_queue on "
@@ -365,6 +385,19 @@ inline constexpr const char* last_as_long_as_needed =
 #define PGQUE_BETWEEN(begin, end) \
   PGQUE_WITHIN_RANGE("(extract(epoch from " end ") operator(pg_catalog.-) extract(epoch from " begin "))")
 #define PGQUE_AGE(time) PGQUE_BETWEEN(time, "pg_catalog.now()")
+
+// How old the queue's latest tick is, how old it may become where a ticker is at work (with events that wait, and if
+// the role may not find that out, as without any), and whether the ticker leaves the queue out.
+inline constexpr Statement latest_tick{
+    "pgque_latest_tick", Role::none,
+    "select coalesce(" PGQUE_AGE("t.tick_time") ", 0), " PGQUE_MICROSECONDS(
+        "case when case when pg_catalog.has_sequence_privilege(pg_catalog.to_regclass(queue_event_seq)"
+        "::pg_catalog.oid, 'select') then pg_catalog.pg_sequence_last_value(pg_catalog.to_regclass(queue_event_seq)) "
+        "operator(pg_catalog.>) t.tick_event_seq end then queue_ticker_max_lag else "
+        "greatest(queue_ticker_max_lag, queue_ticker_idle_period) end") ", queue_ticker_paused::integer, "
+    "queue_external_ticker::integer from pgque.queue left join lateral (select tick_time, tick_event_seq from "
+    "pgque.tick where tick_queue operator(pg_catalog.=) queue_id order by tick_id desc limit 1) t on true where "
+    "queue_name operator(pg_catalog.=) $1::pg_catalog.text"};
 
 // In how many microseconds the next tick will be $3 microseconds old. Only for a consumer or group without a batch.
 inline constexpr Statement ripens_in{

@@ -205,6 +205,19 @@ std::optional<std::chrono::microseconds> ripens_in(Executor& executor, const Rec
   return time ? std::optional{std::chrono::microseconds{*time}} : std::nullopt;
 }
 
+std::optional<LatestTick> latest_tick(Executor& executor, std::string_view queue, const Call& call) {
+  std::optional<LatestTick> latest;
+  for_each_row(executor.run(sql::latest_tick, {queue}, call), [&](auto field) {
+    RowReader row{field};
+    auto& tick = latest.emplace();
+    tick.age = row.duration();
+    tick.longest_gap = row.duration();
+    tick.paused = row.boolean();
+    tick.external = row.boolean();
+  });
+  return latest;
+}
+
 bool ack(Executor& executor, BatchId batch, const Call& call) {
   return ask(executor, sql::ack, {static_cast<std::int64_t>(batch)}, call) != 0;
 }

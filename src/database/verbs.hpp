@@ -70,6 +70,14 @@ std::vector<Message> open_batch_cursor(TransactionExecutor& transaction, const R
 std::optional<BatchId> next_batch(Executor& executor, const Receiver& receiver, const Call& call);
 // After that gave none: when the next one will be old enough, if there is one.
 std::optional<std::chrono::microseconds> ripens_in(Executor& executor, const Receiver& receiver, const Call& call);
+// The queue's latest tick, and how old it may be where a ticker is at work; empty if there is no such queue.
+struct LatestTick {
+  std::chrono::microseconds age{0};
+  std::chrono::microseconds longest_gap{0};
+  bool paused = false;
+  bool external = false;
+};
+std::optional<LatestTick> latest_tick(Executor& executor, std::string_view queue, const Call& call);
 // Whether the batch was open until now.
 bool ack(Executor& executor, BatchId batch, const Call& call);
 // The reason may have characters that the database's encoding does not have; those become question marks.

@@ -40,7 +40,8 @@ class HandlersTest : public testing::Test {
  private:
   detail::Stopper stopper_;
   detail::Claim claim_;
-  detail::HandlerCall call_{stopper_, claim_};
+  OnSend on_send_;
+  detail::HandlerCall call_{stopper_, claim_, on_send_};
   Context context_{call_};
 };
 

@@ -50,6 +50,9 @@ TEST(ConsumerOptions, HaveTheDefaultsTheyDocument) {
   EXPECT_EQ(options.drain_timeout, 25s);
   EXPECT_EQ(options.handler_timeout, std::nullopt);
   EXPECT_EQ(options.slow_batch_after, 10s);
+  EXPECT_EQ(options.no_ticks_after, 60s);
+  EXPECT_FALSE(options.give_up_on_bad_payload);
+  EXPECT_FALSE(options.on_send);
   EXPECT_EQ(options.connect_timeout, 10s);
   EXPECT_EQ(options.statement_timeout, 0ms);
   EXPECT_EQ(options.max_messages, 10'000);
@@ -90,6 +93,7 @@ TEST(ConsumerOptions, AreTakenUpToTheirLimits) {
            [](auto& o) { o = cooperative(), o.dead_interval = month; },
            [](auto& o) { o = cooperative(), o.transaction = TransactionMode::split; },
            [](auto& o) { o.concurrency = 1024; },
+           [](auto& o) { o.key = [](const Message&) { return std::string{}; }; },
            [](auto& o) { o.concurrency = 2, o.key = [](const Message&) { return std::string{}; }; },
            [](auto& o) { o.concurrency = 2, o.transaction = TransactionMode::split; },
            [](auto& o) { o.transaction = TransactionMode::per_batch; },
@@ -100,6 +104,8 @@ TEST(ConsumerOptions, AreTakenUpToTheirLimits) {
            [](auto& o) { o.handler_timeout = month; },
            [](auto& o) { o.slow_batch_after = 0ms; },
            [](auto& o) { o.slow_batch_after = month; },
+           [](auto& o) { o.no_ticks_after = 0ms; },
+           [](auto& o) { o.no_ticks_after = month; },
            [](auto& o) { o.connect_timeout = 0s; },
            [](auto& o) { o.statement_timeout = milliseconds{2147483647}; },
            [](auto& o) { o.idle_in_transaction_timeout = milliseconds{2147483647}; },
@@ -155,7 +161,6 @@ TEST(ConsumerOptions, AreRefusedByNameBeyondTheirLimits) {
            {"concurrency", [](auto& o) { o.concurrency = 0; }},
            {"concurrency", [](auto& o) { o.concurrency = -1; }},
            {"concurrency", [](auto& o) { o.concurrency = 1025; }},
-           {"key", [](auto& o) { o.key = [](const Message&) { return std::string{}; }; }},
            {"transaction", [](auto& o) { o.transaction = static_cast<TransactionMode>(2); }},
            {"transaction", [](auto& o) { o = cooperative(), o.transaction = TransactionMode::per_batch; }},
            {"transaction", [](auto& o) { o.concurrency = 2, o.transaction = TransactionMode::per_batch; }},
@@ -165,6 +170,8 @@ TEST(ConsumerOptions, AreRefusedByNameBeyondTheirLimits) {
            {"handler_timeout", [](auto& o) { o.handler_timeout = month + 1ms; }},
            {"slow_batch_after", [](auto& o) { o.slow_batch_after = -1ms; }},
            {"slow_batch_after", [](auto& o) { o.slow_batch_after = month + 1ms; }},
+           {"no_ticks_after", [](auto& o) { o.no_ticks_after = -1ms; }},
+           {"no_ticks_after", [](auto& o) { o.no_ticks_after = month + 1ms; }},
            {"reconnect.initial", [](auto& o) { o.reconnect.initial = 0ms; }},
            {"reconnect.maximum", [](auto& o) { o.reconnect.maximum = 99ms; }},
            {"reconnect.maximum", [](auto& o) { o.reconnect.maximum = month + 1ms; }},
