@@ -15,6 +15,7 @@ install(
           NAMELINK_COMPONENT pgque_development
   ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}" COMPONENT pgque_development
   INCLUDES DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
+include(PgqueTestServer)
 install(DIRECTORY include/pgque DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" COMPONENT pgque_development)
 if(pgque_type STREQUAL "STATIC_LIBRARY")
   install(FILES LICENSE DESTINATION "${CMAKE_INSTALL_DOCDIR}" COMPONENT pgque_development)

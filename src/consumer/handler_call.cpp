@@ -15,6 +15,7 @@ void HandlerCall::begin(const Message* messages, std::size_t size, HandlerSavepo
   attempt_ = attempt_of(*messages);
   batch_ = messages->batch_id;
   on_ack_.clear();
+  kept_.clear();
   verdicts_.clear();
   numbers_.clear();
   thread_ = std::this_thread::get_id();
@@ -38,6 +39,13 @@ void HandlerCall::defer(OnAck callback) {
   require_running("Context::on_ack()");
   if (!callback) throw std::invalid_argument{"callback: must not be empty"};
   on_ack_.push_back(std::move(callback));
+}
+
+bool HandlerCall::keep(const char* caller, std::string_view queue, const Event& event) {
+  require_running(caller);
+  if (savepoint_ != nullptr) return false;
+  kept_.emplace_back(queue, event);
+  return true;
 }
 
 void HandlerCall::write(const char* caller, const OnAck& callback) {

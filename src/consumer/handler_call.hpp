@@ -8,8 +8,11 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <string>
+#include <string_view>
 #include <thread>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include <pgque/message.hpp>
@@ -57,6 +60,9 @@ class HandlerCall {
   // For the Context. Those that are not noexcept throw std::logic_error unless the handler runs, on this thread.
   pqxx::dbtransaction& transaction();
   void defer(OnAck callback);
+  // What Context::send() was given is kept instead of sent where there is no database; false elsewhere.
+  bool keep(const char* caller, std::string_view queue, const Event& event);
+  const std::vector<std::pair<std::string, Event>>& kept() const noexcept { return kept_; }
   // At once in the batch's transaction if that is open, otherwise as defer().
   void write(const char* caller, const OnAck& callback);
   const OnSend& on_send() const noexcept { return on_send_; }
@@ -82,6 +88,7 @@ class HandlerCall {
   std::int32_t attempt_ = 0;
   BatchId batch_{};
   std::vector<OnAck> on_ack_;
+  std::vector<std::pair<std::string, Event>> kept_;
   Verdicts verdicts_;
   std::unordered_map<EventId, std::size_t> numbers_;  // of the messages, once they are needed
 };

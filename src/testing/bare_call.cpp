@@ -15,7 +15,8 @@ testing::Outcome TestAccess::call(const Handler& handler, const Message& message
   using Kind = testing::Outcome::Kind;
   const Stopper stopper{};
   const Claim claim{};
-  HandlerCall call{stopper, claim};
+  const OnSend no_interceptor{};
+  HandlerCall call{stopper, claim, no_interceptor};
   Context context{call};
   testing::Outcome outcome;
   const auto failed = [&](Kind kind, const char* reason) {
@@ -26,12 +27,15 @@ testing::Outcome TestAccess::call(const Handler& handler, const Message& message
     const HandlerCall::Scope scope{call, &message, 1};
     handler.one(message, context);
     outcome.deferred_ = static_cast<std::int64_t>(call.on_ack().size());
+    for (const auto& [queue, event] : call.kept()) outcome.sent_.push_back({queue, event});
   } catch (const NotNow& not_now) {
     failed(Kind::postponed, not_now.what());
     outcome.postponed_for_ = not_now.delay();
   } catch (const RetryAfter& retry) {
     failed(Kind::failed, retry.what());
     outcome.retry_after_ = retry.delay();
+  } catch (const GiveUp& give_up) {
+    failed(Kind::gave_up, give_up.what());
   } catch (const std::exception& error) {
     failed(Kind::failed, error.what());
   } catch (...) {

@@ -21,6 +21,7 @@ using pgque::Context;
 using pgque::Message;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::UnorderedElementsAre;
 
 class DeliverTest : public KitTest {};
 
@@ -133,6 +134,19 @@ TEST_F(DeliverTest, DeadLettersComeInTheOrderOfTheirMessages) {
   EXPECT_EQ(letters[0].consumer, "test");
 }
 
+TEST_F(DeliverTest, WhatAHandlerGivesUpIsADeadLetterAtOnce) {
+  Queue queue{dsn()};
+  queue.send("1");
+  const auto run = queue.deliver(
+      {}, [](pgque::Consumer& c) { c.on("*", [](const Message&) { throw pgque::GiveUp{"no such product"}; }); });
+  EXPECT_EQ(run.failed, 1);
+  EXPECT_EQ(run.dead_lettered, 1);
+  const auto letters = queue.dead_letters();
+  ASSERT_EQ(letters.size(), 1U);
+  EXPECT_EQ(letters[0].reason, "no such product");
+  EXPECT_EQ(queue.make_retries_due(), 0);
+}
+
 TEST_F(DeliverTest, AConsumerOfAnotherNameGetsEverythingFromTheBeginning) {
   Queue queue{dsn()};
   queue.send("1");
@@ -169,11 +183,14 @@ struct Way {
 void PrintTo(const Way& way, std::ostream* out) {
   *out << way.name;
 }
-class DeliverInEachWayTest : public KitTest, public ::testing::WithParamInterface<Way> {};
+class DeliverInEachWayTest : public KitTest, public ::testing::WithParamInterface<Way> {
+ protected:
+  std::string sent_by_context() const { return "more_" + other_name(); }
+};
 
 TEST_P(DeliverInEachWayTest, HandlersWriteWithTheAckAndFailedOnesDoNot) {
   QueueOptions queue_options;
-  queue_options.others = {other_name()};
+  queue_options.others = {other_name(), sent_by_context()};
   Queue queue{dsn(), queue_options};
   for (int i = 0; i < 10; ++i) queue.send(json(i), i == 3 ? "fails" : "works");
   ConsumerOptions options;
@@ -182,6 +199,7 @@ TEST_P(DeliverInEachWayTest, HandlersWriteWithTheAckAndFailedOnesDoNot) {
     context.on_ack([other = other_name(), event = pgque::to_event(message)](pqxx::transaction_base& transaction) {
       pgque::Transaction{transaction}.send(other, event);
     });
+    context.send(sent_by_context(), pgque::to_event(message));
   };
   const auto run = queue.deliver(options, [&](pgque::Consumer& c) {
     c.on("works", [&](const Message& message, Context& context) { write(context, message); });
@@ -192,9 +210,13 @@ TEST_P(DeliverInEachWayTest, HandlersWriteWithTheAckAndFailedOnesDoNot) {
   });
   EXPECT_EQ(run.handled, 9) << run;
   EXPECT_EQ(run.failed, 1) << run;
-  std::vector<int> sent;
-  for (const auto& message : queue.sent(other_name())) sent.push_back(pgque::payload_as<int>(message));
-  EXPECT_THAT(sent, ElementsAre(0, 1, 2, 4, 5, 6, 7, 8, 9));
+  const auto sent_to = [&](const std::string& other) {
+    std::vector<int> sent;
+    for (const auto& message : queue.sent(other)) sent.push_back(pgque::payload_as<int>(message));
+    return sent;
+  };
+  EXPECT_THAT(sent_to(other_name()), ElementsAre(0, 1, 2, 4, 5, 6, 7, 8, 9));
+  EXPECT_THAT(sent_to(sent_by_context()), UnorderedElementsAre(0, 1, 2, 4, 5, 6, 7, 8, 9));
 }
 
 INSTANTIATE_TEST_SUITE_P(By, DeliverInEachWayTest,

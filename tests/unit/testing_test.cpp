@@ -102,6 +102,40 @@ TEST(TestHandleTest, RetryAfterHasItsDelay) {
   EXPECT_EQ(outcome.retry_after(), 30s);
 }
 
+TEST(TestHandleTest, GiveUpGivesUp) {
+  const auto outcome = handle(message("t", "1"), [](const Message&) { throw pgque::GiveUp{"no such product"}; });
+  EXPECT_TRUE(outcome.gave_up());
+  EXPECT_FALSE(outcome.handled());
+  EXPECT_FALSE(outcome.postponed());
+  EXPECT_EQ(outcome.reason(), "no such product");
+  std::ostringstream printed;
+  printed << outcome;
+  EXPECT_EQ(printed.str(), "gave up: no such product");
+}
+
+TEST(TestHandleTest, WhatTheHandlerSendsIsKept) {
+  const auto sending = [](const Message& one, Context& context) {
+    pgque::Event event{json{{"audited", 42}}, "order.audited"};
+    event.key = "customer";
+    context.send("audit", event);
+    context.send("mail", pgque::text("hello"), "mail");
+    if (*one.payload == "fails") throw std::runtime_error{"after that"};
+  };
+  const auto outcome = handle(message("t", "1"), sending);
+  EXPECT_TRUE(outcome.handled());
+  EXPECT_EQ(outcome.deferred(), 0);
+  ASSERT_EQ(outcome.sent().size(), 2U);
+  EXPECT_EQ(outcome.sent()[0].queue, "audit");
+  EXPECT_EQ(outcome.sent()[0].event.type, "order.audited");
+  EXPECT_EQ(outcome.sent()[0].event.payload.text(), R"({"audited":42})");
+  EXPECT_EQ(outcome.sent()[0].event.key, "customer");
+  EXPECT_EQ(outcome.sent()[1].queue, "mail");
+  EXPECT_EQ(outcome.sent()[1].event.type, "mail");
+  EXPECT_TRUE(handle(message("t", pgque::text("fails")), sending).sent().empty()) << "it throws after that";
+  const auto wrong = handle(message("t", "1"), [](const Message&, Context& context) { context.send("", "1"); });
+  EXPECT_FALSE(wrong.handled()) << "as with a database";
+}
+
 TEST(TestHandleTest, NotNowPostpones) {
   const auto outcome = handle(message("t", "1"), [](const Message&) { throw pgque::NotNow{2s, "closed"}; });
   EXPECT_TRUE(outcome.postponed());
