@@ -12,6 +12,7 @@
 namespace pgque::test {
 namespace {
 
+using testing::AllOf;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
@@ -95,6 +96,57 @@ TEST_F(ConsumerTransactionTest, SwallowingAnSqlErrorFailsTheMessageAndDoesNotPoi
   EXPECT_EQ(consumer.stats().messages, 2U);
   EXPECT_EQ(consumer.stats().failures, 1U);
   EXPECT_EQ(consumer.stats().abandoned, 0U);
+}
+
+// By whichever way the statement is sent, and in a callback of on_ack() as well. libpqxx 8 does not tell the error.
+TEST_F(ConsumerTransactionTest, TheReasonOfAMessageWhoseErrorWasSwallowedNamesTheError) {
+  queue().config("max_retries", "0");
+  publish_numbers(4);
+  const auto swallow = [this](pqxx::transaction_base& transaction, const std::string& how) {
+    try {
+      if (how == "1" || how == "3") {
+        transaction.exec(insert("forbidden"));
+      } else {
+        transaction.exec_params("insert into " + table() + " values ($1)", "forbidden");
+      }
+    } catch (const std::exception&) {
+      // As if nothing had happened.
+    }
+  };
+  Consumer consumer{dsn(), options()};
+  consumer.on("t", [&](const Message& message, Context& context) {
+    if (message.payload == "3") {
+      context.on_ack([&](pqxx::transaction_base& transaction) { swallow(transaction, "3"); });
+    } else if (message.payload != "0") {
+      swallow(context.transaction(), *message.payload);
+    }
+  });
+  finish_batches(consumer);
+  const auto reasons = queue().dead_letter_reasons();
+  ASSERT_EQ(reasons.size(), 3U);
+  for (const auto& reason : reasons) {
+    EXPECT_THAT(*reason, AllOf(HasSubstr("went on after a statement of its transaction had failed"),
+                               HasSubstr(PQXX_VERSION_MAJOR < 8 ? "violates check constraint" : "subtransaction")));
+  }
+}
+
+TEST_F(ConsumerTransactionTest, AHandlerThatGoesOnInAFailedTransactionIsToldSo) {
+  queue().config("max_retries", "0");
+  publish("1");
+  Consumer consumer{dsn(), options()};
+  consumer.on("t", [&](const Message&, Context& context) {
+    auto& transaction = context.transaction();
+    try {
+      transaction.exec_params("insert into " + table() + " values ($1)", "forbidden");
+    } catch (const std::exception&) {
+      // As if nothing had happened.
+    }
+    transaction.exec_params("select $1::int", 1);
+  });
+  finish_batches(consumer);
+  const auto reasons = queue().dead_letter_reasons();
+  ASSERT_EQ(reasons.size(), 1U);
+  EXPECT_THAT(*reasons[0], HasSubstr("a statement before this one had failed, and the handler went on"));
 }
 
 TEST_F(ConsumerTransactionTest, AHandlersTransactionIsTheSameAtEachCall) {

@@ -636,25 +636,39 @@ end $$;
 create or replace function pgque.event_retry(x_batch_id bigint, x_event_id bigint, x_retry_seconds integer) returns integer
 language sql as $$ select event_retry(x_batch_id, x_event_id, now() + x_retry_seconds * interval '1 second') $$;
 
--- Retries an event, or gives it up for dead when it has had its chances.
-create or replace function pgque._retry_or_bury(s pgque.subscription, e pgque.event, i_when timestamptz, i_reason text) returns void
-language plpgsql as $$
+-- Believes the caller about the event. A worker's dead letters are its group's.
+create or replace function pgque.event_dead(
+  i_batch_id bigint, i_event_id bigint, i_reason text, i_ev_time timestamptz, i_ev_txid xid8, i_ev_retry integer, i_ev_type text,
+  i_ev_data text, i_ev_extra1 text default null, i_ev_extra2 text default null, i_ev_extra3 text default null,
+  i_ev_extra4 text default null)
+returns integer language plpgsql as $$
 declare
-  owner integer := s.sub_consumer;
+  s subscription;
 begin
-  if coalesce(e.ev_retry, 0) < (select coalesce(queue_max_retries, 5) from queue where queue_id = s.sub_queue) then
-    perform _retry(s, e, i_when);
-    return;
-  end if;
+  select * into s from subscription where sub_batch = i_batch_id;
+  if not found then raise exception 'batch not found: %', i_batch_id; end if;
   if s.sub_role = 'coop_member' then
-    select sub_consumer into owner from subscription
+    select sub_consumer into s.sub_consumer from subscription
     where sub_queue = s.sub_queue and sub_id = s.sub_id and sub_role = 'coop_main';
   end if;
   insert into dead_letter (dl_queue_id, dl_consumer_id, dl_reason, ev_id, ev_time, ev_txid, ev_retry, ev_type, ev_data,
     ev_extra1, ev_extra2, ev_extra3, ev_extra4)
-  values (s.sub_queue, owner, coalesce(i_reason, 'max retries exceeded'), e.ev_id, e.ev_time, e.ev_txid, e.ev_retry, e.ev_type,
-    e.ev_data, e.ev_extra1, e.ev_extra2, e.ev_extra3, e.ev_extra4)
+  values (s.sub_queue, s.sub_consumer, i_reason, i_event_id, i_ev_time, i_ev_txid, i_ev_retry, i_ev_type, i_ev_data, i_ev_extra1,
+    i_ev_extra2, i_ev_extra3, i_ev_extra4)
   on conflict do nothing;
+  return 1;
+end $$;
+
+-- Retries an event, or gives it up for dead when it has had its chances.
+create or replace function pgque._retry_or_bury(s pgque.subscription, e pgque.event, i_when timestamptz, i_reason text) returns void
+language plpgsql as $$
+begin
+  if coalesce(e.ev_retry, 0) < (select coalesce(queue_max_retries, 5) from queue where queue_id = s.sub_queue) then
+    perform _retry(s, e, i_when);
+  else
+    perform event_dead(s.sub_batch, e.ev_id, coalesce(i_reason, 'max retries exceeded'), e.ev_time, e.ev_txid, e.ev_retry,
+      e.ev_type, e.ev_data, e.ev_extra1, e.ev_extra2, e.ev_extra3, e.ev_extra4);
+  end if;
 end $$;
 
 create or replace function pgque.nack(

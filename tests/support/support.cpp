@@ -25,7 +25,7 @@ LogSink LogCapture::sink() {
     const std::lock_guard lock{mutex_};
     lines_.push_back({record.level, record.event, std::string{record.message}, std::string{record.queue},
                       std::string{record.consumer}, record.batch_id, record.msg_id, record.attempt,
-                      std::string{record.sqlstate}});
+                      std::string{record.sqlstate}, std::string{record.type}, record.retry_in});
   };
 }
 

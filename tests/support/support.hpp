@@ -35,6 +35,8 @@ class LogCapture {
     std::optional<EventId> msg_id;
     std::optional<std::int32_t> attempt;
     std::string sqlstate;
+    std::string type;
+    std::optional<std::chrono::seconds> retry_in;
   };
 
   LogSink sink();

@@ -1,0 +1,116 @@
+// A queue that gets no ticks: a consumer says so, because nothing is delivered then.
+
+#include <string>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <pgque/consumer.hpp>
+
+#include "consumer_fixture.hpp"
+
+namespace pgque::test {
+namespace {
+
+using testing::AllOf;
+using testing::HasSubstr;
+
+// The queue's ticker_idle_period is one day, and no ticker ticks it.
+class ConsumerTicksTest : public ConsumerTest {
+ protected:
+  // A consumer that looks for ticks soon.
+  ConsumerOptions impatient() {
+    auto with = options();
+    with.no_ticks_after = 50ms;
+    return with;
+  }
+  // As if all ticks had been made that much earlier.
+  void age_ticks(const std::string& interval) {
+    sql()("update pgque.tick set tick_time = tick_time - interval '" + interval + "' where tick_queue = " + queue_id());
+  }
+  bool wait_warnings(std::size_t count) {
+    return wait_until([&] { return log.count(LogEvent::no_ticks) >= count; });
+  }
+  // Until the consumer has looked for ticks, and has asked the server for nothing since then.
+  bool wait_looked() {
+    return wait_until(
+        [&] { return sql().value("select query" + watched()).value_or("").find("idle_period") != std::string::npos; });
+  }
+};
+
+TEST_F(ConsumerTicksTest, OneWarningSaysWhatToDo) {
+  age_ticks("2 days");
+  Consumer consumer{dsn(), impatient()};
+  Running running{consumer};
+  ASSERT_TRUE(wait_warnings(1));
+  const auto line = log.lines(LogEvent::no_ticks)[0];
+  EXPECT_EQ(line.level, LogLevel::warning);
+  EXPECT_EQ(line.queue, queue().name());
+  EXPECT_THAT(line.message, AllOf(HasSubstr("no tick for 2 d"), HasSubstr("pgque tick"), HasSubstr("pgque::Ticker"),
+                                  HasSubstr("pgque.start()")));
+}
+
+TEST_F(ConsumerTicksTest, TheWarningIsRepeatedOnlyAfterTicksHaveComeAndStayAwayAgain) {
+  age_ticks("2 days");
+  auto often = impatient();
+  often.poll_interval = 1ms;
+  Consumer consumer{dsn(), often};
+  Running running{consumer};
+  ASSERT_TRUE(wait_warnings(1));
+  publish("1");
+  age_ticks("2 days");
+  ASSERT_TRUE(wait_warnings(2));
+  EXPECT_EQ(log.count(LogEvent::no_ticks), 2U);
+}
+
+TEST_F(ConsumerTicksTest, ATickThatIsYoungEnoughForAnIdleQueueIsNoReason) {
+  age_ticks("1 hour");
+  Consumer consumer{watched_dsn(), impatient()};
+  Running running{consumer};
+  ASSERT_TRUE(wait_looked());
+  EXPECT_EQ(log.count(LogEvent::no_ticks), 0U);
+}
+
+// Events that wait are to be ticked after ticker_max_lag, whatever ticker_idle_period is.
+TEST_F(ConsumerTicksTest, TheSameTickIsTooOldWhereEventsWait) {
+  queue().config("ticker_paused", "true");
+  queue().config("ticker_max_lag", "10 minutes");
+  client().send_batch(queue(), "t", {Payload{"1"}, Payload{"2"}});
+  age_ticks("1 hour");
+  Consumer consumer{dsn(), impatient()};
+  Running running{consumer};
+  ASSERT_TRUE(wait_warnings(1));
+}
+
+TEST_F(ConsumerTicksTest, APausedQueueIsCalledSo) {
+  queue().config("ticker_paused", "true");
+  age_ticks("2 days");
+  Consumer consumer{dsn(), impatient()};
+  Running running{consumer};
+  ASSERT_TRUE(wait_warnings(1));
+  EXPECT_THAT(log.lines(LogEvent::no_ticks)[0].message, AllOf(HasSubstr("ticker_paused"), HasSubstr(queue().name())));
+}
+
+TEST_F(ConsumerTicksTest, AnExternalTickerIsCalledSo) {
+  queue().config("external_ticker", "true");
+  age_ticks("2 days");
+  Consumer consumer{dsn(), impatient()};
+  Running running{consumer};
+  ASSERT_TRUE(wait_warnings(1));
+  EXPECT_THAT(log.lines(LogEvent::no_ticks)[0].message, HasSubstr("external_ticker"));
+}
+
+// With 0, it never looks: the last statement is the one that found nothing.
+TEST_F(ConsumerTicksTest, ZeroSwitchesItOff) {
+  age_ticks("2 days");
+  auto never = impatient();
+  never.no_ticks_after = 0ms;
+  never.poll_interval = 1ms;
+  Consumer consumer{dsn(), never};
+  Running running{consumer};
+  publish("1");
+  ASSERT_TRUE(wait_batches(consumer, 1));
+  EXPECT_EQ(log.count(LogEvent::no_ticks), 0U);
+}
+
+}  // namespace
+}  // namespace pgque::test
