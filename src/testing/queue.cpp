@@ -45,6 +45,12 @@ void check(const testing::QueueOptions& options) {
   for (const auto& other : options.others) check_queue(other);
 }
 
+// In the destructor, which cannot throw.
+void complain(const std::string& what, const std::exception& error) {
+  const auto line = "pgque::testing: " + what + " is left behind, for pgque::testing::sweep(): " + error.what() + '\n';
+  static_cast<void>(std::fputs(line.c_str(), stderr));
+}
+
 std::uint64_t random_number() {
   std::random_device device;
   return (std::uint64_t{device()} << 32) + device();
@@ -109,9 +115,9 @@ TestSession::Now TestSession::now() {
   return now;
 }
 
-QueueUnderTest::QueueUnderTest(const Dsn& dsn, const testing::QueueOptions& options,
-                               std::unique_ptr<TestSession> session, Client client)
-    : dsn_{dsn}, options_{options}, session_{std::move(session)}, client_{std::move(client)}, admin_{dsn} {
+QueueUnderTest::QueueUnderTest(const Dsn& dsn, testing::QueueOptions options, std::unique_ptr<TestSession> session,
+                               Client client)
+    : dsn_{dsn}, options_{std::move(options)}, session_{std::move(session)}, client_{std::move(client)}, admin_{dsn} {
   check(options_);
   name_ = make_test_name(options_.prefix, session_->now().seconds, random_number());
   // Before there is anything that a sweep could take.
@@ -147,8 +153,7 @@ void QueueUnderTest::drop_all() {
     } catch (const QueueNotFound&) {
       // The test has dropped it itself.
     } catch (const std::exception& error) {
-      std::fprintf(stderr, "pgque::testing: the queue \"%s\" is left behind, for pgque::testing::sweep(): %s\n",
-                   queue.c_str(), error.what());
+      complain("the queue \"" + queue + '"', error);
     }
   };
   drop(name_);
@@ -164,8 +169,7 @@ void QueueUnderTest::drop_all() {
       session_->unlock(known.queue);
     }
   } catch (const std::exception& error) {
-    std::fprintf(stderr, "pgque::testing: other queues are left behind, for pgque::testing::sweep(): %s\n",
-                 error.what());
+    complain("what its handlers send to", error);
   }
 }
 

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -67,8 +68,7 @@ class TestSession {
 class QueueUnderTest {
  public:
   // The client works on the same session.
-  QueueUnderTest(const Dsn& dsn, const testing::QueueOptions& options, std::unique_ptr<TestSession> session,
-                 Client client);
+  QueueUnderTest(const Dsn& dsn, testing::QueueOptions options, std::unique_ptr<TestSession> session, Client client);
   QueueUnderTest(const QueueUnderTest&) = delete;
   QueueUnderTest& operator=(const QueueUnderTest&) = delete;
   ~QueueUnderTest();
