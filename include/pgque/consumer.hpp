@@ -54,7 +54,7 @@ struct ConsumerStats {
   std::uint64_t messages = 0;      ///< messages whose handler returned, redeliveries included
   std::uint64_t failures = 0;      ///< messages whose handler or `on_ack()` threw, or that the `CrashGuard` refused
   std::uint64_t unknown = 0;       ///< messages without a handler
-  std::uint64_t retries = 0;       ///< messages put up for retry, in batches acknowledged
+  std::uint64_t retries = 0;       ///< messages nacked, in batches acknowledged; `dead_letters` are among them
   std::uint64_t dead_letters = 0;  ///< messages that became dead letters: after their last attempt, or by `GiveUp`
   std::uint64_t abandoned = 0;     ///< batches left for redelivery
   std::uint64_t postponed = 0;     ///< batches left for redelivery because a handler threw `NotNow`

@@ -538,12 +538,9 @@ void ConsumerLoop::Run::decide_what_is_given_up() {
 // They are nacked.
 void ConsumerLoop::Run::take_nacked() {
   for (auto& retry : retries_) {
-    if (retry.dead) {
-      dead_.push_back({retry.msg_id, retry.retried + 1, std::move(retry.type)});
-    } else {
-      ++nacked_;
-    }
+    if (retry.dead) dead_.push_back({retry.msg_id, retry.retried + 1, std::move(retry.type)});
   }
+  nacked_ += retries_.size();
   retries_.clear();
 }
 

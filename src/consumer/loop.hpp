@@ -163,7 +163,7 @@ class ConsumerLoop::Run {
   Stopper::Clock::time_point asked_at_{};  // when the batch was asked for
   std::vector<Message> page_;
   std::vector<Retry> retries_;  // failed messages of the batch that are not nacked yet
-  std::uint64_t nacked_ = 0;    // on earlier pages, without those that are dead
+  std::uint64_t nacked_ = 0;    // on earlier pages
   std::vector<DeadLettered> dead_;
   std::vector<Deferred> deferred_;  // what handlers left to be written with the ack
   bool has_batch_ = false;          // it was received, and is neither finished nor abandoned

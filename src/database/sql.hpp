@@ -200,7 +200,7 @@ inline constexpr Statement nack_many{"pgque_nack_many", Role::reader,
   "pg_catalog.unnest(($6::pg_catalog.text[])[$2::integer operator(pg_catalog.*) " first \
   " operator(pg_catalog.+) 1:$2::integer operator(pg_catalog.*) " last "])"
 inline constexpr Statement give_up_many{"pgque_give_up_many", Role::none,
-    "select pgque.event_dead($1::bigint, d.id, d.reason, timestamp with time zone 'epoch' operator(pg_catalog.+) ("
+    "select pgque.event_dead($1::bigint, d.id, d.reason, 'epoch'::timestamp with time zone operator(pg_catalog.+) ("
     PGQUE_INTERVAL("d.time") "), null::pg_catalog.xid8, d.retried, d.type, d.payload, d.extra1, d.extra2, d.extra3, "
     "d.extra4) from rows from (pg_catalog.unnest($3::pg_catalog.text::bigint[]), "
     "pg_catalog.unnest($4::pg_catalog.text::integer[]), pg_catalog.unnest($5::pg_catalog.text::bigint[]), "

@@ -117,6 +117,42 @@ TEST_F(ConsumerConcurrencyTest, MessagesOfOneKeyAreHandledOneAfterAnotherInOrder
   }
 }
 
+// A service whose concurrency comes from its configuration sets a key always.
+TEST_F(ConsumerConcurrencyTest, WithConcurrencyOneAKeyIsNotAskedForAndAllIsInOrder) {
+  publish_numbers(10);
+  auto keyed = concurrent(1);
+  int asked = 0;
+  keyed.key = [&](const Message&) {
+    ++asked;
+    return std::string{};
+  };
+  Seen seen;
+  Consumer consumer{dsn(), keyed};
+  consumer.on("t", seen.handler());
+  finish_batches(consumer);
+  EXPECT_THAT(seen.payloads(), ElementsAreArray(numbers(10)));
+  EXPECT_EQ(asked, 0);
+  EXPECT_EQ(log.count(LogEvent::key_in_group), 0U);
+}
+
+TEST_F(ConsumerConcurrencyTest, AKeyInAGroupIsWarnedOfOnce) {
+  client().subscribe_subconsumer(queue(), group_name(), "w1");
+  auto keyed = worker("w1");
+  keyed.concurrency = 2;
+  keyed.key = [](const Message& message) { return *message.payload; };
+  Consumer consumer{dsn(), keyed};
+  consumer.on("t", [](const Message&) {});
+  Running running{consumer};
+  publish_numbers(3);
+  ASSERT_TRUE(wait_batches(consumer, 1));
+  publish_numbers(3);
+  ASSERT_TRUE(wait_batches(consumer, 2));
+  const auto warnings = log.lines(LogEvent::key_in_group);
+  ASSERT_EQ(warnings.size(), 1U);
+  EXPECT_EQ(warnings[0].level, LogLevel::warning);
+  EXPECT_THAT(warnings[0].message, testing::HasSubstr("only within this worker"));
+}
+
 TEST_F(ConsumerConcurrencyTest, AKeyFunctionThatThrowsFailsItsMessageAlone) {
   queue().config("max_retries", "0");
   publish_numbers(4);

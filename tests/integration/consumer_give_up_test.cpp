@@ -73,7 +73,7 @@ TEST_P(GiveUpTest, MakesADeadLetterAtOnceAndKeepsTheOthers) {
   EXPECT_EQ(stats.messages, 2U);
   EXPECT_EQ(stats.failures, 3U);
   EXPECT_EQ(stats.dead_letters, 2U);
-  EXPECT_EQ(stats.retries, 1U);
+  EXPECT_EQ(stats.retries, 3U);
   const auto dead = log.lines(LogEvent::dead_lettered);
   ASSERT_THAT(dead, SizeIs(2));
   EXPECT_EQ(dead[0].msg_id, ids[1]);
@@ -259,7 +259,7 @@ TEST_P(GiveUpTest, TheLastAttemptOfAMessageIsLoggedAndCounted) {
   EXPECT_EQ(dead.level, LogLevel::warning);
   EXPECT_TRUE(dead.batch_id.has_value());
   EXPECT_EQ(consumer.stats().dead_letters, 1U);
-  EXPECT_EQ(consumer.stats().retries, 1U);
+  EXPECT_EQ(consumer.stats().retries, 2U);
   const auto failed = log.lines(LogEvent::handler_failed);
   ASSERT_THAT(failed, SizeIs(2));
   EXPECT_EQ(failed[0].type, "t");

@@ -41,7 +41,8 @@ TEST_F(ConsumerStatsTest, CountBatchesAndWhatBecameOfTheirMessages) {
   EXPECT_EQ(stats.stale_acks, 0U);
   EXPECT_EQ(stats.takeovers, 0U);
   EXPECT_EQ(stats.reconnects, 0U);
-  EXPECT_EQ(stats.last_error, "");  // a handler's exception is no error of the consumer
+  EXPECT_EQ(stats.dead_letters, 0U);
+  EXPECT_EQ(stats.last_error, "handler error: no");
 }
 
 TEST_F(ConsumerStatsTest, CountRedeliveriesAbandonedBatchesAndReconnects) {

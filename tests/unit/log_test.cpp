@@ -50,6 +50,10 @@ TEST(Log, NamesItsEvents) {
       {LogEvent::crash_suspected, "crash_suspected"},
       {LogEvent::handler_stuck, "handler_stuck"},
       {LogEvent::slow_batch, "slow_batch"},
+      {LogEvent::dead_lettered, "dead_lettered"},
+      {LogEvent::give_up_refused, "give_up_refused"},
+      {LogEvent::no_ticks, "no_ticks"},
+      {LogEvent::key_in_group, "key_in_group"},
   };
   for (const auto& [event, name] : names) EXPECT_EQ(to_string(event), name);
   EXPECT_EQ(to_string(static_cast<LogEvent>(names.size())), "unknown");  // the list is complete
@@ -63,9 +67,11 @@ TEST(LogToStderr, WritesEveryFieldInOneLine) {
   record.msg_id = EventId{345};
   record.attempt = 2;
   record.sqlstate = "P0001";
+  record.type = "order.created";
+  record.retry_in = std::chrono::seconds{60};
   EXPECT_EQ(written(record),
-            "pgque warning handler_failed queue=orders consumer=worker batch=12 message=345 attempt=2 sqlstate=P0001: "
-            "handler error: no\n");
+            "pgque warning handler_failed queue=orders consumer=worker batch=12 message=345 attempt=2 "
+            "type=order.created retry_in=60s sqlstate=P0001: handler error: no\n");
 }
 
 TEST(LogToStderr, LeavesOutWhatIsNotKnown) {
