@@ -170,8 +170,9 @@ class PGQUE_EXPORT Queue {
   std::unique_ptr<detail::QueueUnderTest> queue_;
 };
 
-/// Drops what killed processes have left behind: queues that a `Queue` has made at least `older_than` ago, and that no
-/// living object uses. A test program may call it before its tests.
+/// Drops what killed processes have left behind: queues that a `Queue` with this prefix has made at least `older_than`
+/// ago, those for its handlers' sends as well, and that no living object uses. A test program may call it before its
+/// tests.
 /// @param older_than at least 0, at most 100 years
 /// @param prefix as `QueueOptions::prefix`
 /// @return the names of the queues that were dropped

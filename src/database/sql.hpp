@@ -483,12 +483,12 @@ inline constexpr Statement kit_unlock_shared{"pgque_kit_unlock_shared", Role::no
 inline constexpr Statement kit_now{"pgque_kit_now", Role::none,
                                    "select pg_catalog.pg_current_snapshot()::pg_catalog.text, extract(epoch from "
                                    "pg_catalog.clock_timestamp())::bigint"};
-// All queues, and when the consumer $1 of each was subscribed or last active, in seconds since 1970.
+// All queues, and when a consumer whose name begins with $1 was subscribed or last active, in seconds since 1970.
 inline constexpr Statement kit_queues{
     "pgque_kit_queues", Role::reader,
-    "select queue_name, (select extract(epoch from sub_active)::bigint from pgque.subscription join pgque.consumer on "
-    "co_id operator(pg_catalog.=) sub_consumer where sub_queue operator(pg_catalog.=) queue_id and co_name "
-    "operator(pg_catalog.=) $1::pg_catalog.text) from pgque.queue order by queue_name"};
+    "select queue_name, (select extract(epoch from pg_catalog.max(sub_active))::bigint from pgque.subscription join "
+    "pgque.consumer on co_id operator(pg_catalog.=) sub_consumer where sub_queue operator(pg_catalog.=) queue_id and "
+    "pg_catalog.starts_with(co_name, $1::pg_catalog.text)) from pgque.queue order by queue_name"};
 // What pgque.maint_retry_events() does, for one queue, and for retries that are not due as well.
 inline constexpr Statement kit_bring_retries_back{
     "pgque_kit_bring_retries_back", Role::admin,

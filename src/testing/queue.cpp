@@ -21,8 +21,11 @@ namespace pgque::detail {
 
 namespace {
 
-// The consumer of a queue that was made because handlers send to it.
-constexpr const char* maker = "pgque_testing";
+// The consumer of a queue that was made because handlers send to it; with the prefix, so that a sweep knows its own.
+constexpr const char* any_maker = "pgque_testing:";
+std::string maker_with(std::string_view prefix) {
+  return any_maker + std::string{prefix} + ':';
+}
 // Not a name that a queue can have.
 constexpr std::string_view turn_of_all{};
 // In the kit's session: a test that holds a lock for so long has forgotten it.
@@ -43,6 +46,19 @@ void check(const testing::QueueOptions& options) {
   }
   check_consumer("consumer", options.consumer);
   for (const auto& other : options.others) check_queue(other);
+}
+
+// Consumers of one name share a row, whatever their queues, so other tests that begin or end can be in the way.
+template <class Call>
+auto despite_others(const Call& call) {
+  for (int attempts = 1;; ++attempts) {
+    try {
+      return call();
+    } catch (const Error& error) {
+      const bool deadlock = error.sqlstate() == "40P01" || error.sqlstate() == "40001";
+      if (!deadlock || attempts == 20) throw;
+    }
+  }
 }
 
 // In the destructor, which cannot throw.
@@ -77,10 +93,12 @@ void TestSession::unshare(std::string_view queue) {
 
 void TestSession::drop(std::string_view queue) {
   const Call call{"drop_queue", queue};
-  TransactionExecutor transaction{session_};
-  transaction.run(sql::drop_subconsumers, {queue}, call);
-  transaction.run(sql::drop_queue, {queue, std::int64_t{1}}, call);
-  transaction.commit(call);
+  despite_others([&] {
+    TransactionExecutor transaction{session_};
+    transaction.run(sql::drop_subconsumers, {queue}, call);
+    transaction.run(sql::drop_queue, {queue, std::int64_t{1}}, call);
+    transaction.commit(call);
+  });
 }
 
 TestSession::Turn::Turn(TestSession& session) : session_{session} {
@@ -94,9 +112,9 @@ TestSession::Turn::~Turn() {
   }
 }
 
-std::vector<TestSession::Known> TestSession::queues() {
+std::vector<TestSession::Known> TestSession::queues(const std::string& maker) {
   std::vector<Known> queues;
-  for_each_row(executor_.run(sql::kit_queues, {std::string_view{maker}}, {"list queues"}), [&](auto field) {
+  for_each_row(executor_.run(sql::kit_queues, {maker}, {"list queues"}), [&](auto field) {
     RowReader row{field};
     auto& known = queues.emplace_back();
     known.queue = row.text_or_empty();
@@ -122,10 +140,10 @@ QueueUnderTest::QueueUnderTest(const Dsn& dsn, testing::QueueOptions options, st
   name_ = make_test_name(options_.prefix, session_->now().seconds, random_number());
   // Before there is anything that a sweep could take.
   session_->try_lock(name_);
-  admin_.create_queue(name_, options_.settings);
+  despite_others([&] { admin_.create_queue(name_, options_.settings); });
   try {
     make_others();
-    client_.subscribe(name_, options_.consumer);
+    despite_others([&] { client_.subscribe(name_, options_.consumer); });
     first_tick_ = admin_.consumer(name_, options_.consumer).last_tick.value_or(TickId{1});
     snapshot_ = session_->now().snapshot;
   } catch (...) {
@@ -142,7 +160,8 @@ void QueueUnderTest::make_others() {
   for (const auto& other : options_.others) {
     const TestSession::Turn turn{*session_};
     session_->share(other);
-    if (admin_.create_queue(other)) client_.subscribe(other, maker);
+    if (!despite_others([&] { return admin_.create_queue(other); })) continue;
+    despite_others([&] { client_.subscribe(other, maker_with(options_.prefix)); });
   }
 }
 
@@ -161,7 +180,7 @@ void QueueUnderTest::drop_all() {
     if (options_.others.empty()) return;
     const TestSession::Turn turn{*session_};
     for (const auto& other : options_.others) session_->unshare(other);
-    for (const auto& known : session_->queues()) {
+    for (const auto& known : session_->queues(any_maker)) {
       const bool ours =
           known.made && std::find(options_.others.begin(), options_.others.end(), known.queue) != options_.others.end();
       if (!ours || !session_->try_lock(known.queue)) continue;
@@ -183,8 +202,12 @@ void QueueUnderTest::tick() {
 }
 
 void QueueUnderTest::subscribe(const std::string& consumer, const std::string& subconsumer) {
-  if (client_.subscribe(name_, consumer)) admin_.subscribe_at(name_, consumer, first_tick_);
-  if (!subconsumer.empty()) client_.subscribe_subconsumer(name_, consumer, subconsumer, true);
+  if (despite_others([&] { return client_.subscribe(name_, consumer); })) {
+    despite_others([&] { admin_.subscribe_at(name_, consumer, first_tick_); });
+  }
+  if (!subconsumer.empty()) {
+    despite_others([&] { client_.subscribe_subconsumer(name_, consumer, subconsumer, true); });
+  }
 }
 
 testing::Run QueueUnderTest::deliver(ConsumerOptions options, const std::function<void(Consumer&)>& register_handlers,
@@ -252,7 +275,7 @@ std::vector<std::string> sweep(const Dsn& dsn, std::chrono::seconds older_than, 
   const TestSession::Turn turn{session};
   const auto now = session.now().seconds;
   std::vector<std::string> dropped;
-  for (const auto& known : session.queues()) {
+  for (const auto& known : session.queues(maker_with(prefix))) {
     const auto made = known.made ? known.made : time_of_test_name(prefix, known.queue);
     if (!made || now - *made < older_than.count() || !session.try_lock(known.queue)) continue;
     session.drop(known.queue);

@@ -4,8 +4,8 @@
 //
 // Each session of a living object holds advisory locks: an exclusive one on its own queue, a shared one on each other
 // queue that its handlers send to. So a queue on which somebody else gets the exclusive lock is nobody's. A queue
-// that was made because a handler sends to it has a consumer by the name of `maker`, which tells it from queues that
-// were there.
+// that was made because a handler sends to it has a consumer of a certain name, its maker, which tells it from queues
+// that were there.
 
 #include <chrono>
 #include <cstdint>
@@ -51,9 +51,9 @@ class TestSession {
   };
   struct Known {
     std::string queue;
-    std::optional<std::int64_t> made;  // when `maker` was subscribed, in seconds since 1970
+    std::optional<std::int64_t> made;  // when its maker was subscribed, in seconds since 1970
   };
-  std::vector<Known> queues();
+  std::vector<Known> queues(const std::string& maker);
   struct Now {
     std::string snapshot;
     std::int64_t seconds = 0;  // since 1970

@@ -39,7 +39,8 @@ TEST_F(QueueTest, HasTheNamesAndSettingsOfItsOptions) {
   EXPECT_THAT(queue.name(), StartsWith("kit_"));
   const auto info = pgque::Admin{dsn()}.consumer(queue.name(), "billing");
   EXPECT_EQ(info.role, pgque::ConsumerRole::normal);
-  EXPECT_EQ(pgque::Admin{dsn()}.queue(queue.name()).max_retries, 2);
+  EXPECT_EQ(sql().number("select queue_max_retries from pgque.queue where queue_name = " + sql().quote(queue.name())),
+            2);
 }
 
 TEST_F(QueueTest, GoesWithItsGroupsRetriesAndDeadLetters) {

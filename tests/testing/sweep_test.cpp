@@ -18,6 +18,8 @@ using ::testing::IsEmpty;
 
 class SweepTest : public KitTest {
  protected:
+  // For this test alone.
+  std::string prefix() const { return "kit_" + std::to_string(::getpid()) + "_swept"; }
   // A process that is killed while it tests; returns the name of its queue, which then nobody uses.
   std::string killed_run(const QueueOptions& options) {
     int names[2];
@@ -50,7 +52,7 @@ class SweepTest : public KitTest {
 
 TEST_F(SweepTest, DropsWhatAKilledRunHasMadeAndNothingElse) {
   QueueOptions options;
-  options.prefix = "kit_swept";
+  options.prefix = prefix();
   options.others = {other_name()};
   const auto dead = killed_run(options);
   const Queue alive{dsn(), options};
@@ -65,7 +67,7 @@ TEST_F(SweepTest, DropsWhatAKilledRunHasMadeAndNothingElse) {
 
 TEST_F(SweepTest, DropsTheOtherQueuesOfAKilledRun) {
   QueueOptions options;
-  options.prefix = "kit_swept";
+  options.prefix = prefix();
   options.others = {other_name()};
   const auto dead = killed_run(options);
   EXPECT_TRUE(exists(other_name()));
