@@ -4,7 +4,7 @@
 /// Opt-in: tests of handlers, on a real database with PgQue or without one. No test framework is needed: what goes
 /// wrong is thrown. Link `pgque::testing`.
 ///
-/// Beside GoogleTest, whose namespace is `::testing`, do not write `using namespace pgque`.
+/// GoogleTest has a namespace `testing`, too, so do not write `using namespace pgque` beside it.
 
 #include <chrono>
 #include <cstdint>
