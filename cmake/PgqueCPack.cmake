@@ -18,9 +18,11 @@ set(CPACK_DEBIAN_PACKAGE_CONTROL_STRICT_PERMISSION ON)
 set(CPACK_COMPONENTS_ALL pgque_development)
 set(CPACK_DEBIAN_PGQUE_DEVELOPMENT_PACKAGE_NAME libpgque-dev)
 set(CPACK_DEBIAN_PGQUE_DEVELOPMENT_PACKAGE_SECTION libdevel)
-set(CPACK_COMPONENT_PGQUE_DEVELOPMENT_DESCRIPTION "Headers, CMake package and pkg-config file for building with pgque.")
+set(CPACK_COMPONENT_PGQUE_DEVELOPMENT_DESCRIPTION "Headers, CMake package, pkg-config file and test server for building with pgque.")
 # Only programs that include pgque/json.hpp or pgque/pqxx.hpp need these, but those headers are in the package.
 set(CPACK_DEBIAN_PGQUE_DEVELOPMENT_PACKAGE_RECOMMENDS "nlohmann-json3-dev")
+# pgque-test-server starts it.
+set(CPACK_DEBIAN_PGQUE_DEVELOPMENT_PACKAGE_SUGGESTS "postgresql")
 
 if(pgque_type STREQUAL "STATIC_LIBRARY")
   # pkg-config: Debian's libpqxx-dev has no CMake package.

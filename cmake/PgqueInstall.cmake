@@ -7,7 +7,7 @@ include(GNUInstallDirs)
 set(pgque_cmake_dir "${CMAKE_INSTALL_LIBDIR}/cmake/pgque")
 
 install(
-  TARGETS pgque pgque_json pgque_pqxx
+  TARGETS pgque pgque_json pgque_pqxx pgque_testing
   EXPORT pgque
   RUNTIME DESTINATION "${CMAKE_INSTALL_BINDIR}" COMPONENT pgque_runtime
   LIBRARY DESTINATION "${CMAKE_INSTALL_LIBDIR}"
@@ -15,6 +15,7 @@ install(
           NAMELINK_COMPONENT pgque_development
   ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}" COMPONENT pgque_development
   INCLUDES DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
+include(PgqueTestServer)
 install(DIRECTORY include/pgque DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" COMPONENT pgque_development)
 # The directories are the same as here, so that the links of the pages lead somewhere.
 cmake_path(GET CMAKE_INSTALL_DOCDIR PARENT_PATH pgque_doc_dir)

@@ -22,6 +22,7 @@ void Context::send(std::string_view queue, Event event) {
   detail::check_queue(queue);
   if (call_.on_send()) detail::intercept(call_.on_send(), event);
   detail::check_event(event);
+  if (call_.keep("Context::send()", queue, event)) return;
   call_.write("Context::send()", [queue = std::string{queue}, event = std::move(event)](auto& transaction) {
     Transaction{transaction}.send(queue, event);
   });

@@ -8,13 +8,14 @@
 
 namespace pgque::detail {
 
-void HandlerCall::begin(const Message* messages, std::size_t size, HandlerSavepoint& savepoint) {
-  savepoint_ = &savepoint;
+void HandlerCall::begin(const Message* messages, std::size_t size, HandlerSavepoint* savepoint) {
+  savepoint_ = savepoint;
   messages_ = messages;
   size_ = size;
   attempt_ = attempt_of(*messages);
   batch_ = messages->batch_id;
   on_ack_.clear();
+  kept_.clear();
   verdicts_.clear();
   numbers_.clear();
   thread_ = std::this_thread::get_id();
@@ -27,6 +28,10 @@ void HandlerCall::require_running(const char* caller) const {
 
 pqxx::dbtransaction& HandlerCall::transaction() {
   require_running("Context::transaction()");
+  if (savepoint_ == nullptr) {
+    throw std::logic_error{
+        "Context::transaction(): pgque::testing::handle() has no database; use pgque::testing::Queue"};
+  }
   return savepoint_->transaction();
 }
 
@@ -34,6 +39,13 @@ void HandlerCall::defer(OnAck callback) {
   require_running("Context::on_ack()");
   if (!callback) throw std::invalid_argument{"callback: must not be empty"};
   on_ack_.push_back(std::move(callback));
+}
+
+bool HandlerCall::keep(const char* caller, std::string_view queue, const Event& event) {
+  require_running(caller);
+  if (savepoint_ != nullptr) return false;
+  kept_.emplace_back(queue, event);
+  return true;
 }
 
 void HandlerCall::write(const char* caller, const OnAck& callback) {

@@ -8,8 +8,11 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <string>
+#include <string_view>
 #include <thread>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include <pgque/message.hpp>
@@ -36,7 +39,11 @@ class HandlerCall {
   class Scope {
    public:
     Scope(HandlerCall& call, const Message* messages, std::size_t size, HandlerSavepoint& savepoint) : call_{call} {
-      call_.begin(messages, size, savepoint);
+      call_.begin(messages, size, &savepoint);
+    }
+    // Without a database.
+    Scope(HandlerCall& call, const Message* messages, std::size_t size) : call_{call} {
+      call_.begin(messages, size, nullptr);
     }
     Scope(const Scope&) = delete;
     Scope& operator=(const Scope&) = delete;
@@ -53,6 +60,9 @@ class HandlerCall {
   // For the Context. Those that are not noexcept throw std::logic_error unless the handler runs, on this thread.
   pqxx::dbtransaction& transaction();
   void defer(OnAck callback);
+  // What Context::send() was given is kept instead of sent where there is no database; false elsewhere.
+  bool keep(const char* caller, std::string_view queue, const Event& event);
+  const std::vector<std::pair<std::string, Event>>& kept() const noexcept { return kept_; }
   // At once in the batch's transaction if that is open, otherwise as defer().
   void write(const char* caller, const OnAck& callback);
   const OnSend& on_send() const noexcept { return on_send_; }
@@ -64,7 +74,7 @@ class HandlerCall {
   bool stop_requested() const noexcept { return stopper_.requested() || claim_.lost(); }
 
  private:
-  void begin(const Message* messages, std::size_t size, HandlerSavepoint& savepoint);
+  void begin(const Message* messages, std::size_t size, HandlerSavepoint* savepoint);
   void require_running(const char* caller) const;
   std::size_t number_of(const Message& message);
 
@@ -72,12 +82,13 @@ class HandlerCall {
   const Claim& claim_;
   const OnSend& on_send_;
   std::atomic<std::thread::id> thread_{};  // no thread's while no handler runs
-  HandlerSavepoint* savepoint_ = nullptr;
+  HandlerSavepoint* savepoint_ = nullptr;  // null without a database
   const Message* messages_ = nullptr;
   std::size_t size_ = 0;
   std::int32_t attempt_ = 0;
   BatchId batch_{};
   std::vector<OnAck> on_ack_;
+  std::vector<std::pair<std::string, Event>> kept_;
   Verdicts verdicts_;
   std::unordered_map<EventId, std::size_t> numbers_;  // of the messages, once they are needed
 };

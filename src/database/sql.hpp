@@ -492,6 +492,46 @@ inline std::string events_ahead_of_tick(const std::string& events, std::int64_t 
          ") and " PGQUE_MICROSECONDS("ev_time") " operator(pg_catalog.>=) " + std::to_string(time) + "::bigint";
 }
 
+// For queues under test (src/testing). Their advisory locks have one key, unlike those of tickers.
+inline constexpr Statement kit_lock{"pgque_kit_lock", Role::none, "select pg_catalog.pg_advisory_lock($1::bigint)"};
+inline constexpr Statement kit_try_lock{"pgque_kit_try_lock", Role::none,
+                                        "select pg_catalog.pg_try_advisory_lock($1::bigint)::integer"};
+inline constexpr Statement kit_unlock{"pgque_kit_unlock", Role::none,
+                                      "select pg_catalog.pg_advisory_unlock($1::bigint)"};
+inline constexpr Statement kit_lock_shared{"pgque_kit_lock_shared", Role::none,
+                                           "select pg_catalog.pg_advisory_lock_shared($1::bigint)"};
+inline constexpr Statement kit_unlock_shared{"pgque_kit_unlock_shared", Role::none,
+                                             "select pg_catalog.pg_advisory_unlock_shared($1::bigint)"};
+inline constexpr Statement kit_now{"pgque_kit_now", Role::none,
+                                   "select pg_catalog.pg_current_snapshot()::pg_catalog.text, extract(epoch from "
+                                   "pg_catalog.clock_timestamp())::bigint"};
+// All queues, and when a consumer whose name begins with $1 was subscribed or last active, in seconds since 1970.
+inline constexpr Statement kit_queues{
+    "pgque_kit_queues", Role::reader,
+    "select queue_name, (select extract(epoch from pg_catalog.max(sub_active))::bigint from pgque.subscription join "
+    "pgque.consumer on co_id operator(pg_catalog.=) sub_consumer where sub_queue operator(pg_catalog.=) queue_id and "
+    "pg_catalog.starts_with(co_name, $1::pg_catalog.text)) from pgque.queue order by queue_name"};
+// What pgque.maint_retry_events() does, for one queue, and for retries that are not due as well.
+inline constexpr Statement kit_bring_retries_back{
+    "pgque_kit_bring_retries_back", Role::admin,
+    "with due as (delete from pgque.retry_queue where ev_queue operator(pg_catalog.=) (select queue_id from "
+    "pgque.queue where queue_name operator(pg_catalog.=) $1::pg_catalog.text) returning ev_id, ev_time, ev_owner, "
+    "ev_retry, ev_type, ev_data, ev_extra1, ev_extra2, ev_extra3, ev_extra4) select "
+    "pg_catalog.count(pgque.insert_event_raw($1::pg_catalog.text, ev_id, ev_time, ev_owner, ev_retry, ev_type, "
+    "ev_data, "
+    "ev_extra1, ev_extra2, ev_extra3, ev_extra4)) from due",
+    SearchPath::own};
+inline constexpr Statement kit_events_table{
+    "pgque_kit_events_table", Role::reader,
+    "select " PGQUE_EVENTS_TABLE " from pgque.queue where queue_name operator(pg_catalog.=) $1::pg_catalog.text"};
+// The events that were committed after the snapshot, without retries, in the columns of PGQUE_MESSAGE_COLUMNS.
+inline std::string events_since(const std::string& events, const std::string& snapshot) {
+  return "select ev_id, 0, ev_type, ev_data, ev_retry, pg_catalog.encode(pg_catalog.timestamptz_send(ev_time), 'hex'), "
+         "ev_extra1, ev_extra2, ev_extra3, ev_extra4 from " +
+         events + " where ev_owner is null and not pg_catalog.pg_visible_in_snapshot(ev_txid, '" + snapshot +
+         "'::pg_catalog.pg_snapshot) order by ev_id";
+}
+
 #define PGQUE_QUEUE_COLUMNS \
   "q.queue_name, q.queue_ntables, q.queue_cur_table, " PGQUE_MICROSECONDS("q.queue_rotation_period") ", " \
   PGQUE_MICROSECONDS("q.queue_switch_time") ", q.queue_ticker_max_count, " \

@@ -35,7 +35,7 @@ create function chk.tick(q text) returns void language plpgsql as
 --- Interface: the functions' names, arguments, results and rights
 create temp table wanted (proname text);
 insert into wanted select unnest(string_to_array(
-  'create_queue drop_queue set_queue_config send send_batch insert_event subscribe unsubscribe register_consumer '
+  'create_queue drop_queue set_queue_config send send_batch insert_event insert_event_raw subscribe unsubscribe register_consumer '
   'register_consumer_at unregister_consumer receive ack nack next_batch next_batch_custom finish_batch event_retry force_next_tick force_tick ticker '
   'ticker_loop set_tick_period_ms maint maint_retry_events maint_rotate_tables_step1 maint_rotate_tables_step2 dlq_inspect '
   'dlq_replay dlq_replay_all dlq_purge get_consumer_info get_queue_info get_batch_info version status register_subconsumer '
@@ -119,6 +119,7 @@ select pgque.send_batch(null, 't', '{a}'::text[]);
 select pgque.send_batch('nope', 't', array['{}'::jsonb]);
 select pgque.insert_event('nope', 't', 'd');
 select pgque.insert_event(null, 't', 'd', '1', '2', '3', '4');
+select pgque.insert_event_raw('nope', null, now(), null, null, 't', 'd', null, null, null, null);
 select pgque.send_batch('q', null::text[]);
 select pgque.send_batch('q', 't', null::jsonb[]);
 select pgque.send_batch('nope', 't', null::text[]);
@@ -145,6 +146,8 @@ select pgque.send_batch('q', array[['1','2'],['3','4']]::jsonb[]);
 select pgque.send_batch('q', 'v', array['x']::varchar[]);
 select pgque.insert_event('q', 'ie', 'data');
 select pgque.insert_event('q', 'ie', 'data', 'x1', 'x2', 'x3', 'x4');
+select pgque.insert_event_raw('q', null, '2020-01-01', null, null, 'raw', 'data', 'x1', 'x2', 'x3', 'x4');
+select pgque.insert_event_raw('q', 1000000, '2020-01-01', null, 3, 'raw', null, null, null, null, null);
 begin;
 select pgque.send('q', 'burnt');
 rollback;

@@ -315,6 +315,21 @@ begin
   return id;
 end $$;
 
+-- An event, or a retry if it has an owner; an id that is NULL comes from the sequence, which advances in any case.
+create or replace function pgque.insert_event_raw(
+  queue_name text, ev_id bigint, ev_time timestamptz, ev_owner integer, ev_retry integer, ev_type text, ev_data text,
+  ev_extra1 text, ev_extra2 text, ev_extra3 text, ev_extra4 text)
+returns bigint language plpgsql as $$
+declare
+  q pgque.queue := pgque._find_queue($1);
+  id bigint := nextval(q.queue_event_seq);
+begin
+  if q.queue_disable_insert then raise exception 'Insert into queue disallowed'; end if;
+  id := coalesce($2, id);
+  insert into pgque.event values (q.queue_id, id, $3, pg_current_xact_id(), $4, $5, $6, $7, $8, $9, $10, $11);
+  return id;
+end $$;
+
 create or replace function pgque.insert_event(queue_name text, ev_type text, ev_data text) returns bigint
 language sql as $$ select pgque.insert_event($1, $2, $3, null, null, null, null) $$;
 

@@ -84,7 +84,7 @@ class TestQueue {
 std::string missing_database();
 
 // A test with a database and one queue. Without PGQUE_TEST_DSN it is skipped, but fails in CI.
-class DatabaseTest : public testing::Test {
+class DatabaseTest : public ::testing::Test {
  protected:
   void SetUp() override;
   void TearDown() override;

@@ -29,6 +29,7 @@ inline std::vector<NamedSql> every_statement() {
       {"doctor_waiting", sql::doctor_waiting("pgque.retry_queue", 1, 1)},
       {"events_ahead_of_tick", sql::events_ahead_of_tick("pgque.retry_queue", 1, 1, 1, 1)},
       {"count_unticked", sql::count_unticked("pgque.retry_queue", 1, 1, 10)},
+      {"events_since", sql::events_since("pgque.retry_queue", "1:1:")},
       {"take_turn", sql::take_turn(sql::duties_lock_object)},
       {"Cursor::declare", sql::batch_cursor.declare(true, sql::receive.sql)},
       {"Cursor::fetch", sql::batch_cursor.fetch(1)},
@@ -38,6 +39,7 @@ inline std::vector<NamedSql> every_statement() {
       {"doctor_waiting", sql::doctor_waiting(events_of_some_queue, 1, 1)},
       {"events_ahead_of_tick", sql::events_ahead_of_tick(events_of_some_queue, 1, 1, 1, 1)},
       {"count_unticked", sql::count_unticked(events_of_some_queue, 1, 1, 10)},
+      {"events_since", sql::events_since(events_of_some_queue, "1:1:")},
   };
 }
 

@@ -35,7 +35,7 @@ list(REMOVE_ITEM headers pgque/json.hpp pgque/pqxx.hpp)
 preprocess(${headers})
 refuse("/pqxx/|nlohmann" "one of ${headers}")
 
-list(REMOVE_ITEM headers pgque/admin.hpp pgque/buffered_producer.hpp pgque/doctor.hpp)
+list(REMOVE_ITEM headers pgque/admin.hpp pgque/buffered_producer.hpp pgque/doctor.hpp pgque/testing.hpp)
 preprocess(pgque/pgque.hpp)
 refuse("/pqxx/|nlohmann|/future\"" "pgque/pgque.hpp")
 foreach(header IN LISTS headers)

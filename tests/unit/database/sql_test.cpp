@@ -159,7 +159,7 @@ TEST(SqlTest, EveryDeclarationOfTheHeaderIsListed) {
   };
   EXPECT_EQ(count(declared), count(listed));
   static const std::regex functions{R"(\ninline std::string \w+\()"};
-  EXPECT_EQ(count(functions), 7) << "one that is missing in every_statement.hpp?";
+  EXPECT_EQ(count(functions), 8) << "one that is missing in every_statement.hpp?";
 }
 
 TEST(SqlTest, EveryKindOfUnqualifiedNameIsFound) {
