@@ -174,6 +174,7 @@ void stop(const std::string& name, const Setting& setting, Report& report) {
     options.queue = queue.name();
     options.name = "c";
     Consumer consumer{setting.dsn, options};
+    consumer.on("*", [](const Message&) {});
     Clock::time_point end;
     std::thread thread{[&] {
       consumer.start();

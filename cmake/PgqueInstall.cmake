@@ -16,11 +16,19 @@ install(
   ARCHIVE DESTINATION "${CMAKE_INSTALL_LIBDIR}" COMPONENT pgque_development
   INCLUDES DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}")
 install(DIRECTORY include/pgque DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}" COMPONENT pgque_development)
-if(pgque_type STREQUAL "STATIC_LIBRARY")
-  install(FILES LICENSE DESTINATION "${CMAKE_INSTALL_DOCDIR}" COMPONENT pgque_development)
-else()
+# The directories are the same as here, so that the links of the pages lead somewhere.
+cmake_path(GET CMAKE_INSTALL_DOCDIR PARENT_PATH pgque_doc_dir)
+set(pgque_guide_dir "${pgque_doc_dir}/libpgque-dev")
+install(FILES README.md CHANGELOG.md CONTRIBUTING.md LICENSE DESTINATION "${pgque_guide_dir}"
+        COMPONENT pgque_development)
+install(
+  DIRECTORY docs examples
+  DESTINATION "${pgque_guide_dir}"
+  COMPONENT pgque_development
+  FILES_MATCHING
+  REGEX "\\.(md|svg|cpp|hpp)$")
+if(NOT pgque_type STREQUAL "STATIC_LIBRARY")
   # Two versions of the shared library can be installed in one prefix, so no file of one may have the path of another's.
-  cmake_path(GET CMAKE_INSTALL_DOCDIR PARENT_PATH pgque_doc_dir)
   install(FILES LICENSE DESTINATION "${pgque_doc_dir}/libpgque${pgque_soversion}" COMPONENT pgque_runtime)
 endif()
 

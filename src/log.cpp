@@ -1,9 +1,73 @@
 #include <pgque/log.hpp>
 
+#include <chrono>
+#include <cstdint>
 #include <cstdio>
+#include <ctime>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <ostream>
 #include <string>
 
+#include "support/json_string.hpp"
+#include "support/text.hpp"
+
 namespace pgque {
+
+namespace {
+
+// The one of the stream, which all of its sinks share.
+std::shared_ptr<std::mutex> mutex_of(const std::ostream& out) {
+  static std::mutex mutex;
+  static std::map<const std::ostream*, std::weak_ptr<std::mutex>> mutexes;
+  const std::lock_guard lock{mutex};
+  for (auto one = mutexes.begin(); one != mutexes.end();) one = one->second.expired() ? mutexes.erase(one) : ++one;
+  auto& known = mutexes[&out];
+  auto found = known.lock();
+  if (!found) known = found = std::make_shared<std::mutex>();
+  return found;
+}
+
+std::string utc_now() {
+  using std::chrono::microseconds;
+  constexpr std::int64_t per_second = 1'000'000;
+  const auto now =
+      std::chrono::duration_cast<microseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+  const auto seconds = static_cast<std::time_t>(now / per_second);
+  std::tm parts{};
+  ::gmtime_r(&seconds, &parts);
+  char text[32];
+  std::string out(text, std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &parts));
+  out += '.' + std::to_string(per_second + now % per_second).substr(1) + 'Z';
+  return out;
+}
+
+class JsonLine {
+ public:
+  void text(const char* name, std::string_view value) {
+    begin(name);
+    detail::put_json_string(line_, detail::sanitized(value, std::string::npos));
+  }
+  void text_if_any(const char* name, std::string_view value) {
+    if (!value.empty()) text(name, value);
+  }
+  void number(const char* name, std::int64_t value) {
+    begin(name);
+    line_ += std::to_string(value);
+  }
+  std::string finish() { return line_ + "}\n"; }
+
+ private:
+  void begin(const char* name) {
+    line_ += line_.empty() ? "{\"" : ",\"";
+    line_ += name;
+    line_ += "\":";
+  }
+  std::string line_;
+};
+
+}  // namespace
 
 std::string_view to_string(LogLevel level) noexcept {
   switch (level) {
@@ -114,6 +178,27 @@ void log_to_stderr(const LogRecord& record) {
   }
   line += '\n';
   static_cast<void>(std::fwrite(line.data(), 1, line.size(), stderr));
+}
+
+LogSink json_lines(std::ostream& out) {
+  return [&out, mutex = mutex_of(out)](const LogRecord& record) {
+    JsonLine line;
+    line.text("time", utc_now());
+    line.text("level", to_string(record.level));
+    line.text("event", to_string(record.event));
+    line.text("message", record.message);
+    line.text_if_any("queue", record.queue);
+    line.text_if_any("consumer", record.consumer);
+    if (record.batch_id) line.number("batch_id", static_cast<std::int64_t>(*record.batch_id));
+    if (record.msg_id) line.number("msg_id", static_cast<std::int64_t>(*record.msg_id));
+    if (record.attempt) line.number("attempt", *record.attempt);
+    line.text_if_any("sqlstate", record.sqlstate);
+    line.text_if_any("type", record.type);
+    if (record.retry_in) line.number("retry_in", record.retry_in->count());
+    const auto written = line.finish();
+    const std::lock_guard lock{*mutex};
+    out.write(written.data(), static_cast<std::streamsize>(written.size())).flush();
+  };
 }
 
 }  // namespace pgque

@@ -9,8 +9,8 @@
 #include <nlohmann/json.hpp>
 #include <pgque/message.hpp>
 
-#include "json_syntax.hpp"
 #include "output.hpp"
+#include "support/json_syntax.hpp"
 
 namespace pgque::tool {
 
@@ -27,7 +27,7 @@ inline void print_json(const Json& json) {
 }
 
 inline bool is_json(std::string_view text) {
-  return JsonSyntax::accepts(text);
+  return detail::JsonSyntax::accepts(text);
 }
 
 inline Json seconds_or_null(std::optional<std::chrono::microseconds> duration) {

@@ -212,7 +212,7 @@ std::string string_in(std::string_view json, const std::string& what) {
 // A line of --events. The payload is sent as it is written, so that no number loses a digit.
 void read_event(const std::string& line, Event& event) {
   if (!is_json(line)) throw std::invalid_argument{"the event is not JSON"};
-  const auto members = JsonSyntax::members(line);
+  const auto members = detail::JsonSyntax::members(line);
   if (!members) throw std::invalid_argument{"an event must be an object, such as {\"payload\": 1}"};
   std::set<std::string> names;
   for (const auto& [quoted_name, value] : *members) {
@@ -231,7 +231,7 @@ void read_event(const std::string& line, Event& event) {
     } else if (name == "key") {
       event.key = string_in(value, "the key");
     } else {
-      const auto headers = JsonSyntax::members(value);
+      const auto headers = detail::JsonSyntax::members(value);
       if (!headers) throw std::invalid_argument{"the headers must be an object of strings"};
       std::set<std::string> header_names;
       for (const auto& header : *headers) {

@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <numeric>
 #include <optional>
 #include <utility>
 #include <vector>
 
 #include "output.hpp"
+#include "support/nearest.hpp"
 #include "support/text.hpp"
 
 namespace pgque::tool {
@@ -26,26 +26,6 @@ bool may_contain_password(std::string_view text) {
   return !why_no_name(text).empty();
 }
 
-// How many letters have to be inserted, removed, replaced or swapped with their neighbour to make one word the other.
-std::size_t distance(std::string_view from, std::string_view to) {
-  std::vector<std::size_t> before;
-  std::vector<std::size_t> last;
-  std::vector<std::size_t> row(to.size() + 1);
-  std::iota(row.begin(), row.end(), std::size_t{0});
-  for (std::size_t i = 1; i <= from.size(); ++i) {
-    before = std::exchange(last, row);
-    row[0] = i;
-    for (std::size_t k = 1; k <= to.size(); ++k) {
-      const bool same = from[i - 1] == to[k - 1];
-      row[k] = std::min({last[k] + 1, row[k - 1] + 1, last[k - 1] + (same ? 0 : 1)});
-      if (i > 1 && k > 1 && from[i - 1] == to[k - 2] && from[i - 2] == to[k - 1]) {
-        row[k] = std::min(row[k], before[k - 2] + 1);
-      }
-    }
-  }
-  return row[to.size()];
-}
-
 // Which word a name that is given shall be compared with, and how it is shown.
 struct Known {
   std::string word;
@@ -56,11 +36,11 @@ struct Known {
 std::optional<std::string> nearest(const std::string& word, const std::vector<Known>& known) {
   const auto cost = [&](const Known& one) {
     const bool begins = word.size() > 1 && one.word.compare(0, word.size(), word) == 0;
-    return begins ? std::size_t{one.word == word ? 0U : 1U} : distance(word, one.word);
+    return begins ? std::size_t{one.word == word ? 0U : 1U} : detail::edit_distance(word, one.word);
   };
   const auto best =
       std::min_element(known.begin(), known.end(), [&](const Known& a, const Known& b) { return cost(a) < cost(b); });
-  if (best == known.end() || cost(*best) * 3 > std::max(word.size(), best->word.size())) return std::nullopt;
+  if (best == known.end() || !detail::is_near(cost(*best), word, best->word)) return std::nullopt;
   return best->shown;
 }
 

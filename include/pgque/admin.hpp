@@ -192,7 +192,8 @@ struct StatusLine {
 /// Each call is committed when it returns. Lost connections, `close()`, moving, `fork()`, and the names and text that
 /// are accepted are the same as for `Client`.
 ///
-/// **Thread safety.** One thread at a time.
+/// **Thread safety.** One thread at a time. A call while another thread is in one throws `std::logic_error`, and the
+/// other one goes on.
 class PGQUE_EXPORT Admin {
  public:
   /// Connects as a `Client` does.

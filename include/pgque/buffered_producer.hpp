@@ -171,6 +171,15 @@ class PGQUE_EXPORT BufferedProducer {
     return send(queue, Payload{message}, message.type ? std::string_view{*message.type} : std::string_view{});
   }
 
+  /// @cond
+  // For a payload that is none: see detail::require_payload().
+  template <class T, std::enable_if_t<detail::is_no_payload<T&&>(), int> = 0>
+  std::future<EventId> send(std::string_view, T&&, std::string_view = "default") {
+    detail::require_payload<T&&>();
+    return {};
+  }
+  /// @endcond
+
   /// Sends the events in the buffer without waiting for `linger`, and waits until the outcome of every event accepted
   /// before this call is known. Their futures hold it.
   /// @return false if the time was over first; sending continues nevertheless

@@ -30,8 +30,22 @@
 namespace pgque {
 
 namespace detail {
+
 class ConsumerLoop;
 struct Access;
+
+// Whether it is a handler for a T, with or without the context.
+template <class Handler, class T>
+constexpr bool takes() {
+  return std::is_invocable_v<Handler&, const T&, Context&> || std::is_invocable_v<Handler&, const T&>;
+}
+// A generic handler must not be asked about a type that it is not meant for.
+template <class Handler, class T, class Other>
+constexpr bool takes_instead() {
+  if constexpr (takes<Handler, T>()) return false;
+  return takes<Handler, Other>();
+}
+
 }  // namespace detail
 
 /// What a consumer is doing.
@@ -111,10 +125,9 @@ class PGQUE_EXPORT Consumer {
   /// with "order.", and "*" for all types, NULL included. A message goes to the handler of its exact type, otherwise to
   /// that of the longest prefix. The handler is called as `handler(const Message&)` or
   /// `handler(const Message&, Context&)`; any exception that it throws counts as a failure; `RetryAfter`, `GiveUp` and
-  /// `NotNow` say what is to become of the message. A later handler for the
-  /// same type replaces the earlier one.
-  /// @throws std::invalid_argument if the handler is an empty std::function or a null pointer, or if `on_batch()` has a
-  ///   handler for the same type
+  /// `NotNow` say what is to become of the message.
+  /// @throws std::invalid_argument if the handler is an empty std::function or a null pointer, or if the type has a
+  ///   handler already, by this function or by `on_batch()`
   /// @throws std::logic_error while the consumer runs
   template <class Handler>
   Consumer& on(const std::string& type, Handler handler) {
@@ -123,7 +136,8 @@ class PGQUE_EXPORT Consumer {
       return add(type, std::move(handler));
     } else {
       static_assert(std::is_invocable_v<Handler&, const Message&>,
-                    "a handler takes (const Message&) or (const Message&, Context&)");
+                    "pgque: a handler of on() takes (const Message&) or (const Message&, Context&). For one that takes "
+                    "(const T&), write on<T>().");
       return add(type, [handler = std::move(handler)](const Message& message, Context&) mutable { handler(message); });
     }
   }
@@ -137,18 +151,30 @@ class PGQUE_EXPORT Consumer {
   /// `json.at("id").get_to(id)` into a `std::int64_t`, 2^63 from Python becomes -2^63 (see `payload_as`).
   template <class T, class Handler>
   Consumer& on(const std::string& type, Handler handler) {
-    static_assert(std::is_invocable_v<Handler&, const T&, Context&> || std::is_invocable_v<Handler&, const T&>,
-                  "a handler takes (const T&) or (const T&, Context&)");
-    if (is_empty(handler)) return add(type, {});
-    return add(type, [handler = std::move(handler)](const Message& message, Context& context) mutable {
-      const T value = PayloadDecoder<T>::decode(message);
-      if constexpr (std::is_invocable_v<Handler&, const T&, Context&>) {
-        handler(value, context);
-      } else {
-        static_cast<void>(context);
-        handler(value);
-      }
-    });
+    constexpr bool fits = detail::takes<Handler, T>();
+    constexpr bool takes_message = detail::takes_instead<Handler, T, Message>();
+    static_assert(!takes_message,
+                  "pgque: a handler of on<T>() takes (const T&) or (const T&, Context&). For one that takes "
+                  "(const Message&), write on() without <T>; in a typed handler, context.message() is the message.");
+    static_assert(fits || takes_message, "pgque: a handler of on<T>() takes (const T&) or (const T&, Context&).");
+    static_assert(detail::has_decoder<T>::value,
+                  "pgque: no T can be made of a payload. Include <pgque/json.hpp>, and for a type of yours write "
+                  "from_json(const nlohmann::json&, T&), beside it and in its namespace, and give it a default "
+                  "constructor. Or specialise pgque::PayloadDecoder.");
+    if constexpr (fits && detail::has_decoder<T>::value) {
+      if (is_empty(handler)) return add(type, {});
+      return add(type, [handler = std::move(handler)](const Message& message, Context& context) mutable {
+        const T value = PayloadDecoder<T>::decode(message);
+        if constexpr (std::is_invocable_v<Handler&, const T&, Context&>) {
+          handler(value, context);
+        } else {
+          static_cast<void>(context);
+          handler(value);
+        }
+      });
+    } else {
+      return *this;
+    }
   }
 
   /// Registers a handler for all messages of a type, or of a prefix, at once: those of one page (see
@@ -162,8 +188,8 @@ class PGQUE_EXPORT Consumer {
   ///
   /// If the process ended during a call, its messages come one by one the next time, with a `CrashGuard`, so that it
   /// finds the one to blame.
-  /// @throws std::invalid_argument if the handler is empty, if `on()` has a handler for the same type, or if `chunk` is
-  ///   below 1
+  /// @throws std::invalid_argument if the handler is empty, if the type has a handler already, by this function or by
+  ///   `on()`, or if `chunk` is below 1
   /// @throws std::logic_error while the consumer runs
   template <class Handler>
   Consumer& on_batch(const std::string& type, Handler handler, OnBatchOptions options = {}) {
@@ -185,7 +211,7 @@ class PGQUE_EXPORT Consumer {
   /// are retried with growing pauses. Can be called again after it returned.
   /// @throws ConnectionError if the first connection fails
   /// @throws Error if `on_error` decides to stop; an exception thrown by `on_error` itself is passed on
-  /// @throws std::logic_error if it runs already
+  /// @throws std::logic_error if it runs already, or if no handler is registered
   /// @throws std::system_error, std::bad_alloc when out of threads, file descriptors or memory; the batch is delivered
   ///   again
   /// SQL: `LISTEN`, `pgque.receive` or `pgque.receive_coop`, `pgque.next_batch`, `pgque.nack`, `pgque.event_retry`,

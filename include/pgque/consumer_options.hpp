@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <optional>
 #include <string>
 #include <vector>
@@ -29,6 +30,10 @@ using Around = std::function<void(const Message& message, Context& context, cons
 
 /// One that calls all of these, each around those after it. Empty ones are left out.
 PGQUE_EXPORT Around chain(std::vector<Around> arounds);
+/// The same for a list in braces: two plain functions could be a vector's begin and end, too.
+inline Around chain(std::initializer_list<Around> arounds) {
+  return chain(std::vector<Around>{arounds});
+}
 
 /// What happens to a message whose type has no handler when there is no "*" handler either.
 enum class UnknownHandlerPolicy {

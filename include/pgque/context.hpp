@@ -9,6 +9,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <type_traits>
 
 #include <pgque/export.hpp>
 #include <pgque/message.hpp>
@@ -83,6 +84,13 @@ class PGQUE_EXPORT Context {
   void send(std::string_view queue, Event event);
   /// The same for a payload and its type.
   void send(std::string_view queue, Payload payload, std::string_view type = "default");
+  /// @cond
+  // For a payload that is none: see detail::require_payload().
+  template <class T, std::enable_if_t<detail::is_no_payload<T&&>(), int> = 0>
+  void send(std::string_view, T&&, std::string_view = "default") {
+    detail::require_payload<T&&>();
+  }
+  /// @endcond
 
   /// How many messages this call is for: one, or those of a handler of `Consumer::on_batch`.
   std::size_t message_count() const noexcept;

@@ -33,15 +33,26 @@ class Dsn {
   Dsn() = default;
 
   /// A fixed DSN, from anything that converts to `std::string_view`. It is checked only by what connects with it.
-  template <class Text, std::enable_if_t<std::is_convertible_v<const Text&, std::string_view>, int> = 0>
-  Dsn(const Text& text) : text_{std::string_view{text}} {}  // NOLINT(google-explicit-constructor)
+  /// @throws std::invalid_argument if it is a null pointer, as `std::getenv()` returns for a variable that is not set
+  template <
+      class Text,
+      std::enable_if_t<std::is_convertible_v<const Text&, std::string_view> || std::is_null_pointer_v<Text>, int> = 0>
+  Dsn(const Text& text) : text_{string_of(text)} {}  // NOLINT(google-explicit-constructor)
 
-  /// A function that is asked for the DSN at each connect. It takes nothing and returns a string.
+  /// A function that is asked for the DSN at each connect. It takes nothing and returns a string; a null pointer that
+  /// it returns fails the attempt to connect.
   /// @throws std::invalid_argument if it is an empty std::function or a null pointer
   template <class Function, std::enable_if_t<std::is_invocable_r_v<std::string, Function&> &&
                                                  !std::is_convertible_v<const Function&, std::string_view>,
                                              int> = 0>
-  Dsn(Function function) : function_{std::move(function)} {  // NOLINT(google-explicit-constructor)
+  Dsn(Function function) {  // NOLINT(google-explicit-constructor)
+    using Text = std::invoke_result_t<Function&>;
+    if constexpr (std::is_pointer_v<Text>) {
+      std::function<Text()> ask{std::move(function)};
+      if (ask) function_ = [ask = std::move(ask)] { return string_of(ask()); };
+    } else {
+      function_ = std::move(function);
+    }
     if (!function_) throw std::invalid_argument{"dsn: the function must not be empty"};
   }
 
@@ -55,6 +66,18 @@ class Dsn {
   std::string operator()() const { return function_ ? function_() : text_; }
 
  private:
+  template <class Text>
+  static std::string string_of(const Text& text) {
+    if constexpr (std::is_null_pointer_v<Text>) {
+      return string_of(static_cast<const char*>(nullptr));
+    } else {
+      if constexpr (std::is_pointer_v<Text>) {
+        if (!text) throw std::invalid_argument{"dsn: is a null pointer; is the environment variable set?"};
+      }
+      return std::string{std::string_view{text}};
+    }
+  }
+
   std::string text_{};
   std::function<std::string()> function_{};
 };

@@ -128,6 +128,13 @@ inline constexpr bool is_map = false;
 template <class T>
 inline constexpr bool is_map<T, std::void_t<typename T::mapped_type>> = true;
 
+// Whether nlohmann_json makes a T of a JSON value.
+template <class T, class = void>
+inline constexpr bool is_read_from_json = is_basic_json<T>;
+template <class T>
+inline constexpr bool is_read_from_json<
+    T, std::enable_if_t<std::is_same_v<decltype(std::declval<const nlohmann::json&>().get<T>()), T>>> = true;
+
 template <class T>
 std::string misfit(const nlohmann::json& json);
 
@@ -215,6 +222,10 @@ struct PayloadEncoder<T, std::enable_if_t<detail::is_json_value<T>()>> {
 /// @throws PayloadError if the payload is SQL NULL, not JSON, or not a `T`; the error's text never contains the payload
 template <class T = nlohmann::json>
 T payload_as(const Message& message) {
+  static_assert(
+      detail::is_read_from_json<T>,
+      "pgque: nlohmann_json makes no T of a payload. Write from_json(const nlohmann::json&, T&), beside T and in "
+      "its namespace, and give T a default constructor.");
   Error::Facts facts;
   facts.operation = "read the payload of message " + to_string(message.msg_id);
   if (!message.payload) {
@@ -235,7 +246,7 @@ T payload_as(const Message& message) {
   }
   if constexpr (detail::is_basic_json<T>) {
     return json;
-  } else {
+  } else if constexpr (detail::is_read_from_json<T>) {
     if (const auto why = detail::misfit<T>(json); !why.empty()) {
       facts.advice = "it has not the expected shape: " + why;
       throw PayloadError{std::move(facts)};
@@ -251,9 +262,7 @@ T payload_as(const Message& message) {
 
 /// For `Consumer::on<T>()`: as `payload_as<T>()`.
 template <class T>
-struct PayloadDecoder<T,
-                      std::enable_if_t<detail::is_basic_json<T> ||
-                                       std::is_same_v<decltype(std::declval<const nlohmann::json&>().get<T>()), T>>> {
+struct PayloadDecoder<T, std::enable_if_t<detail::is_read_from_json<T>>> {
   /// @throws PayloadError
   static T decode(const Message& message) { return payload_as<T>(message); }
 };

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <iosfwd>
 #include <optional>
 #include <string_view>
 
@@ -85,5 +86,19 @@ using LogSink = std::function<void(const LogRecord&)>;
 /// The default sink: warnings and errors, one line each, to standard error.
 /// **Thread safety.** May be called from any thread.
 PGQUE_EXPORT void log_to_stderr(const LogRecord& record);
+
+/// A sink that writes each record, of whatever level, as one line: a JSON object, ready for a log shipper. Its members
+/// are `time` (UTC, as in "2026-11-28T07:24:01.123456Z"), `level`, `event` and `message`, and then those of the other
+/// fields of `LogRecord` that are set, by their names; ids and counts are numbers, `retry_in` is in seconds. Bytes that
+/// are not UTF-8, and NUL, become U+FFFD.
+///
+/// ```cpp
+/// options.log = pgque::json_lines(std::cerr);
+/// ```
+/// @param out must live as long as the sink and its copies. It is flushed after each line.
+///
+/// **Thread safety.** The sink may be called from any thread. Its copies and all other sinks for the same stream write
+/// one after another, each line by one call of the stream. What else writes to the stream is not kept apart.
+PGQUE_EXPORT LogSink json_lines(std::ostream& out);
 
 }  // namespace pgque

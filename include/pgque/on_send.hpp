@@ -4,6 +4,7 @@
 /// Interceptors of what is sent.
 
 #include <functional>
+#include <initializer_list>
 #include <vector>
 
 #include <pgque/export.hpp>
@@ -23,5 +24,9 @@ using OnSend = std::function<void(Event& event)>;
 /// One that calls all of these, in their order: each sees what those before it have made of the event. Empty ones are
 /// left out; without any others the result is empty, too.
 PGQUE_EXPORT OnSend chain(std::vector<OnSend> interceptors);
+/// The same for a list in braces: two plain functions could be a vector's begin and end, too.
+inline OnSend chain(std::initializer_list<OnSend> interceptors) {
+  return chain(std::vector<OnSend>{interceptors});
+}
 
 }  // namespace pgque

@@ -5,11 +5,15 @@
 
 #include <chrono>
 #include <cstdint>
+#include <initializer_list>
+#include <iterator>
 #include <memory>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <pgque/export.hpp>
@@ -19,8 +23,61 @@
 namespace pgque {
 
 namespace detail {
+
 class Executor;
+
+template <class T, class = void>
+inline constexpr bool is_range = false;
+template <class T>
+inline constexpr bool
+    is_range<T, std::void_t<decltype(std::begin(std::declval<T&>())), decltype(std::end(std::declval<T&>()))>> = true;
+
+template <class T, class = void>
+inline constexpr bool is_iterator = false;
+template <class T>
+inline constexpr bool is_iterator<T, std::void_t<typename std::iterator_traits<T>::iterator_category>> = true;
+
+// A map is one payload, and so is a JSON value other than an array, although both have begin() and end().
+template <class T, class = void>
+inline constexpr bool has_keys = false;
+template <class T>
+inline constexpr bool has_keys<T, std::void_t<typename T::mapped_type>> = true;
+
+template <class T, class = void>
+inline constexpr bool is_any_json = false;
+template <class T>
+inline constexpr bool is_any_json<
+    T, std::void_t<decltype(std::declval<const T&>().is_array()), decltype(std::declval<const T&>().is_object())>> =
+    true;
+
+template <class Range>
+std::vector<Payload> payloads_of(Range& range) {
+  using Bare = bare<Range>;
+  constexpr bool is_one_payload = !is_range<Range> || is_text<Bare> || has_keys<Bare>;
+  static_assert(
+      !is_one_payload,
+      "pgque: send_batch() takes a range of payloads, such as a std::vector. A text, a map or any other single "
+      "payload is sent by send(), or in a list: {payload}.");
+  std::vector<Payload> payloads;
+  if constexpr (!is_one_payload) {
+    using Element = decltype(*std::begin(range));
+    require_payload<Element>();
+    constexpr bool is_event = std::is_same_v<bare<Element>, Event>;
+    static_assert(!is_event, "pgque: events have types of their own. Write send_batch(queue, events).");
+    if constexpr (is_any_json<Bare>) {
+      if (!range.is_array()) {
+        throw std::invalid_argument{
+            "payloads: a JSON value that is no array is one payload; write send(), or a list: {payload}"};
+      }
+    }
+    if constexpr (!is_event && !is_no_payload<Element>()) {
+      for (auto&& element : range) payloads.emplace_back(std::forward<decltype(element)>(element));
+    }
+  }
+  return payloads;
 }
+
+}  // namespace detail
 
 /// How a message is retried.
 struct NackOptions {
@@ -62,7 +119,7 @@ enum class BatchHandling : std::int32_t {
 /// **Errors.** Every function throws `Error` or a class derived from it: `ConnectionError` when the connection is lost,
 /// `QueueNotFound` / `ConsumerNotFound` / `BatchNotFound` when there is no such queue, consumer or batch, `Error` with
 /// SQLSTATE 42501 when the role lacks a grant (its text names the role to grant). A closed, finished or moved-from
-/// object throws `std::logic_error`.
+/// object throws `std::logic_error`, and so does one that another thread is using.
 ///
 /// **Thread safety.** One thread at a time, together with the client or transaction it is part of.
 class PGQUE_EXPORT Operations {
@@ -76,8 +133,11 @@ class PGQUE_EXPORT Operations {
   /// Stores one event and returns its id. It becomes visible to consumers with the first tick after the commit.
   /// @param payload see `Payload`
   /// @param type what consumers dispatch on; an empty one means "default"
-  /// @throws QueueNotFound
-  /// SQL: `pgque.send(text, text, jsonb)` or `pgque.send(text, text, text)`
+  /// @throws QueueNotFound with the statement that creates the queue and, outside a transaction, the existing name that
+  ///   is the nearest
+  /// @throws Error with SQLSTATE 22P02 for text that is not JSON; see `Payload`
+  /// SQL: `pgque.send(text, text, jsonb)` or `pgque.send(text, text, text)`; after a `QueueNotFound`, reads the table
+  /// `queue`
   EventId send(std::string_view queue, const Payload& payload, std::string_view type = "default");
   /// The same for an `Event`, which may have a key and headers.
   /// @throws QueueNotFound
@@ -92,11 +152,37 @@ class PGQUE_EXPORT Operations {
     return send(queue, Payload{message}, message.type ? std::string_view{*message.type} : std::string_view{});
   }
 
+  /// @cond
+  // For a payload that is none: see detail::require_payload().
+  template <class T, std::enable_if_t<detail::is_no_payload<T&&>(), int> = 0>
+  EventId send(std::string_view, T&&, std::string_view = "default") {
+    detail::require_payload<T&&>();
+    return {};
+  }
+  /// @endcond
+
   /// Stores several events of one type: all of them or, on any error, none. Returns their ids in the same order. An
   /// empty list is not sent at all and returns no ids, so a missing queue is not noticed.
   /// @throws QueueNotFound
+  /// @throws Error with SQLSTATE 22P02, which names the first payload that is not JSON, such as `payloads[3]`
   /// SQL: `pgque.send_batch(text, text, jsonb[])` or `pgque.send_batch(text, text, text[])`
   std::vector<EventId> send_batch(std::string_view queue, std::string_view type, const std::vector<Payload>& payloads);
+  /// The same for any range of what is a `Payload`, or is made one: `std::vector<Order>`, a list, an array, a view of
+  /// C++20, an array in a JSON value. The range is read once. A text and a map are no such ranges and do not compile.
+  /// @throws QueueNotFound
+  /// @throws std::invalid_argument also if `payloads` is a JSON value other than an array
+  template <class Range, std::enable_if_t<!std::is_same_v<detail::bare<Range>, std::vector<Payload>>, int> = 0>
+  std::vector<EventId> send_batch(std::string_view queue, std::string_view type, Range&& payloads) {
+    return send_batch(queue, type, detail::payloads_of(payloads));
+  }
+  /// @cond
+  // For a list of payloads that are none. Two iterators make a vector.
+  template <class T, std::enable_if_t<!detail::is_iterator<T> && detail::is_no_payload<const T&>(), int> = 0>
+  std::vector<EventId> send_batch(std::string_view, std::string_view, std::initializer_list<T>) {
+    detail::require_payload<const T&>();
+    return {};
+  }
+  /// @endcond
   /// The same for events of any types, with and without keys and headers: one statement, and ids in the order of the
   /// events. What is wrong with one of them is reported with its index, such as `events[3].key`.
   /// @throws QueueNotFound

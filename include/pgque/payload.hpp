@@ -38,6 +38,12 @@ struct has_encoder : std::false_type {};
 template <class T>
 struct has_encoder<T, std::void_t<decltype(PayloadEncoder<T>::encode(std::declval<const T&>()))>> : std::true_type {};
 
+template <class T, class = void>
+struct has_decoder : std::false_type {};
+template <class T>
+struct has_decoder<T, std::void_t<decltype(PayloadDecoder<T>::decode(std::declval<const Message&>()))>>
+    : std::true_type {};
+
 template <class T>
 using bare = std::remove_cv_t<std::remove_reference_t<T>>;
 
@@ -218,7 +224,8 @@ class PGQUE_EXPORT Payload {
     text,  ///< stored as it is
   };
 
-  /// JSON text. It is checked by the server: malformed JSON fails the send with SQLSTATE 22P02.
+  /// JSON text. It is checked by the server: malformed JSON fails the send with SQLSTATE 22P02, and
+  /// the error says where it is.
   Payload(std::string json);  // NOLINT(google-explicit-constructor)
   /// The same.
   Payload(std::string_view json);  // NOLINT(google-explicit-constructor)
@@ -249,6 +256,12 @@ class PGQUE_EXPORT Payload {
   template <class T, std::enable_if_t<detail::source<T> == detail::Source::characters, int> = 0>
   // NOLINTNEXTLINE(google-explicit-constructor)
   Payload(const T&) = delete;  // If they are text, write a std::string in UTF-8; if numbers, nlohmann::json(...).
+  /// Nothing: a JSON value converts to text by itself, but only if it is a string. A compiler shows what to include.
+  template <class T,
+            std::enable_if_t<
+                detail::source<T> == detail::Source::nothing && std::is_convertible_v<const T&, std::string>, int> = 0>
+  // NOLINTNEXTLINE(google-explicit-constructor)
+  Payload(const T&) = delete;  // Include <pgque/json.hpp>.
 
   /// Text that is stored verbatim; it need not be JSON. Same as `pgque::text()`.
   static Payload verbatim(std::string text);
@@ -282,6 +295,30 @@ struct Event {
   /// `extra4` as one JSON object of strings; none as NULL.
   Headers headers{};
 };
+
+namespace detail {
+
+// Whether nothing makes a payload or an event of a T.
+template <class T>
+constexpr bool is_no_payload() {
+  if constexpr (source<bare<T>> != Source::nothing || std::is_base_of_v<Message, bare<T>>) {
+    return false;
+  } else {
+    return !std::is_convertible_v<T, Payload> && !std::is_convertible_v<T, Event>;
+  }
+}
+
+// For functions that take every such T, so that a compiler's first line says what to do, and not what it has tried.
+template <class T>
+constexpr void require_payload() {
+  static_assert(
+      !is_no_payload<T>(),
+      "pgque: this is no payload. Include <pgque/json.hpp> for what nlohmann_json serialises: a JSON value, a "
+      "number, a container such as std::map, and a type of yours with a to_json(). Or specialise "
+      "pgque::PayloadEncoder.");
+}
+
+}  // namespace detail
 
 /// A received message as an event to send on: its payload as it was stored, its type, of which NULL becomes "default",
 /// its key, of which an empty one becomes none, and its headers. Other extra columns, and an `extra4` that is no such

@@ -115,7 +115,8 @@ class PGQUE_EXPORT Ticker {
   /// Stops the ticker if it runs and waits until `start()` has returned. Must not be called from the log sink.
   ~Ticker();
 
-  /// Runs until `stop()`. Can be called again after it returned.
+  /// Runs until `stop()`. Can be called again after it returned. Whether the role may tick is checked with each
+  /// connection, also while another ticker is active.
   /// @throws ConnectionError if the first connection fails
   /// @throws Error if `on_error` decides to stop
   /// @throws std::logic_error if it runs already

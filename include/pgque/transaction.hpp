@@ -32,7 +32,8 @@ namespace pgque {
 /// `std::logic_error` from every further call and from `commit()`. If the transaction is the caller's, the caller must
 /// roll it back: after a swallowed error libpqxx's commit succeeds without storing anything.
 ///
-/// **Thread safety.** One thread at a time, together with the client or connection it works on.
+/// **Thread safety.** One thread at a time, together with the client or connection it works on. A call while another
+/// thread is in one throws `std::logic_error`, and the other one goes on.
 ///
 /// **After `fork()`** it belongs to the parent process. In the child every call throws `std::logic_error`, and the
 /// destructor does nothing. A transaction of the caller's own libpqxx is not protected: its destructor sends a rollback

@@ -23,28 +23,21 @@ void Handlers::add(const std::string& type, std::function<void(const std::vector
 
 void Handlers::put(const std::string& type, Handler handler) {
   check_text("type", type);
-  const auto replace = [&](Handler& present) {
-    if (!present.one != !handler.one) {
-      throw std::invalid_argument{"type: \"" + type + "\" has a handler already, by " +
-                                  (present.one ? "on(), and cannot have one by on_batch() as well"
-                                               : "on_batch(), and cannot have one by on() as well")};
-    }
-    present = std::move(handler);
+  const auto refuse = [&](const Handler& present) {
+    throw std::invalid_argument{"type: \"" + type + "\" has a handler already, by " +
+                                (present.one ? "on()" : "on_batch()") + "; a type has one handler"};
   };
   if (type.empty() || type.back() != '*') {
     const auto [place, added] = exact_.try_emplace(type);
-    if (added) {
-      place->second = std::move(handler);
-    } else {
-      replace(place->second);
-    }
+    if (!added) refuse(place->second);
+    place->second = std::move(handler);
     return;
   }
   const auto prefix = type.substr(0, type.size() - 1);
   const auto place = std::find_if(prefixes_.begin(), prefixes_.end(),
                                   [&](const auto& present) { return present.first.size() <= prefix.size(); });
   const auto same = std::find_if(place, prefixes_.end(), [&](const auto& present) { return present.first == prefix; });
-  if (same != prefixes_.end()) return replace(same->second);
+  if (same != prefixes_.end()) refuse(same->second);
   prefixes_.emplace(place, prefix, std::move(handler));
 }
 

@@ -22,13 +22,13 @@ struct Handler {
 
 class Handlers {
  public:
-  // A type that ends with '*' is a prefix. Both throw std::invalid_argument if the type has a handler of the other
-  // kind.
+  // A type that ends with '*' is a prefix. Both throw std::invalid_argument if the type has a handler already.
   void add(const std::string& type, std::function<void(const Message&, Context&)> one);
   void add(const std::string& type, std::function<void(const std::vector<Message>&, BatchContext&)> many,
            const OnBatchOptions& options);
   // Null if there is none for the message.
   const Handler* find(const Message& message) const;
+  bool empty() const noexcept { return exact_.empty() && prefixes_.empty(); }
   bool any_for_many() const noexcept { return any_for_many_; }
 
  private:

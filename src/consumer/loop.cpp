@@ -59,6 +59,11 @@ Handlers& ConsumerLoop::handlers(const char* caller) {
 }
 
 void ConsumerLoop::start(const RunWithin& within) {
+  if (handlers_.empty()) {
+    throw std::logic_error{
+        "Consumer: no handler is registered, so nothing could be done with a message: call on(type, handler) before "
+        "start(); the type \"*\" stands for all types"};
+  }
   const auto body = [this] {
     // When a handler has returned in a child process, the threads and connections of the run are not there to be ended.
     const auto run = make_at_home<Run>(*this);

@@ -1,13 +1,20 @@
 #include "database/conninfo.hpp"
 
+#include <algorithm>
 #include <array>
+#include <cstddef>
 #include <cstdlib>
 #include <map>
 #include <memory>
+#include <optional>
 #include <sstream>
+#include <utility>
+#include <vector>
 
 #include <libpq-fe.h>
 #include <pgque/error.hpp>
+
+#include "support/nearest.hpp"
 
 namespace pgque::detail {
 
@@ -38,6 +45,90 @@ namespace {
   throw ConnectionError{std::move(facts)};
 }
 
+using Options = std::unique_ptr<PQconninfoOption, void (*)(PQconninfoOption*)>;
+
+// The names that libpq knows, and whether they name secrets.
+std::map<std::string, bool> known_settings() {
+  const Options options{PQconninfoParse("", nullptr), PQconninfoFree};
+  std::map<std::string, bool> known;
+  if (!options) return known;
+  for (const auto* option = options.get(); option->keyword; ++option) {
+    known.emplace(option->keyword, option->dispchar && option->dispchar[0] == '*');
+  }
+  return known;
+}
+
+struct Setting {
+  std::string name;
+  bool may_be_secret;  // it may be a piece of a password that should have been quoted
+};
+
+// The first setting that is not known. Reads as libpq does, up to what is no setting at all.
+std::optional<Setting> unknown_in_list(std::string_view dsn, const std::map<std::string, bool>& known) {
+  constexpr std::string_view space{" \t\n\r\f\v"};
+  bool after_secret = false;
+  const auto skip_space = [&] { dsn.remove_prefix(std::min(dsn.find_first_not_of(space), dsn.size())); };
+  for (skip_space(); !dsn.empty(); skip_space()) {
+    const std::string name{dsn.substr(0, dsn.find_first_of(std::string{space} + '='))};
+    dsn.remove_prefix(name.size());
+    skip_space();
+    if (dsn.empty() || dsn.front() != '=') return std::nullopt;
+    dsn.remove_prefix(1);
+    skip_space();
+    const bool quoted = !dsn.empty() && dsn.front() == '\'';
+    if (quoted) dsn.remove_prefix(1);
+    const auto ends = [&](char c) { return quoted ? c == '\'' : space.find(c) != std::string_view::npos; };
+    std::size_t end = 0;
+    while (end < dsn.size() && !ends(dsn[end])) end += dsn[end] == '\\' ? 2U : 1U;
+    if (quoted && end >= dsn.size()) return std::nullopt;
+    const auto found = known.find(name);
+    if (found == known.end()) return Setting{name, after_secret};
+    after_secret = found->second && !quoted;
+    dsn.remove_prefix(std::min(end + (quoted ? 1U : 0U), dsn.size()));
+  }
+  return std::nullopt;
+}
+
+std::optional<Setting> unknown_in_uri(std::string_view dsn, const std::map<std::string, bool>& known) {
+  const auto question = dsn.find('?');
+  if (question == std::string_view::npos) return std::nullopt;
+  dsn.remove_prefix(question + 1);
+  // A password may contain '/' and '?' where they should have been escaped.
+  const bool may_be_secret = dsn.find('@') != std::string_view::npos;
+  while (!dsn.empty()) {
+    const auto parameter = dsn.substr(0, dsn.find('&'));
+    const auto equals = parameter.find('=');
+    if (equals == std::string_view::npos) return std::nullopt;
+    std::string name{parameter.substr(0, equals)};
+    if (name != "ssl" && known.count(name) == 0) return Setting{std::move(name), may_be_secret};
+    dsn.remove_prefix(std::min(parameter.size() + 1, dsn.size()));
+  }
+  return std::nullopt;
+}
+
+bool is_word(std::string_view name) {
+  return !name.empty() && std::all_of(name.begin(), name.end(), [&](const char& c) {
+    return c == '_' || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z' && &c == name.data());
+  });
+}
+
+// Names a setting that libpq does not know, unless it may be a secret and looks like none that libpq knows.
+void check_settings(std::string_view dsn) {
+  const auto known = known_settings();
+  const bool is_uri = dsn.substr(0, 13) == "postgresql://" || dsn.substr(0, 11) == "postgres://";
+  const auto unknown = is_uri ? unknown_in_uri(dsn, known) : unknown_in_list(dsn, known);
+  if (!unknown || !is_word(unknown->name)) return;
+  std::vector<std::string> names;
+  for (const auto& [name, secret] : known) names.push_back(name);
+  const auto near = nearest(unknown->name, names);
+  if (unknown->may_be_secret && !near) return;
+  Error::Facts facts;
+  facts.operation = "connect";
+  facts.advice = "dsn: libpq knows no setting \"" + unknown->name + '"';
+  if (near) facts.advice += "; the nearest is \"" + *near + '"';
+  throw ConnectionError{std::move(facts)};
+}
+
 // If a password contains an unescaped '/' or '@', libpq takes parts of it for a port or a host, and shows them in its
 // error message.
 void check_place(const std::map<std::string, std::string>& settings) {
@@ -57,9 +148,9 @@ void check_place(const std::map<std::string, std::string>& settings) {
 std::map<std::string, std::string> parse(std::string_view dsn) {
   if (dsn.find('\0') != std::string_view::npos) throw_malformed("it contains a NUL byte");
   char* text = nullptr;
-  const std::unique_ptr<PQconninfoOption, void (*)(PQconninfoOption*)> options{
-      PQconninfoParse(std::string{dsn}.c_str(), &text), PQconninfoFree};
+  const Options options{PQconninfoParse(std::string{dsn}.c_str(), &text), PQconninfoFree};
   const std::unique_ptr<char, void (*)(void*)> message{text, PQfreemem};
+  if (!options) check_settings(dsn);
   if (!options) throw_malformed(message ? message.get() : "");
   std::map<std::string, std::string> settings;
   for (const auto* option = options.get(); option->keyword; ++option) {

@@ -3,10 +3,14 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <cstddef>
 #include <new>
+#include <optional>
 #include <stdexcept>
 
 #include "database/pqxx_compat.hpp"
+#include "support/nearest.hpp"
+#include "support/text.hpp"
 
 namespace pgque::detail {
 
@@ -36,6 +40,31 @@ bool starts_with_folded(std::string_view text, std::string_view lower_case_begin
   return text.size() >= lower_case_beginning.size() &&
          std::equal(lower_case_beginning.begin(), lower_case_beginning.end(), text.begin(),
                     [](char a, char b) { return a == static_cast<char>(std::tolower(static_cast<unsigned char>(b))); });
+}
+
+// Null if the message says no such thing.
+const Text* known_text(const Error::Facts& facts) {
+  if (facts.sqlstate != "P0001") return nullptr;
+  const auto* const found = std::find_if(texts.begin(), texts.end(), [&](const Text& text) {
+    return starts_with_folded(facts.server_message, text.beginning);
+  });
+  return found == texts.end() ? nullptr : found;
+}
+
+std::string advice_on_missing_queue(const FailureContext& context) {
+  constexpr std::size_t longest = 100;  // names are the user's
+  const auto name = sanitized(context.call.queue, longest);
+  if (name.empty()) return {};
+  std::string advice;
+  if (std::string_view{context.call.verb} != "drop_queue") {
+    advice = "create it: select pgque.create_queue('";
+    for (const char c : name) advice += c == '\'' ? std::string_view{"''"} : std::string_view{&c, 1};
+    advice += "')";
+  }
+  const auto near = context.queue_names ? nearest(name, context.queue_names()) : std::nullopt;
+  if (near)
+    advice += (advice.empty() ? "the" : "; the") + (" nearest existing name is \"" + sanitized(*near, longest)) + '"';
+  return advice;
 }
 
 bool contains(std::string_view text, std::string_view part) {
@@ -180,10 +209,9 @@ std::string primary_message(std::string_view text) {
 [[noreturn]] void throw_server_error(Error::Facts facts, Role role) {
   const std::string_view message{facts.server_message};
   facts.retryable = is_retryable(facts.sqlstate, message);
-  facts.advice = advice_for(facts.sqlstate, message, role, facts.operation);
-  for (const auto& text : texts) {
-    if (facts.sqlstate != "P0001" || !starts_with_folded(message, text.beginning)) continue;
-    switch (text.kind) {
+  if (facts.advice.empty()) facts.advice = advice_for(facts.sqlstate, message, role, facts.operation);
+  if (const auto* const text = known_text(facts)) {
+    switch (text->kind) {
       case Kind::queue_not_found:
         throw QueueNotFound{std::move(facts)};
       case Kind::consumer_not_found:
@@ -230,6 +258,8 @@ std::string primary_message(std::string_view text) {
       break;
   }
   facts.server_message = primary_message(error.what());
+  const auto* const text = known_text(facts);
+  if (text && text->kind == Kind::queue_not_found) facts.advice = advice_on_missing_queue(context);
   throw_server_error(std::move(facts), context.role);
 }
 

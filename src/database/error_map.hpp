@@ -3,8 +3,10 @@
 // Maps libpqxx's exceptions to those of this library.
 
 #include <exception>
+#include <functional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include <pgque/error.hpp>
 
@@ -19,12 +21,15 @@ struct FailureContext {
   bool connection_open = true;
   // The statement may have been committed although its answer was lost.
   bool may_have_committed = false;
+  // Asks for the names of all queues, where a statement can be run now; otherwise empty.
+  std::function<std::vector<std::string>()> queue_names{};
 };
 
 // Throws the pgque error (or std::logic_error, std::invalid_argument) that `error` stands for.
 [[noreturn]] void throw_mapped(const std::exception& error, const FailureContext& context);
 
-// Classifies a server's error by SQLSTATE and text, because PgQue raises P0001 for nearly everything.
+// Classifies a server's error by SQLSTATE and text, because PgQue raises P0001 for nearly everything. Gives advice if
+// there is none yet.
 [[noreturn]] void throw_server_error(Error::Facts facts, Role role);
 
 // The primary message within the text libpqxx reports: no severity, no context lines.

@@ -3,6 +3,7 @@
 #include <cassert>
 #include <charconv>
 #include <stdexcept>
+#include <vector>
 
 #include <pgque/error.hpp>
 
@@ -41,6 +42,19 @@ std::string too_long(std::size_t bytes) {
          " bytes to send, but PostgreSQL takes less than 1 GiB at once: send less in one call";
 }
 
+// For advice on a queue that does not exist. Nothing that goes wrong here matters beside that.
+std::vector<std::string> queue_names(Connection& connection) {
+  std::vector<std::string> names;
+  try {
+    pqxx::nontransaction tx{connection};
+    for_each_row(tx.exec(std::string{sql::queue_names.sql}), [&](auto field) { names.emplace_back(field->c_str()); });
+    tx.commit();
+  } catch (const std::exception&) {
+    names.clear();
+  }
+  return names;
+}
+
 void check_params(Params params, const Call& call) {
   std::size_t bytes = 0;
   for (const auto& param : params) bytes += param.text().size();
@@ -63,6 +77,7 @@ void Executor::rollback() {
 
 template <class Run>
 pqxx::result AutocommitExecutor::once(const Call& call, Role role, const Run& run) {
+  const OneAtATime::Use use{session_->users(), call};
   Connection& connection = session_->idle_connection(call);
   bool executing = false;
   try {
@@ -72,12 +87,14 @@ pqxx::result AutocommitExecutor::once(const Call& call, Role role, const Run& ru
     session_->succeeded(call);
     return result;
   } catch (const std::exception& error) {
-    fail(*session_, error, {call, role, connection.is_open(), executing});
+    fail(*session_, error,
+         {call, role, connection.is_open(), executing, [&connection] { return queue_names(connection); }});
   }
 }
 
 pqxx::result AutocommitExecutor::run(const Statement& statement, Params params, const Call& call) {
   check_params(params, call);
+  const OneAtATime::Use use{session_->users(), call};
   constexpr int attempts = 5;
   for (int attempt = 1;; ++attempt) {
     try {
@@ -100,6 +117,7 @@ pqxx::result AutocommitExecutor::run(const Statement& statement, Params params, 
 }
 
 void AutocommitExecutor::require_usable(const Call& call) {
+  const OneAtATime::Use use{session_->users(), call};
   session_->idle_connection(call);
 }
 
@@ -113,6 +131,7 @@ pqxx::result AutocommitExecutor::run_plain(const std::string& sql, const Call& c
 
 TransactionExecutor::TransactionExecutor(std::shared_ptr<Session> session) : session_{std::move(session)} {
   const Call call{"begin"};
+  const OneAtATime::Use use{session_->users(), call};
   Connection& connection = session_->idle_connection(call);
   try {
     work_ = make_at_home<pqxx::work>(connection);
@@ -128,6 +147,7 @@ TransactionExecutor::~TransactionExecutor() {
 
 template <class Run>
 auto TransactionExecutor::guarded(const Call& call, Role role, const Run& run) {
+  const OneAtATime::Use use{session_->users(), call};
   require_usable(call);
   try {
     auto result = run();
@@ -140,6 +160,7 @@ auto TransactionExecutor::guarded(const Call& call, Role role, const Run& run) {
 }
 
 void TransactionExecutor::require_usable(const Call& call) {
+  const OneAtATime::Use use{session_->users(), call};
   if (!home().is_this()) home().require(call.describe());
   if (!work_) throw std::logic_error{call.describe() + ": the transaction is finished"};
   if (session_->closed()) throw std::logic_error{call.describe() + ": the client is closed"};
@@ -170,6 +191,7 @@ pqxx::result TransactionExecutor::execute(const Statement& statement, Params par
 
 pqxx::result TransactionExecutor::attempt(const Statement& statement, Params params, const Call& call) {
   check_params(params, call);
+  const OneAtATime::Use use{session_->users(), call};
   // A call of its own: that it succeeds says nothing about the statement.
   const Call savepoint{"savepoint", call.queue, call.consumer, call.batch};
   run_plain(sql::set_attempt, savepoint);
@@ -195,6 +217,7 @@ pqxx::result TransactionExecutor::run_plain(const std::string& sql, const Call& 
 }
 
 void TransactionExecutor::commit(const Call& call) {
+  const OneAtATime::Use use{session_->users(), call};
   guarded(call, Role::none, [&] {
     work_->commit();
     return true;  // libpqxx 6's constructor of an empty result ends the process if there is no memory for it
@@ -217,6 +240,7 @@ CallerExecutor::CallerExecutor(pqxx::transaction_base& transaction) : transactio
 }
 
 void CallerExecutor::require_usable(const Call& call) {
+  const OneAtATime::Use use{users_, call};
   try {
     transaction_.exec(std::string{});
   } catch (const std::exception& error) {
@@ -227,6 +251,7 @@ void CallerExecutor::require_usable(const Call& call) {
 pqxx::result CallerExecutor::run(const Statement& statement, Params params, const Call& call) {
   assert(statement.path == SearchPath::callers);
   check_params(params, call);
+  const OneAtATime::Use use{users_, call};
   // In a transaction, whatever is lost before its commit had no effect.
   const bool autocommit = dynamic_cast<const pqxx::nontransaction*>(&transaction_) != nullptr;
   if (autocommit && peer_closed(connection_of(transaction_))) throw_not_sent(call, false);
@@ -252,6 +277,7 @@ pqxx::result CallerExecutor::run(const Statement& statement, Params params, cons
 
 pqxx::result CallerExecutor::attempt(const Statement& statement, Params params, const Call& call) {
   check_params(params, call);
+  const OneAtATime::Use use{users_, call};
   auto* const transaction = dynamic_cast<pqxx::dbtransaction*>(&transaction_);
   if (!transaction) return run(statement, params, call);  // there is no transaction to save
   try {

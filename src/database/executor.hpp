@@ -12,6 +12,7 @@
 #include "database/pqxx_compat.hpp"
 #include "database/statement.hpp"
 #include "support/home_process.hpp"
+#include "support/one_at_a_time.hpp"
 
 namespace pgque::detail {
 
@@ -112,6 +113,7 @@ class CallerExecutor final : public Executor {
 
  private:
   pqxx::transaction_base& transaction_;
+  OneAtATime users_;
 };
 
 // What has to be set for the statement's transaction before it: nothing, or SQL that ends with a semicolon. Only

@@ -17,6 +17,7 @@
 #include "database/session_options.hpp"
 #include "database/statement.hpp"
 #include "support/home_process.hpp"
+#include "support/one_at_a_time.hpp"
 
 namespace pgque::detail {
 
@@ -63,6 +64,9 @@ class Session {
   void transaction_begun() noexcept { transaction_open_ = true; }
   void transaction_ended() noexcept { transaction_open_ = false; }
 
+  // The thread that uses the session: it holds a OneAtATime::Use for the whole of a call.
+  OneAtATime& users() noexcept { return users_; }
+
   // Asks the server to cancel what the connection is executing. May be called from another thread.
   void cancel() noexcept;
   // Ends all traffic on the socket at once, so that nothing waits for an answer any more. May be called from another
@@ -88,6 +92,7 @@ class Session {
   const Dsn dsn_{};
   const SessionOptions options_{};
   const HomeProcess home_;
+  OneAtATime users_;
   AtHome<OwnedConnection> owned_;
   Connection* connection_;
   std::unordered_map<const char*, std::string> prepared_;  // the names, by address: the statements are constants

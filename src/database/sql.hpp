@@ -320,6 +320,11 @@ inline constexpr Statement force_next_tick{"pgque_force_next_tick", Role::admin,
 inline constexpr Statement force_tick{"pgque_force_tick", Role::admin, "select pgque.force_tick($1::pg_catalog.text)"};
 inline constexpr Statement ticker{"pgque_ticker", Role::admin, "select pgque.ticker($1::pg_catalog.text)"};
 inline constexpr Statement ticker_all{"pgque_ticker_all", Role::admin, "select pgque.ticker()"};
+inline constexpr Statement queue_names{"pgque_queue_names", Role::none, "select queue_name from pgque.queue"};
+// Whether the role may tick; NULL if there is no PgQue.
+inline constexpr Statement may_tick{
+    "pgque_may_tick", Role::admin,
+    "select pg_catalog.has_function_privilege(pg_catalog.to_regprocedure('pgque.ticker()'), 'execute')::integer"};
 // Which queues ticker_all ticks, and the same for one of them; NULL if it has been paused or dropped meanwhile.
 #define PGQUE_QUEUES_TO_TICK "from pgque.queue where not queue_ticker_paused and not queue_external_ticker"
 inline constexpr Statement queues_to_tick{"pgque_queues_to_tick", Role::none,

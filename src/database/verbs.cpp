@@ -11,6 +11,7 @@
 #include "database/sql.hpp"
 #include "database/text_array.hpp"
 #include "support/checks.hpp"
+#include "support/json_syntax.hpp"
 #include "support/text.hpp"
 
 namespace pgque::detail::verbs {
@@ -72,6 +73,39 @@ std::string json_flags(std::size_t count, const PayloadAt& payload_at) {
   return flags;
 }
 
+[[noreturn]] void throw_no_json(const Error& error, const std::string& argument) {
+  Error::Facts facts;
+  facts.operation = error.operation();
+  facts.server_message = error.server_message();
+  facts.sqlstate = error.sqlstate();
+  facts.advice =
+      argument +
+      R"(: is not JSON. Text is taken for JSON: pgque::text("...") stores any text as it is, and json("...") )"
+      "is a JSON string. Perhaps type and payload are swapped: the order is send(queue, payload, type), "
+      "send_batch(queue, type, payloads), Event{payload, type}";
+  throw Error{std::move(facts)};
+}
+
+// Runs what sends these payloads. If the server refuses one as malformed JSON, the error says which, by argument(i).
+template <class PayloadAt, class Argument, class Send>
+auto explained(std::size_t count, const PayloadAt& payload_at, const Argument& argument, const Send& send) {
+  try {
+    return send();
+  } catch (const Error& error) {
+    if (error.sqlstate() != "22P02") throw;
+    for (std::size_t i = 0; i < count; ++i) {
+      const Payload& payload = payload_at(i);
+      const auto& text = payload.text();
+      if (is_json(payload) && text && !JsonSyntax::accepts(*text)) throw_no_json(error, argument(i));
+    }
+    throw;
+  }
+}
+
+std::string payload_of_event(std::size_t i) {
+  return "events[" + std::to_string(i) + "].payload";
+}
+
 std::vector<EventId> read_ids(const pqxx::result& result, std::size_t count) {
   std::vector<EventId> ids;
   ids.reserve(count);
@@ -81,10 +115,10 @@ std::vector<EventId> read_ids(const pqxx::result& result, std::size_t count) {
   return ids;
 }
 
-// Payloads of one type.
-template <class PayloadAt>
+// Payloads of one type, which errors name by argument(i).
+template <class PayloadAt, class Argument>
 std::vector<EventId> send_payloads(Executor& executor, std::string_view queue, std::string_view type, std::size_t count,
-                                   const PayloadAt& payload_at) {
+                                   const PayloadAt& payload_at, const Argument& argument) {
   const Call call{"send_batch", queue};
   if (count == 0) {
     executor.require_usable(call);
@@ -101,15 +135,17 @@ std::vector<EventId> send_payloads(Executor& executor, std::string_view queue, s
   TextArray array{count, bytes};
   for (std::size_t i = 0; i < count; ++i) {
     const auto& text = payload_at(i).text();
-    if (text && first_invalid_byte(*text)) check_text("payloads[" + std::to_string(i) + ']', *text);
+    if (text && first_invalid_byte(*text)) check_text(argument(i), *text);
     array.add(text);
   }
 
   const auto encoded = Param::binary(array.bytes());
-  if (json == count) return read_ids(executor.run(sql::send_batch_json, {queue, type, encoded}, call), count);
   if (json == 0) return read_ids(executor.run(sql::send_batch_text, {queue, type, encoded}, call), count);
-  return read_ids(executor.run(sql::send_batch_mixed, {queue, type, json_flags(count, payload_at), encoded}, call),
-                  count);
+  return explained(count, payload_at, argument, [&] {
+    if (json == count) return read_ids(executor.run(sql::send_batch_json, {queue, type, encoded}, call), count);
+    return read_ids(executor.run(sql::send_batch_mixed, {queue, type, json_flags(count, payload_at), encoded}, call),
+                    count);
+  });
 }
 
 }  // namespace
@@ -125,19 +161,24 @@ std::int64_t ask(Executor& executor, const Statement& statement, Params params, 
 
 std::vector<EventId> send_batch(Executor& executor, std::string_view queue, std::string_view type,
                                 const std::vector<Payload>& payloads) {
-  return send_payloads(executor, queue, type, payloads.size(),
-                       [&](std::size_t i) -> const Payload& { return payloads[i]; });
+  return send_payloads(
+      executor, queue, type, payloads.size(), [&](std::size_t i) -> const Payload& { return payloads[i]; },
+      [](std::size_t i) { return "payloads[" + std::to_string(i) + ']'; });
 }
 
 EventId send_event(Executor& executor, std::string_view queue, const EventRow& event) {
   const bool json = is_json(*event.payload);
   const auto& text = event.payload->text();
   const Call call{"send", queue};
-  if (is_plain(event)) {
-    return EventId{ask(executor, json ? sql::send_json : sql::send_text, {queue, event.type, text}, call)};
-  }
-  return EventId{ask(executor, json ? sql::insert_event_json : sql::insert_event_text,
-                     {queue, event.type, text, event.key, event.headers}, call)};
+  const auto send = [&] {
+    if (is_plain(event)) {
+      return EventId{ask(executor, json ? sql::send_json : sql::send_text, {queue, event.type, text}, call)};
+    }
+    return EventId{ask(executor, json ? sql::insert_event_json : sql::insert_event_text,
+                       {queue, event.type, text, event.key, event.headers}, call)};
+  };
+  return explained(
+      1, [&](std::size_t) -> const Payload& { return *event.payload; }, [](std::size_t) { return "payload"; }, send);
 }
 
 std::vector<EventId> send_events(Executor& executor, std::string_view queue, const std::vector<EventRow>& events) {
@@ -147,7 +188,7 @@ std::vector<EventId> send_events(Executor& executor, std::string_view queue, con
   };
   if (std::all_of(events.begin(), events.end(), like_the_first)) {
     return send_payloads(executor, queue, events.empty() ? std::string_view{} : events.front().type, events.size(),
-                         payload);
+                         payload, payload_of_event);
   }
 
   const Call call{"send_batch", queue};
@@ -162,11 +203,13 @@ std::vector<EventId> send_events(Executor& executor, std::string_view queue, con
   for (const auto& event : events) array.add(event.type);
   for (const auto& event : events) array.add(event.key);
   for (const auto& event : events) array.add(event.headers);
-  return read_ids(executor.run(sql::insert_events,
-                               {queue, json_flags(events.size(), payload), static_cast<std::int64_t>(events.size()),
-                                Param::binary(array.bytes())},
-                               call),
-                  events.size());
+  return explained(events.size(), payload, payload_of_event, [&] {
+    return read_ids(executor.run(sql::insert_events,
+                                 {queue, json_flags(events.size(), payload), static_cast<std::int64_t>(events.size()),
+                                  Param::binary(array.bytes())},
+                                 call),
+                    events.size());
+  });
 }
 
 Received receive(Executor& executor, const Receiver& receiver, std::optional<std::int64_t> limit, const Call& call) {

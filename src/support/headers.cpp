@@ -6,6 +6,7 @@
 #include <system_error>
 #include <utility>
 
+#include "support/json_string.hpp"
 #include "support/text.hpp"
 
 namespace pgque::detail {
@@ -123,23 +124,6 @@ class Reader {
   std::string_view rest_;
 };
 
-void put_string(std::string& out, std::string_view text) {
-  static constexpr char digits[] = "0123456789abcdef";
-  out += '"';
-  for (const char c : text) {
-    const auto byte = static_cast<unsigned char>(c);
-    if (byte < 0x20) {
-      out += "\\u00";
-      out += digits[byte >> 4U];
-      out += digits[byte & 0xFU];
-    } else {
-      if (c == '"' || c == '\\') out += '\\';
-      out += c;
-    }
-  }
-  out += '"';
-}
-
 }  // namespace
 
 std::optional<Headers> read_headers(std::string_view json) {
@@ -151,9 +135,9 @@ std::string write_headers(const Headers& headers) {
   std::string out{'{'};
   for (const auto& [name, value] : headers) {
     if (out.size() > 1) out += ',';
-    put_string(out, name);
+    put_json_string(out, name);
     out += ':';
-    put_string(out, value);
+    put_json_string(out, value);
   }
   out += '}';
   return out;

@@ -40,6 +40,18 @@ Error pooler_in_between() {
   return Error{std::move(facts)};
 }
 
+// A ticker that stands by would find out only when it has to take over.
+void require_grant(const std::shared_ptr<Session>& session, StatementGuard& guard) {
+  const StatementGuard::Scope scope{guard, session, StatementGuard::OnStop::cancel};
+  const Call call{"ticker"};
+  if (read_int64(AutocommitExecutor{session}.run(sql::may_tick, {}, call)) != 0) return;
+  Error::Facts facts;
+  facts.operation = call.describe();
+  facts.server_message = "permission denied for function ticker";
+  facts.sqlstate = "42501";
+  throw_server_error(std::move(facts), sql::may_tick.role);
+}
+
 }  // namespace
 
 TickerLoop::TickerLoop(Dsn dsn, TickerOptions options)
@@ -101,6 +113,7 @@ void TickerLoop::run() {
 void TickerLoop::serve(const std::shared_ptr<Session>& session, StatementGuard& guard, Ticks& ticks, Duties& duties,
                        const std::function<void()>& succeeded) {
   auto& stopper = run_state_.stopper();
+  require_grant(session, guard);
   if (!options_.pooled && !await_lead(session, guard, succeeded)) return;
   TickerSession ticking{session, guard, options_.pooled ? std::optional{sql::leader_lock_object} : std::nullopt};
   while (!stopper.requested()) {

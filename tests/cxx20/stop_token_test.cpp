@@ -29,7 +29,9 @@ TEST(StopToken, IsTakenWhereTheStandardLibraryHasIt) {
 template <class Runnable>
 Runnable make(LogSink log = [](const LogRecord&) {}) {
   if constexpr (std::is_same_v<Runnable, Consumer>) {
-    return Consumer{nowhere, {.queue = "orders", .name = "worker", .log = std::move(log)}};
+    Consumer consumer{nowhere, {.queue = "orders", .name = "worker", .log = std::move(log)}};
+    consumer.on("*", [](const Message&) {});
+    return consumer;
   } else {
     return Ticker{nowhere, {.log = std::move(log)}};
   }

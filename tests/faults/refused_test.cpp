@@ -103,6 +103,7 @@ void drop(Sql& sql, const std::string& queue) {
 
 TEST_P(Refused, QueueDropped) {
   Consumer consumer{dsn(), options()};
+  consumer.on("*", ignore);
   Running running{consumer};
   ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
   queue().tick();
@@ -174,6 +175,7 @@ TEST_P(Refused, QueueDroppedWhileABatchIsHandled) {
 
 TEST_P(Refused, ConsumerUnsubscribed) {
   Consumer consumer{dsn(), options()};
+  consumer.on("*", ignore);
   Running running{consumer};
   ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
   EXPECT_TRUE(client().unsubscribe(queue(), consumer_name()));
@@ -219,6 +221,7 @@ class Revoked : public Refused {
 
 TEST_P(Revoked, GrantRevoked) {
   Consumer consumer{role_dsn, options()};
+  consumer.on("*", ignore);
   Running running{consumer};
   ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
   sql()("revoke pgque_reader from " + role);

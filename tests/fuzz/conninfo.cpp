@@ -3,6 +3,7 @@
 #include "database/conninfo.hpp"
 
 #include <array>
+#include <cstddef>
 #include <map>
 #include <memory>
 #include <string>
@@ -27,7 +28,21 @@ std::optional<std::map<std::string, std::string>> settings_of(const std::string&
   return settings;
 }
 
-// An error names one of these reasons, or none, and so nothing of what may be a password.
+// Letters and underscores, between a quotation mark at the beginning and one that ends the text or is before this.
+bool begins_with_name(const std::string& text, const std::string& next) {
+  const auto end = text.find('"', 1);
+  if (text.empty() || text[0] != '"' || end == std::string::npos) return false;
+  for (std::size_t i = 1; i < end; ++i) {
+    const bool letter = (text[i] >= 'a' && text[i] <= 'z') || (text[i] >= 'A' && text[i] <= 'Z');
+    if (!letter && text[i] != '_') return false;
+  }
+  const auto rest = text.substr(end + 1);
+  return rest.empty() ||
+         (!next.empty() && rest.compare(0, next.size(), next) == 0 && begins_with_name(rest.substr(next.size()), {}));
+}
+
+// An error names one of these reasons, or none, or what can only be a setting's name, and so nothing of what may be a
+// password.
 bool is_harmless(std::string text) {
   static constexpr std::array<const char*, 13> reasons{" (it contains a NUL byte)",
                                                        " (IPv6 host address may not be empty)",
@@ -42,6 +57,10 @@ bool is_harmless(std::string text) {
                                                        " (extra key/value separator)",
                                                        " (invalid URI query parameter)",
                                                        " (wrong host or port)"};
+  const std::string unknown = "connect: dsn: libpq knows no setting ";
+  if (text.compare(0, unknown.size(), unknown) == 0) {
+    return begins_with_name(text.substr(unknown.size()), "; the nearest is ");
+  }
   const std::string beginning = "connect: dsn: neither a postgresql:// URI nor key=value settings";
   if (text.compare(0, beginning.size(), beginning) != 0) return false;
   text.erase(0, beginning.size());

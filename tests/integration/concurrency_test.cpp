@@ -2,13 +2,16 @@
 
 #include <atomic>
 #include <functional>
+#include <optional>
 #include <set>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <pgque/admin.hpp>
 
 #include "messages.hpp"
 #include "support.hpp"
@@ -166,6 +169,127 @@ TEST_F(ConcurrencyTest, OfManyWhoTakeOverADeadMembersBatchExactlyOneGetsIt) {
   ASSERT_THAT(ids_of(all), testing::ElementsAre(id));
   EXPECT_FALSE(dead.ack(held[0].batch_id));
   EXPECT_TRUE(dead.ack(all[0].batch_id));
+}
+
+// Keeps what sends to the queue, or drops it, waiting until the test opens it.
+class LockedQueue {
+ public:
+  LockedQueue(Sql& sql, const std::string& queue)
+      : sql_{sql},
+        ids_{sql.value("select queue_event_seq from pgque.queue where queue_name = " + sql.quote(queue)).value()} {
+    work_.emplace(own_.connection());
+    work_->exec("alter sequence " + ids_ + " no cycle");
+  }
+  bool wait_until_somebody_waits() {
+    return wait_until([&] {
+      return sql_.number("select count(*) from pg_locks where not granted and relation = '" + ids_ + "'::regclass") !=
+             0;
+    });
+  }
+  void open() { work_.reset(); }
+
+ private:
+  Sql& sql_;
+  const std::string ids_;
+  Sql own_;
+  std::optional<pqxx::work> work_;
+};
+
+class TwoThreadsTest : public DatabaseTest {
+ protected:
+  // Runs `first` on another thread, and `meanwhile` while it waits for the server. Whatever that does, `first`
+  // succeeds.
+  void run_at_once(const std::string& queue, const std::function<void()>& first,
+                   const std::function<void()>& meanwhile) {
+    LockedQueue locked{sql(), queue};
+    std::string error;
+    std::thread thread{[&] {
+      try {
+        first();
+      } catch (const std::exception& e) {
+        error = e.what();
+      }
+    }};
+    EXPECT_TRUE(locked.wait_until_somebody_waits());
+    meanwhile();
+    locked.open();
+    thread.join();
+    EXPECT_EQ(error, "");
+  }
+  static void expect_refused(const char* what, const std::function<void()>& call) {
+    try {
+      call();
+      ADD_FAILURE() << what << " was not refused";
+    } catch (const std::logic_error& error) {
+      EXPECT_THAT(error.what(), testing::HasSubstr(": another thread is using the same connection now. ")) << what;
+    }
+  }
+};
+
+TEST_F(TwoThreadsTest, TheSecondInEveryCallOfAClientIsRefusedAndTheFirstGoesOn) {
+  Client client{dsn(), client_options()};
+  client.subscribe(queue(), consumer_name());
+  EventId sent{};
+  run_at_once(
+      queue(), [&] { sent = client.send(queue(), "1"); },
+      [&] {
+        for (int attempt = 0; attempt < 2; ++attempt) {
+          for (const auto& verb : verbs()) {
+            expect_refused(verb.name, [&] { verb.call(client, queue(), consumer_name()); });
+          }
+          expect_refused("an empty batch", [&] { client.send_batch(queue(), "t", {}); });
+          expect_refused("begin", [&] { client.begin(); });
+          expect_refused("native", [&] { native(client); });
+        }
+      });
+  // One thread after the other may use it.
+  queue().tick();
+  EXPECT_THAT(ids_of(client.receive(queue(), consumer_name())), testing::ElementsAre(sent));
+}
+
+TEST_F(TwoThreadsTest, ATransactionAndItsClientCountAsOne) {
+  Client client{dsn(), client_options()};
+  client.subscribe(queue(), consumer_name());
+  auto transaction = client.begin();
+  EventId sent{};
+  run_at_once(
+      queue(), [&] { sent = transaction.send(queue(), "1"); },
+      [&] {
+        for (const auto& verb : verbs()) {
+          expect_refused(verb.name, [&] { verb.call(transaction, queue(), consumer_name()); });
+        }
+        expect_refused("commit", [&] { transaction.commit(); });
+        expect_refused("the client", [&] { client.send(queue(), "2"); });
+      });
+  transaction.commit();
+  queue().tick();
+  EXPECT_THAT(ids_of(client.receive(queue(), consumer_name())), testing::ElementsAre(sent));
+}
+
+TEST_F(TwoThreadsTest, SoItIsInACallersTransaction) {
+  Sql own{dsn()};
+  pqxx::work work{own.connection()};
+  Transaction transaction{work};
+  run_at_once(
+      queue(), [&] { transaction.send(queue(), "1"); },
+      [&] {
+        expect_refused("send", [&] { transaction.send(queue(), "2"); });
+        expect_refused("an empty batch", [&] { transaction.send_batch(queue(), "t", {}); });
+      });
+  EXPECT_NO_THROW(transaction.send(queue(), "3"));
+  work.commit();
+}
+
+TEST_F(TwoThreadsTest, SoItIsInAnAdmin) {
+  Admin admin{dsn(), client_options()};
+  run_at_once(
+      queue(), [&] { admin.drop_queue(queue()); },
+      [&] {
+        expect_refused("queues", [&] { admin.queues(); });
+        expect_refused("create_queue", [&] { admin.create_queue(queue()); });
+        expect_refused("count_dead_letters", [&] { admin.count_dead_letters(); });
+      });
+  EXPECT_NO_THROW(admin.queues());
 }
 
 }  // namespace

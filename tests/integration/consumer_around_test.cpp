@@ -71,6 +71,18 @@ TEST_F(ConsumerAroundTest, TheFirstOfAChainIsTheOutermost) {
                                  "b begins 1", "handler of 1"));
 }
 
+void call(const Message&, Context&, const std::function<void()>& next) {
+  next();
+}
+void call_too(const Message&, Context&, const std::function<void()>& next) {
+  next();
+}
+
+TEST_F(ConsumerAroundTest, AChainTakesPlainFunctions) {
+  run(chain({call, call_too}));
+  EXPECT_THAT(notes, ElementsAre("handler of 0", "handler of 1"));
+}
+
 TEST_F(ConsumerAroundTest, AnEmptyChainIsNone) {
   EXPECT_FALSE(chain(std::vector<Around>{}));
   EXPECT_FALSE(chain({Around{}, Around{}}));

@@ -660,6 +660,7 @@ TEST_F(ConsumerCoopTest, AnOrdinaryConsumerOfAGroupIsRefused) {
   auto ordinary = options();
   ordinary.name = group_name();
   Consumer consumer{dsn(), ordinary};
+  consumer.on("*", ignore);
   Running running{consumer};
   ASSERT_TRUE(running.wait_ended());
   EXPECT_THAT(what(running.error()), HasSubstr("cooperative"));

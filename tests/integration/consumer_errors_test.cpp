@@ -68,6 +68,7 @@ TEST_F(ConsumerErrorsTest, AFirstConnectionThatFailsIsThrownAtOnceEachTime) {
   auto patient = options();
   patient.reconnect = {30s, 30s};
   Consumer consumer{"host=127.0.0.1 port=1 dbname=nowhere password=secret", patient};
+  consumer.on("*", ignore);
   for (int i = 0; i < 2; ++i) {
     const auto begin = Clock::now();
     const auto error = error_of_start(consumer);
@@ -90,6 +91,7 @@ TEST_F(ConsumerErrorsTest, AMissingConsumerOrQueueStopsItWithConsumerNotFound) {
       auto with = missing;
       with.transaction = mode;
       Consumer consumer{dsn(), with};
+      consumer.on("*", ignore);
       const auto error = error_of_start(consumer);
       EXPECT_TRUE(is<ConsumerNotFound>(error));
       EXPECT_THAT(what(error), AllOf(HasSubstr(with.queue), HasSubstr(with.name), HasSubstr("subscribe")));
@@ -101,6 +103,7 @@ TEST_F(ConsumerErrorsTest, AMissingQueueStopsAWorkerWithQueueNotFound) {
   auto no_queue = worker("w1");
   no_queue.queue = unique_name("nowhere");
   Consumer consumer{dsn(), no_queue};
+  consumer.on("*", ignore);
   EXPECT_TRUE(is<QueueNotFound>(error_of_start(consumer)));
 }
 
@@ -113,6 +116,7 @@ TEST_F(ConsumerErrorsTest, OnErrorDecidesAndIsAskedOnce) {
     return ErrorAction::stop;
   };
   Consumer consumer{dsn(), no_consumer};
+  consumer.on("*", ignore);
   const auto error = error_of_start(consumer);
   EXPECT_THAT(asked, ElementsAre(what(error)));
 }
@@ -144,6 +148,7 @@ TEST_F(ConsumerErrorsTest, AMissingGrantStopsItAndNamesTheRole) {
     auto with = options();
     if (paged) with.max_messages = 10;
     Consumer consumer{dsn_of_role_with({}), with};
+    consumer.on("*", ignore);
     const auto error = error_of_start(consumer);
     EXPECT_THAT(what(error), AllOf(HasSubstr("42501"), HasSubstr("pgque_reader")));
     EXPECT_TRUE(is<Error>(error));
@@ -180,6 +185,7 @@ TEST_F(ConsumerErrorsTest, ADatabaseWithoutPgqueIsCalledSo) {
   sql()("create database " + database + " template template0");
   {
     Consumer consumer{dsn_with({{"dbname", database}}), options()};
+    consumer.on("*", ignore);
     EXPECT_THAT(what(error_of_start(consumer)), HasSubstr("PgQue is not installed"));
   }
   sql()("drop database " + database);
@@ -345,6 +351,7 @@ TEST_F(ConsumerErrorsTest, FailuresInABatchFinishedElsewhereDoNotStopIt) {
 
 TEST_F(ConsumerErrorsTest, UnsubscribingWhileItWaitsStopsItWithConsumerNotFound) {
   Consumer consumer{dsn(), options()};
+  consumer.on("*", ignore);
   Running running{consumer};
   ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
   client().unsubscribe(queue(), consumer_name());
@@ -374,6 +381,7 @@ TEST_F(ConsumerErrorsTest, DroppingTheQueueWhileItWaitsStopsItWithConsumerNotFou
   auto frequent = options();
   frequent.poll_interval = 10ms;  // nothing is notified when a queue is dropped
   Consumer consumer{dsn(), frequent};
+  consumer.on("*", ignore);
   Running running{consumer};
   ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
   sql()("select pgque.drop_queue(" + sql().quote(queue().name()) + ", true)");

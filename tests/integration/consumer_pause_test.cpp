@@ -103,6 +103,7 @@ TEST_F(ConsumerPauseTest, DuringAReceiveThatFindsNothingLeavesNoTransactionOpen)
 
 TEST_F(ConsumerPauseTest, LastsOverSeveralStarts) {
   Consumer consumer{dsn(), options()};
+  consumer.on("*", ignore);
   consumer.pause();
   for (int start = 0; start < 2; ++start) {
     Running running{consumer};

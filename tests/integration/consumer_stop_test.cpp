@@ -53,6 +53,7 @@ TEST_F(ConsumerStopTest, BeforeStartMakesTheNextStartReturnAtOnceAndNoOther) {
 TEST_F(ConsumerStopTest, WhileWaitingReturnsAtOnce) {
   for (int i = 0; i < 5; ++i) {
     Consumer consumer{dsn(), options()};
+    consumer.on("*", ignore);
     Running running{consumer};
     ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
     EXPECT_LT(stop(running, "stop_while_waiting"), promptly);
@@ -339,6 +340,7 @@ TEST_F(ConsumerStopTest, NeverUnsubscribes) {
   client().subscribe_subconsumer(queue(), group_name(), "w");
   for (const auto& with : {options(), worker("w")}) {
     Consumer consumer{dsn(), with};
+    consumer.on("*", ignore);
     Running running{consumer};
     ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
     running.stop_and_join();
@@ -356,6 +358,7 @@ TEST_F(ConsumerStopTest, DuringThePauseAfterAnErrorReturnsAtOnce) {
   patient.on_error = [](const Error&) { return ErrorAction::retry; };
   patient.reconnect = {30s, 30s};
   Consumer consumer{dsn(), patient};
+  consumer.on("*", ignore);
   Running running{consumer};
   ASSERT_TRUE(wait_state(consumer, ConsumerState::backing_off));
   EXPECT_LT(stop(running, "stop_while_backing_off"), promptly);
@@ -404,6 +407,7 @@ TEST_F(ConsumerStopTest, StartFromAHandlerIsALogicError) {
 
 TEST_F(ConsumerStopTest, OnWhileRunningIsALogicError) {
   Consumer consumer{dsn(), options()};
+  consumer.on("*", ignore);
   {
     Running running{consumer};
     ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
@@ -414,6 +418,7 @@ TEST_F(ConsumerStopTest, OnWhileRunningIsALogicError) {
 
 TEST_F(ConsumerStopTest, TheDestructorStopsAWaitingConsumerAndWaitsForStartToReturn) {
   auto consumer = std::make_unique<Consumer>(watched_dsn(), options());
+  consumer->on("*", ignore);
   std::atomic<bool> returned{false};
   std::thread thread{[&, consumer = consumer.get()] {
     consumer->start();
@@ -530,6 +535,8 @@ TEST_P(SignalTest, StopsEveryConsumerThatAskedForItAndRestoresTheHandlers) {
   other.name = other_name;
   Consumer first{dsn(), options()};
   Consumer second{dsn(), other};
+  first.on("*", ignore);
+  second.on("*", ignore);
   stop_on_signals(first);
   stop_on_signals(second);
   EXPECT_TRUE(is_default(GetParam()));  // nothing yet
@@ -604,18 +611,20 @@ TEST_P(SignalTest, ASecondLaterAbandonsTheBatch) {
 
 TEST_P(SignalTest, IsLeftAloneWithoutOptIn) {
   Consumer consumer{dsn(), options()};
+  consumer.on("*", ignore);
   Running running{consumer};
   ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
   EXPECT_TRUE(is_default(GetParam()));
 }
 
 TEST_P(SignalTest, StaysIgnoredIfItWas) {
-  struct sigaction ignore {};
-  ignore.sa_handler = SIG_IGN;
+  struct sigaction ignored {};
+  ignored.sa_handler = SIG_IGN;
   struct sigaction before {};
-  ASSERT_EQ(::sigaction(GetParam(), &ignore, &before), 0);
+  ASSERT_EQ(::sigaction(GetParam(), &ignored, &before), 0);
   {
     Consumer consumer{dsn(), options()};
+    consumer.on("*", ignore);
     stop_on_signals(consumer);
     Running running{consumer};
     EXPECT_TRUE(wait_state(consumer, ConsumerState::waiting));

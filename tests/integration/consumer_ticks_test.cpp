@@ -40,6 +40,7 @@ class ConsumerTicksTest : public ConsumerTest {
 TEST_F(ConsumerTicksTest, OneWarningSaysWhatToDo) {
   age_ticks("2 days");
   Consumer consumer{dsn(), impatient()};
+  consumer.on("*", ignore);
   Running running{consumer};
   ASSERT_TRUE(wait_warnings(1));
   const auto line = log.lines(LogEvent::no_ticks)[0];
@@ -54,6 +55,7 @@ TEST_F(ConsumerTicksTest, TheWarningIsRepeatedOnlyAfterTicksHaveComeAndStayAwayA
   auto often = impatient();
   often.poll_interval = 1ms;
   Consumer consumer{dsn(), often};
+  consumer.on("*", ignore);
   Running running{consumer};
   ASSERT_TRUE(wait_warnings(1));
   publish("1");
@@ -65,6 +67,7 @@ TEST_F(ConsumerTicksTest, TheWarningIsRepeatedOnlyAfterTicksHaveComeAndStayAwayA
 TEST_F(ConsumerTicksTest, ATickThatIsYoungEnoughForAnIdleQueueIsNoReason) {
   age_ticks("1 hour");
   Consumer consumer{watched_dsn(), impatient()};
+  consumer.on("*", ignore);
   Running running{consumer};
   ASSERT_TRUE(wait_looked());
   EXPECT_EQ(log.count(LogEvent::no_ticks), 0U);
@@ -77,6 +80,7 @@ TEST_F(ConsumerTicksTest, TheSameTickIsTooOldWhereEventsWait) {
   client().send_batch(queue(), "t", {Payload{"1"}, Payload{"2"}});
   age_ticks("1 hour");
   Consumer consumer{dsn(), impatient()};
+  consumer.on("*", ignore);
   Running running{consumer};
   ASSERT_TRUE(wait_warnings(1));
 }
@@ -85,6 +89,7 @@ TEST_F(ConsumerTicksTest, APausedQueueIsCalledSo) {
   queue().config("ticker_paused", "true");
   age_ticks("2 days");
   Consumer consumer{dsn(), impatient()};
+  consumer.on("*", ignore);
   Running running{consumer};
   ASSERT_TRUE(wait_warnings(1));
   EXPECT_THAT(log.lines(LogEvent::no_ticks)[0].message, AllOf(HasSubstr("ticker_paused"), HasSubstr(queue().name())));
@@ -94,6 +99,7 @@ TEST_F(ConsumerTicksTest, AnExternalTickerIsCalledSo) {
   queue().config("external_ticker", "true");
   age_ticks("2 days");
   Consumer consumer{dsn(), impatient()};
+  consumer.on("*", ignore);
   Running running{consumer};
   ASSERT_TRUE(wait_warnings(1));
   EXPECT_THAT(log.lines(LogEvent::no_ticks)[0].message, HasSubstr("external_ticker"));
@@ -106,6 +112,7 @@ TEST_F(ConsumerTicksTest, ZeroSwitchesItOff) {
   never.no_ticks_after = 0ms;
   never.poll_interval = 1ms;
   Consumer consumer{dsn(), never};
+  consumer.on("*", ignore);
   Running running{consumer};
   publish("1");
   ASSERT_TRUE(wait_batches(consumer, 1));

@@ -178,6 +178,7 @@ INSTANTIATE_TEST_SUITE_P(ConsumerWakingTest, ChannelNameTest,
 
 TEST_F(ConsumerTest, AWaitingConsumerLeavesTheServerAlone) {
   Consumer consumer{watched_dsn(), options()};
+  consumer.on("*", ignore);
   Running running{consumer};
   ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
   // Every statement would set state_change anew.

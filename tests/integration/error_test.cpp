@@ -1,5 +1,10 @@
 // Which failure leads to which error.
 
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -14,6 +19,15 @@ namespace {
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::SizeIs;
+using testing::StartsWith;
+
+class TransactionNotFoundTest : public DatabaseTest {
+ protected:
+  void SetUp() override {
+    DatabaseTest::SetUp();
+    if (!IsSkipped()) Client{dsn(), client_options()}.subscribe(queue(), consumer_name());
+  }
+};
 
 class NotFoundTest : public WayTest {
  protected:
@@ -44,7 +58,9 @@ TEST_P(NotFoundTest, TheErrorCarriesTheFacts) {
   EXPECT_EQ(send_error.sqlstate(), "P0001");
   EXPECT_FALSE(send_error.retryable());
   EXPECT_FALSE(send_error.outcome_unknown());
-  EXPECT_EQ(send_error.what(), "send (queue \"" + nowhere + "\"): queue not found: " + nowhere + " [SQLSTATE P0001]");
+  EXPECT_THAT(send_error.what(),
+              StartsWith("send (queue \"" + nowhere + "\"): queue not found: " + nowhere +
+                         " [SQLSTATE P0001]: create it: select pgque.create_queue('" + nowhere + "')"));
 
   const auto server_message = [&](const auto& run) {
     return thrown<QueueNotFound>([&] { call(run); }).server_message();
@@ -62,6 +78,48 @@ TEST_P(NotFoundTest, TheErrorCarriesTheFacts) {
   EXPECT_EQ(receive_error.operation(), "receive (queue \"" + queue().name() + "\", consumer \"nobody\")");
   EXPECT_EQ(receive_error.server_message(), "Not subscriber to queue: " + queue().name() + "/nobody");
   EXPECT_THAT(receive_error.what(), HasSubstr("subscribe()"));
+}
+
+// In a transaction, which has failed, nothing can be asked.
+TEST_P(NotFoundTest, OutsideATransactionTheErrorNamesTheNearestQueue) {
+  const TestQueue existing{sql(), "nearest_to_it"};
+  auto misspelled = existing.name();
+  std::swap(misspelled[1], misspelled[2]);
+  const auto may_ask =
+      GetParam() == Way::client || GetParam() == Way::client_unprepared || GetParam() == Way::client_borrowed;
+  const auto create = ": create it: select pgque.create_queue('" + misspelled + "')";
+  const auto advice = may_ask ? create + "; the nearest existing name is \"" + existing.name() + '"' : create;
+  const std::vector<std::function<void(Operations&)>> calls{
+      [&](Operations& ops) { ops.send(misspelled, "1"); },
+      [&](Operations& ops) {
+        ops.send(misspelled, Event{"1", "t", "key"});
+      },
+      [&](Operations& ops) {
+        ops.send_batch(misspelled, "t", {"1", text("2")});
+      },
+      [&](Operations& ops) {
+        ops.send_batch(misspelled, {{"1", "t", "key"}, {"2", "u"}});
+      },
+      [&](Operations& ops) { ops.subscribe(misspelled, "c"); },
+  };
+  for (const auto& run : calls) {
+    EXPECT_THAT(thrown<QueueNotFound>([&] { call(run); }).what(), testing::EndsWith(advice));
+  }
+  EXPECT_NO_THROW(send("1"));  // what was asked has left nothing behind
+}
+
+TEST_F(TransactionNotFoundTest, TheCallersSavepointEndsAMissingQueueAndTheTransactionGoesOn) {
+  pqxx::work work{sql().connection()};
+  Transaction{work}.send(queue(), "1");
+  {
+    pqxx::subtransaction savepoint{work};
+    EXPECT_THROW(Transaction{savepoint}.send(unique_name("nowhere"), "2"), QueueNotFound);
+  }
+  Transaction{work}.send(queue(), "3");
+  work.commit();
+  queue().tick();
+  Client client{dsn(), client_options()};
+  EXPECT_THAT(payloads_of(client.receive(queue(), consumer_name())), testing::ElementsAre("1", "3"));
 }
 
 TEST_P(NotFoundTest, AnyOtherRefusalIsAPlainErrorInTheServersWords) {

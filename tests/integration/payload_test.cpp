@@ -95,6 +95,17 @@ TEST_P(PayloadTest, MalformedJsonTextIsRefusedByTheServer) {
   EXPECT_THAT(deliver(), IsEmpty());
 }
 
+TEST_P(PayloadTest, MalformedJsonIsSaidToBeSoWithWhatToWriteInstead) {
+  const auto advice =
+      R"([SQLSTATE 22P02]: payload: is not JSON. Text is taken for JSON: pgque::text("...") stores any text as it is, and )"
+      R"(json("...") is a JSON string. Perhaps type and payload are swapped: the order is send(queue, payload, type), )"
+      "send_batch(queue, type, payloads), Event{payload, type}";
+  EXPECT_THAT(thrown<Error>([&] { send("order.created", R"({"order_id": 42})"); }).what(), testing::EndsWith(advice));
+  const Event keyed{"order.created", R"({"order_id": 42})", "key"};
+  EXPECT_THAT(thrown<Error>([&] { call([&](Operations& ops) { ops.send(queue(), keyed); }); }).what(),
+              testing::EndsWith(advice));
+}
+
 TEST_P(PayloadTest, NoErrorTextShowsThePayload) {
   for (const auto* payload : {R"({"card": hunter2})", "hunter2:  hunter2", "{\n\"a\":\n hunter2:  x\n}"}) {
     EXPECT_THAT(thrown<Error>([&] { send(payload); }).what(), Not(HasSubstr("hunter2")));

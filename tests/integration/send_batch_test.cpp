@@ -1,6 +1,10 @@
 // What send_batch stores.
 
+#include <list>
+#include <set>
 #include <stdexcept>
+#include <string>
+#include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -91,6 +95,39 @@ TEST_P(SendBatchTest, StoresNothingWhenOneJsonPayloadIsMalformed) {
   EXPECT_EQ(thrown<Error>([&] { send_batch({"1", text("x"), "{bad"}); }).sqlstate(), "22P02");
   EXPECT_EQ(thrown<Error>([&] { send_batch({"1", R"("\u0000")"}); }).sqlstate(), "22P05");
   EXPECT_THAT(deliver(), IsEmpty());
+}
+
+TEST_P(SendBatchTest, NamesTheFirstPayloadThatIsMalformedJson) {
+  const auto explained = [](const std::string& argument) {
+    return testing::HasSubstr("[SQLSTATE 22P02]: " + argument + ": is not JSON. Text is taken for JSON: ");
+  };
+  EXPECT_THAT(thrown<Error>([&] { send_batch({"1", "{bad", "[", "3"}); }).what(), explained("payloads[1]"));
+  EXPECT_THAT(thrown<Error>([&] { send_batch({text("{x"), "1", "{bad"}); }).what(), explained("payloads[2]"));
+  const auto send_events = [&](const std::vector<Event>& events) {
+    call([&](Operations& ops) { ops.send_batch(queue(), events); });
+  };
+  EXPECT_THAT(thrown<Error>([&] { send_events({{"1", "t"}, {"{bad", "t"}}); }).what(), explained("events[1].payload"));
+  EXPECT_THAT(thrown<Error>([&] {
+                send_events({{text("x"), "t"}, {"{bad", "u", "key"}});
+              }).what(),
+              explained("events[1].payload"));
+}
+
+TEST_P(SendBatchTest, TakesAnyRangeOfPayloads) {
+  subscribe();
+  const auto send_range = [&](auto&& range) {
+    return call([&](Operations& ops) { return ops.send_batch(queue(), "t", range); }).size();
+  };
+  const std::vector<nlohmann::json> constant{{{"n", 1}}, 2};
+  EXPECT_EQ(send_range(constant), 2U);
+  EXPECT_EQ(send_range(std::list<std::string>{"3", "4"}), 2U);
+  const Payload array[] = {"5", text("x")};
+  EXPECT_EQ(send_range(array), 2U);
+  EXPECT_EQ(send_range(nlohmann::json::array({7})), 1U);
+  EXPECT_EQ(send_range(std::vector<Payload>{"8"}), 1U);
+  EXPECT_EQ(send_range(std::set<int>{}), 0U);
+  EXPECT_THROW(send_range(nlohmann::json{{"n", 1}}), std::invalid_argument);
+  EXPECT_THAT(payloads_of(deliver()), ElementsAre(R"({"n":1})", "2", "3", "4", "5", "x", "7", "8"));
 }
 
 TEST_P(SendBatchTest, StoresNothingWhenOnePayloadIsNotUtf8AndNamesIt) {

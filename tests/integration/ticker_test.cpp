@@ -326,6 +326,24 @@ TEST_F(TickerTest, AMissingGrantStopsItAndNamesTheRole) {
   }
 }
 
+TEST_F(TickerTest, AStandbyWithoutTheGrantFailsAtItsStart) {
+  Ticker active{direct_dsn(), fast()};
+  Running run_active{active};
+  ASSERT_TRUE(wait_leader(active));
+  for (const bool pooled : {false, true}) {
+    auto standing_by = fast();
+    standing_by.pooled = pooled;
+    Ticker ticker{dsn_of_role_with({"pgque_reader", "pgque_writer"}), standing_by};
+    Running running{ticker};
+    ASSERT_TRUE(running.wait_ended());
+    EXPECT_EQ(what(running.error()),
+              "ticker: permission denied for function ticker [SQLSTATE 42501]: grant the role pgque_admin to the "
+              "connecting user");
+  }
+  EXPECT_EQ(ticker_log.count(LogEvent::standby), 0U);
+  EXPECT_TRUE(active.stats().leader);
+}
+
 TEST_F(TickerTest, TheAdminRoleIsAllItNeeds) {
   auto everything = fast();
   everything.maintenance_period = everything.rotation_period = 5ms;

@@ -52,6 +52,9 @@ class Seen {
   std::vector<Message> messages_;
 };
 
+// A handler, for tests of what a consumer does without messages.
+inline void ignore(const Message&) {}
+
 // Keeps handlers waiting until the test opens it, though not for ever.
 class Gate {
  public:

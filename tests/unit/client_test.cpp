@@ -1,6 +1,7 @@
 #include <pgque/client.hpp>
 
 #include <chrono>
+#include <cstdlib>
 #include <stdexcept>
 
 #include <gmock/gmock.h>
@@ -21,6 +22,13 @@ using testing::ThrowsMessage;
 TEST(Client, ThrowsAtOnceWhenItCannotConnect) {
   EXPECT_THAT([] { Client client{nowhere}; },
               ThrowsMessage<ConnectionError>(AllOf(StartsWith("connect: "), Not(HasSubstr("geheim")))));
+}
+
+TEST(Client, RefusesANullPointerForADsn) {
+  const auto refused =
+      ThrowsMessage<std::invalid_argument>(HasSubstr("dsn: is a null pointer; is the environment variable set?"));
+  EXPECT_THAT([] { Client{nullptr}; }, refused);
+  EXPECT_THAT([] { Client{std::getenv("PGQUE_TEST_IS_NEVER_SET")}; }, refused);
 }
 
 TEST(Client, RefusesATimeoutOutOfRange) {

@@ -37,6 +37,7 @@ TEST(Consumer, FindsAMalformedDsnAtOnce) {
 
 TEST(Consumer, ThrowsAtOnceWhenTheFirstConnectionFails) {
   Consumer consumer{nowhere, quiet()};
+  consumer.on("*", ignore);
   for (int attempt = 0; attempt < 2; ++attempt) {
     EXPECT_THAT([&] { consumer.start(); },
                 ThrowsMessage<ConnectionError>(AllOf(StartsWith("connect: "), Not(HasSubstr("geheim")))));
@@ -48,6 +49,7 @@ TEST(Consumer, ThrowsAtOnceWhenTheFirstConnectionFails) {
 
 TEST(Consumer, ReturnsWithoutConnectingWhenStoppedBefore) {
   Consumer consumer{nowhere, quiet()};
+  consumer.on("*", ignore);
   consumer.stop();
   EXPECT_NO_THROW(consumer.start());
   EXPECT_EQ(consumer.stats().last_error, "");
@@ -56,9 +58,28 @@ TEST(Consumer, ReturnsWithoutConnectingWhenStoppedBefore) {
 
 TEST(Consumer, ReturnsWithoutConnectingWhenStoppedNowBefore) {
   Consumer consumer{nowhere, quiet()};
+  consumer.on("*", ignore);
   consumer.stop_now();
   EXPECT_NO_THROW(consumer.start());
   EXPECT_THROW(consumer.start(), ConnectionError);
+}
+
+TEST(Consumer, WithoutAHandlerDoesNotStart) {
+  Consumer consumer{nowhere, quiet()};
+  consumer.stop();
+  EXPECT_THAT([&] { consumer.start(); },
+              ThrowsMessage<std::logic_error>(
+                  AllOf(HasSubstr("no handler is registered"), HasSubstr("call on(type, handler) before start()"))));
+  consumer.on_batch("t", [](const std::vector<Message>&) {});
+  EXPECT_NO_THROW(consumer.start());  // the request to stop is still there
+}
+
+TEST(Consumer, RefusesASecondHandlerForAType) {
+  Consumer consumer{nowhere, quiet()};
+  consumer.on("order.created", ignore);
+  EXPECT_THAT([&] { consumer.on("order.created", ignore); },
+              ThrowsMessage<std::invalid_argument>(
+                  "type: \"order.created\" has a handler already, by on(); a type has one handler"));
 }
 
 TEST(Consumer, SaysWhenItBeginsAndEnds) {
@@ -68,6 +89,7 @@ TEST(Consumer, SaysWhenItBeginsAndEnds) {
                       EXPECT_EQ(record.queue, "orders");
                       EXPECT_EQ(record.consumer, "worker");
                     })};
+  consumer.on("*", ignore);
   consumer.stop();
   consumer.start();
   EXPECT_THAT(events, testing::ElementsAre(LogEvent::started, LogEvent::stopped));
@@ -78,6 +100,7 @@ TEST(Consumer, LogsTheWorkersNameWithTheGroups) {
   auto options = quiet([&](const LogRecord& record) { consumer_name = record.consumer; });
   options.subconsumer = "w1";
   Consumer consumer{nowhere, options};
+  consumer.on("*", ignore);
   consumer.stop();
   consumer.start();
   EXPECT_EQ(consumer_name, "worker.w1");
@@ -93,6 +116,7 @@ TEST(Consumer, RefusesToBeChangedOrStartedWhileItRuns) {
                       ++refused;
                     })};
   running = &consumer;
+  consumer.on("*", ignore);
   consumer.stop();
   consumer.start();
   EXPECT_EQ(refused, 1);

@@ -1,5 +1,7 @@
 #include <pgque/dsn.hpp>
 
+#include <cstdlib>
+#include <functional>
 #include <stdexcept>
 #include <string>
 #include <string_view>
@@ -42,6 +44,24 @@ TEST(Dsn, RefusesAnEmptyFunction) {
   std::string (*const pointer)() = nullptr;
   EXPECT_THAT([] { Dsn{std::function<std::string()>{}}; }, ThrowsMessage<std::invalid_argument>(HasSubstr("dsn")));
   EXPECT_THAT([&] { Dsn{pointer}; }, ThrowsMessage<std::invalid_argument>(HasSubstr("dsn")));
+}
+
+TEST(Dsn, RefusesANullPointer) {
+  const auto refused =
+      ThrowsMessage<std::invalid_argument>(testing::StrEq("dsn: is a null pointer; is the environment variable set?"));
+  EXPECT_THAT([] { Dsn{nullptr}; }, refused);
+  EXPECT_THAT([] { Dsn{static_cast<const char*>(nullptr)}; }, refused);
+  EXPECT_THAT([] { Dsn{static_cast<char*>(nullptr)}; }, refused);
+  EXPECT_THAT([] { Dsn{std::getenv("PGQUE_TEST_IS_NEVER_SET")}; }, refused);
+  // What a function returns is known only when it is asked.
+  const Dsn asked{[]() -> const char* { return std::getenv("PGQUE_TEST_IS_NEVER_SET"); }};
+  EXPECT_THAT([&] { asked(); }, refused);
+}
+
+TEST(Dsn, RefusesAnEmptyFunctionThatWouldReturnAPointer) {
+  const char* (*const pointer)() = nullptr;
+  EXPECT_THAT([] { Dsn{std::function<const char*()>{}}; }, ThrowsMessage<std::invalid_argument>(HasSubstr("function")));
+  EXPECT_THAT([&] { Dsn{pointer}; }, ThrowsMessage<std::invalid_argument>(HasSubstr("function")));
 }
 
 TEST(Dsn, IsMadeFromNothingElse) {

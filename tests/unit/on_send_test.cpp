@@ -32,6 +32,18 @@ TEST(Chain, LeavesEmptyOnesOut) {
   EXPECT_FALSE(chain({OnSend{}, OnSend{}}));
 }
 
+void append_x(Event& event) {
+  event.type += 'x';
+}
+void append_y(Event& event) {
+  event.type += 'y';
+}
+
+TEST(Chain, TakesPlainFunctions) {
+  EXPECT_EQ(type_after(chain({append_x, append_y})), "xy");
+  EXPECT_EQ(type_after(chain({append_y, append_x, append_y})), "yxy");
+}
+
 TEST(Chain, StopsAtAnException) {
   Event event{"1", ""};
   const auto on_send = chain({appending('a'), [](Event&) { throw std::runtime_error{"no"}; }, appending('c')});

@@ -1,6 +1,7 @@
 #include <pgque/signals.hpp>
 
 #include <csignal>
+#include <type_traits>
 
 #include <gtest/gtest.h>
 #include <pgque/consumer.hpp>
@@ -31,6 +32,7 @@ void expect_stopped_by_a_signal(Options options) {
     ASSERT_EQ(::raise(SIGTERM), 0);
   };
   Runnable runnable{nowhere, options};
+  if constexpr (std::is_same_v<Runnable, Consumer>) runnable.on("*", [](const Message&) {});
   stop_on_signals(runnable);
   EXPECT_EQ(handler_of(SIGTERM), users_handler);
   EXPECT_NO_THROW(runnable.start());

@@ -2,6 +2,7 @@
 
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -80,32 +81,31 @@ TEST_F(HandlersTest, AStarElsewhereIsACharacterLikeOthers) {
   EXPECT_EQ(found("axb"), "none");
 }
 
-TEST_F(HandlersTest, ALaterHandlerOfItsKindReplacesTheEarlierOne) {
-  for (const auto* const type : {"t", "t.*", "*"}) {
-    handlers.add(type, [](const Message&, Context&) {});
+TEST_F(HandlersTest, ASecondHandlerForATypeIsAnErrorThatNamesItAndChangesNothing) {
+  for (const std::string type : {"t", "t.*", "*"}) {
     add(type);
+    add_batch("many." + type);
+    for (const auto& [name, by] : {std::pair{type, "on()"}, std::pair{"many." + type, "on_batch()"}}) {
+      const auto refused = ThrowsMessage<std::invalid_argument>("type: \"" + name + "\" has a handler already, by " +
+                                                                by + "; a type has one handler");
+      EXPECT_THAT([&] { handlers.add(name, [](const Message&, Context&) {}); }, refused);
+      EXPECT_THAT([&] { add_batch(name); }, refused);
+    }
   }
   EXPECT_EQ(found("t"), "t");
   EXPECT_EQ(found("t.x"), "t.*");
   EXPECT_EQ(found("x"), "*");
-}
-
-TEST_F(HandlersTest, BothKindsForOneTypeAreAnErrorThatNamesIt) {
-  for (const std::string type : {"t", "t.*", "*"}) {
-    add(type);
-    EXPECT_THAT([&] { add_batch(type); },
-                ThrowsMessage<std::invalid_argument>("type: \"" + type +
-                                                     "\" has a handler already, by on(), and cannot have one by "
-                                                     "on_batch() as well"));
-    add_batch("many." + type);
-    EXPECT_THAT([&] { add("many." + type); },
-                ThrowsMessage<std::invalid_argument>("type: \"many." + type +
-                                                     "\" has a handler already, by on_batch(), and cannot have one by "
-                                                     "on() as well"));
-    EXPECT_EQ(found("t"), "t");
-  }
   EXPECT_EQ(found("many.t"), "many");
   EXPECT_EQ(found("many.x"), "many");
+}
+
+TEST_F(HandlersTest, AreEmptyUntilOneIsAdded) {
+  EXPECT_TRUE(handlers.empty());
+  add("t");
+  EXPECT_FALSE(handlers.empty());
+  Handlers prefix;
+  prefix.add("t.*", [](const Message&, Context&) {});
+  EXPECT_FALSE(prefix.empty());
 }
 
 TEST_F(HandlersTest, AChunkHasAtLeastOneMessage) {

@@ -204,6 +204,49 @@ TEST_F(Conninfo, SaysWhatIsWrongAsFarAsThatIsNoSecret) {
               ThrowsMessage<ConnectionError>(HasSubstr("unterminated quoted string")));
 }
 
+std::string refusal_of(const std::string& dsn) {
+  try {
+    complete_conninfo(dsn, {});
+    return "nothing";
+  } catch (const ConnectionError& error) {
+    return error.what();
+  }
+}
+
+TEST_F(Conninfo, NamesASettingThatIsNotKnownAndTheNearest) {
+  const std::string conect =
+      "connect: dsn: libpq knows no setting \"conect_timeout\"; the nearest is \"connect_timeout\"";
+  EXPECT_EQ(refusal_of("host=db conect_timeout=3"), conect);
+  EXPECT_EQ(refusal_of("host = db conect_timeout = '3 s' user=app"), conect);
+  EXPECT_EQ(refusal_of("password=hunter2 conect_timeout=3"), conect);
+  EXPECT_EQ(refusal_of(R"(password='it\'s hunter2' conect_timeout=3)"), conect);
+  EXPECT_EQ(refusal_of(R"(password=hunter\ two conect_timeout=3)"), conect);
+  EXPECT_EQ(refusal_of("postgresql://app:hunter2@db/x?sslmode=require&conect_timeout=3"), conect);
+  EXPECT_EQ(refusal_of("Host=db"), "connect: dsn: libpq knows no setting \"Host\"; the nearest is \"host\"");
+  EXPECT_EQ(refusal_of("host=db nonsense=hunter2"), "connect: dsn: libpq knows no setting \"nonsense\"");
+  EXPECT_EQ(refusal_of("password='geheim' nonsense=hunter2"), "connect: dsn: libpq knows no setting \"nonsense\"");
+  EXPECT_EQ(refusal_of("password=geheim host=db nonsense=hunter2"),
+            "connect: dsn: libpq knows no setting \"nonsense\"");
+  EXPECT_EQ(refusal_of("postgres://app:hunter2@db/x?nonsense=hunter2"),
+            "connect: dsn: libpq knows no setting \"nonsense\"");
+}
+
+// What should have been quoted or escaped.
+TEST_F(Conninfo, NamesNoSettingThatMayBeAPieceOfAPassword) {
+  for (const auto* dsn :
+       {"password=geheim wortlaut=x", "password=geheim wortlaut = x", "sslpassword=geheim wortlaut=x", "wort1aut=x",
+        "wortLaut=x", "postgresql://app:geheim/x?wortlaut=x@db/x", "postgresql://app@db/x?wort%6Caut=x"}) {
+    EXPECT_EQ(refusal_of(dsn).find("wort"), std::string::npos) << refusal_of(dsn);
+    EXPECT_THAT(refusal_of(dsn), StartsWith("connect: dsn: neither a postgresql:// URI nor key=value settings")) << dsn;
+  }
+}
+
+TEST_F(Conninfo, NamesNoSettingIfSomethingElseIsWrongFirst) {
+  EXPECT_THAT(refusal_of("host nonsense=x"), HasSubstr("missing \"=\""));
+  EXPECT_THAT(refusal_of("nonsense='x"), HasSubstr("unterminated quoted string"));
+  EXPECT_THAT(refusal_of("postgresql://db/x?nonsense"), HasSubstr("missing key/value separator"));
+}
+
 TEST_F(Conninfo, MalformedDsnIsNotWorthRepeating) {
   try {
     complete_conninfo("x", {});

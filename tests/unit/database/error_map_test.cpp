@@ -2,8 +2,10 @@
 
 #include <functional>
 #include <new>
+#include <string>
 #include <typeindex>
 #include <typeinfo>
+#include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -463,6 +465,37 @@ TEST(Mapped, SqlErrorOnALostConnectionIsStillTheServersAnswer) {
   const auto [error, type] = mapped(sql_error("P0001", "queue not found: x"), false, true);
   EXPECT_EQ(type.name(), std::type_index{typeid(QueueNotFound)}.name());
   EXPECT_FALSE(error.outcome_unknown());
+}
+
+// The text of the error for a queue that does not exist, among these.
+std::string missing_queue(const Call& call, const std::vector<std::string>& queues) {
+  try {
+    throw sql_error("P0001", "queue not found: x");
+  } catch (const std::exception& e) {
+    return caught([&] {
+             detail::throw_mapped(e, FailureContext{call, Role::none, true, false, [&] { return queues; }});
+           })
+        .error.what();
+  }
+}
+
+TEST(Mapped, AMissingQueueIsToBeCreatedOrWasMisspelled) {
+  const std::string send = "send (queue \"ordres\"): queue not found: x [SQLSTATE P0001]: ";
+  EXPECT_EQ(missing_queue({"send", "ordres"}, {"invoices", "orders"}),
+            send + "create it: select pgque.create_queue('ordres'); the nearest existing name is \"orders\"");
+  EXPECT_EQ(missing_queue({"send", "ordres"}, {"invoices"}), send + "create it: select pgque.create_queue('ordres')");
+  EXPECT_EQ(
+      missing_queue({"drop_queue", "ordres"}, {"orders"}),
+      "drop_queue (queue \"ordres\"): queue not found: x [SQLSTATE P0001]: the nearest existing name is \"orders\"");
+  EXPECT_EQ(missing_queue({"drop_queue", "ordres"}, {}),
+            "drop_queue (queue \"ordres\"): queue not found: x [SQLSTATE P0001]");
+  EXPECT_EQ(missing_queue({"ticker"}, {"orders"}), "ticker: queue not found: x [SQLSTATE P0001]");
+  EXPECT_THAT(missing_queue({"send", "it's"}, {}), HasSubstr("select pgque.create_queue('it''s')"));
+}
+
+TEST(Mapped, AMissingQueueIsNotLookedForWhereNothingCanBeAsked) {
+  EXPECT_THAT(mapped(sql_error("P0001", "queue not found: x")).error.what(),
+              testing::EndsWith(": create it: select pgque.create_queue('orders')"));
 }
 
 TEST(Mapped, WrongUseOfLibpqxxIsALogicError) {

@@ -11,14 +11,12 @@
 
 #include "support/text.hpp"
 
-namespace pgque::tool {
+namespace pgque::detail {
 
 class JsonSyntax {
  public:
   // A text with invalid UTF-8 or half of a surrogate pair is not JSON.
-  static bool accepts(std::string_view text) {
-    return !detail::first_invalid_byte(text) && JsonSyntax{text}.document();
-  }
+  static bool accepts(std::string_view text) { return !first_invalid_byte(text) && JsonSyntax{text}.document(); }
 
   // As they are written.
   struct Member {
@@ -202,4 +200,4 @@ class JsonSyntax {
   std::size_t at_ = 0;
 };
 
-}  // namespace pgque::tool
+}  // namespace pgque::detail

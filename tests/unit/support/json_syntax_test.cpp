@@ -1,4 +1,4 @@
-#include "json_syntax.hpp"
+#include "support/json_syntax.hpp"
 
 #include <random>
 #include <string>
@@ -11,7 +11,7 @@
 namespace pgque::test {
 namespace {
 
-using tool::JsonSyntax;
+using detail::JsonSyntax;
 
 TEST(JsonSyntax, TakesNumbersOfAnySize) {
   for (const auto* text : {"0", "-0", "1e999", "-1E+999", "1e-999", "1e309", "123456789012345678901234567890.5", "0e0",

@@ -1,0 +1,1 @@
+std::string fresh_token();

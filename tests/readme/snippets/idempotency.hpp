@@ -1,0 +1,5 @@
+extern pqxx::connection warehouse;
+struct Payments {
+  void charge(const std::string& customer, const std::string& idempotency_key);
+};
+extern Payments payments;

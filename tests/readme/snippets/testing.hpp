@@ -1,0 +1,1 @@
+extern pgque::testing::Queue queue;
