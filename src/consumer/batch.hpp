@@ -132,11 +132,11 @@ class Batch {
   AutocommitExecutor autocommit_;
   std::unique_ptr<TransactionExecutor> transaction_;
   bool given_ = false;
-  std::string taken_from_;
   bool paged_ = false;
   bool last_page_ = false;
   bool cursor_open_ = false;  // beyond the transaction
   std::optional<BatchId> batch_;
+  std::string taken_from_;
   std::optional<std::chrono::milliseconds> ripens_in_;
   bool again_ = false;
   std::size_t messages_ = 0;  // received so far
