@@ -157,11 +157,11 @@ class PGQUE_EXPORT Consumer {
                   "pgque: a handler of on<T>() takes (const T&) or (const T&, Context&). For one that takes "
                   "(const Message&), write on() without <T>; in a typed handler, context.message() is the message.");
     static_assert(fits || takes_message, "pgque: a handler of on<T>() takes (const T&) or (const T&, Context&).");
-    static_assert(detail::has_decoder<T>::value,
+    static_assert(detail::has_decoder<T>,
                   "pgque: no T can be made of a payload. Include <pgque/json.hpp>, and for a type of yours write "
                   "from_json(const nlohmann::json&, T&), beside it and in its namespace, and give it a default "
                   "constructor. Or specialise pgque::PayloadDecoder.");
-    if constexpr (fits && detail::has_decoder<T>::value) {
+    if constexpr (fits && detail::has_decoder<T>) {
       if (is_empty(handler)) return add(type, {});
       return add(type, [handler = std::move(handler)](const Message& message, Context& context) mutable {
         const T value = PayloadDecoder<T>::decode(message);

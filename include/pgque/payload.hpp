@@ -39,10 +39,10 @@ template <class T>
 struct has_encoder<T, std::void_t<decltype(PayloadEncoder<T>::encode(std::declval<const T&>()))>> : std::true_type {};
 
 template <class T, class = void>
-struct has_decoder : std::false_type {};
+inline constexpr bool has_decoder = false;
 template <class T>
-struct has_decoder<T, std::void_t<decltype(PayloadDecoder<T>::decode(std::declval<const Message&>()))>>
-    : std::true_type {};
+inline constexpr bool has_decoder<T, std::void_t<decltype(PayloadDecoder<T>::decode(std::declval<const Message&>()))>> =
+    true;
 
 template <class T>
 using bare = std::remove_cv_t<std::remove_reference_t<T>>;

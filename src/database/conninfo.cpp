@@ -119,6 +119,7 @@ void check_settings(std::string_view dsn) {
   const auto unknown = is_uri ? unknown_in_uri(dsn, known) : unknown_in_list(dsn, known);
   if (!unknown || !is_word(unknown->name)) return;
   std::vector<std::string> names;
+  names.reserve(known.size());
   for (const auto& [name, secret] : known) names.push_back(name);
   const auto near = nearest(unknown->name, names);
   if (unknown->may_be_secret && !near) return;
