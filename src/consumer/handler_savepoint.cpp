@@ -34,9 +34,8 @@ constexpr const char* went_on =
     "the handler, or its on_ack() callback, went on after a statement of its transaction had failed; let such an error "
     "out, or run the statement in a pqxx::subtransaction";
 constexpr const char* ended_by_call =
-    "the transaction was ended by commit() or abort() in the handler, or its on_ack() callback; only the consumer may "
-    "do "
-    "that";
+    "the transaction was ended by commit() or abort() in the handler, or its on_ack() callback, but only the consumer "
+    "may end it";
 
 }  // namespace
 
