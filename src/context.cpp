@@ -19,6 +19,7 @@ void Context::on_ack(std::function<void(pqxx::transaction_base&)> callback) {
   call_.defer(std::move(callback));
 }
 void Context::send(std::string_view queue, Event event) {
+  call_.require_running("Context::send()");
   detail::check_queue(queue);
   if (call_.on_send()) detail::intercept(call_.on_send(), event);
   detail::check_event(event);

@@ -294,10 +294,11 @@ class PGQUE_EXPORT Admin {
   /// SQL: reads the tables `queue`, `consumer` and `subscription`, and `pg_stat_activity`
   std::vector<ConsumerInfo> gone_subconsumers(std::chrono::seconds older_than);
 
-  /// Removes such a worker, after a look whether all that is still true of it, with its group locked meanwhile. The
-  /// messages of its open batch are put up for retry: the group gets them again after a minute, and those without
-  /// retries left become dead letters. The last worker of a group stays, because PgQue makes a normal consumer of a
-  /// group without workers.
+  /// Removes such a worker, after a look whether all that is still true of it, with its group locked, so that it cannot
+  /// receive meanwhile. (A heartbeat that comes in this very moment does not save it; its batch then goes to the
+  /// group.) The messages of its open batch are put up for retry: the group gets them again after a minute, and those
+  /// without retries left become dead letters. The last worker of a group stays, because PgQue makes a normal consumer
+  /// of a group without workers.
   /// @return true if it was removed
   /// @throws std::invalid_argument if `older_than` is out of range
   /// SQL: `pgque.unsubscribe_subconsumer(text, text, text, int4)`

@@ -89,8 +89,9 @@ struct ConsumerOptions {
   /// for all messages.
   RetryDelay retry_delay{};
   /// Whether a handler that ends with a `PayloadError`, as `on<T>()` and `payload_as<T>()` throw it for a payload that
-  /// is not a `T`, has given the message up as by `GiveUp`. Default false: it is retried, because another version of
-  /// the program may be able to read it.
+  /// is not a `T`, has given the message up as by `GiveUp`. Not one of `on_batch()` with several messages, because it
+  /// is not known which of them is meant. Default false: it is retried, because another version of the program may be
+  /// able to read it.
   bool give_up_on_bad_payload = false;
   /// What happens to messages whose type has no handler. Default: nack.
   UnknownHandlerPolicy unknown_handler_policy = UnknownHandlerPolicy::nack;

@@ -55,8 +55,9 @@ class PGQUE_EXPORT Context {
   /// when all messages of the batch have been handled, in `per_batch` mode at the end of each page. Those of one call
   /// of a handler share a savepoint. If one of them throws, the message is a failure, with what the exception says as
   /// the reason: what they wrote is undone, and what those of other messages wrote is kept. In a handler of
-  /// `on_batch()`, all messages of the call fail that it has not named itself. `RetryAfter` and `NotNow` mean what they
-  /// mean in a handler. If the ack finds the batch finished or taken over, everything is rolled back. If the handler
+  /// `on_batch()`, all messages of the call fail that it has not named itself. `RetryAfter`, `GiveUp` and `NotNow`
+  /// mean what they mean in a handler. What the handler itself has written in `per_batch` mode is undone, too: the
+  /// batch is then handled again, without this message. If the ack finds the batch finished or taken over, everything is rolled back. If the handler
   /// itself throws after this, its callbacks never run.
   ///
   /// A callback may be called again, as after a deadlock or a lost connection; what the earlier call wrote has been

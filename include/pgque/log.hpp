@@ -74,7 +74,8 @@ struct LogRecord {
   std::optional<std::int32_t> attempt{};  ///< which delivery of the message this was, starting at 1
   std::string_view sqlstate{};            ///< if the server reported one; otherwise empty
   std::string_view type{};                ///< of the message, if it is about one; empty for NULL
-  /// If the message is put up for retry: the shortest time until then. If this was its last attempt, `dead_lettered`
+  /// If the message is put up for retry: the shortest time until then. Empty for one that is given up. If this was its
+  /// last attempt, `dead_lettered`
   /// follows when the batch is acknowledged.
   std::optional<std::chrono::seconds> retry_in{};
 };

@@ -44,8 +44,9 @@ class PGQUE_EXPORT RetryAfter : public std::runtime_error {
 /// A handler throws this when no retry can help: the message becomes a dead letter at once, with this reason, when its
 /// batch is acknowledged. That needs the right to call `pgque.event_dead`, which `pgque_admin` has, or this grant
 /// alone: `grant execute on function pgque.event_dead to ...`. Without it, the message is nacked with the reason, as
-/// after any other exception, and a warning names the grant once (`LogEvent::give_up_refused`). A message of more than
-/// 64 MiB is always nacked. It counts as a failure. Of the dead letter's columns, `ev_txid` is NULL.
+/// after any other exception, and a warning names the grant once (`LogEvent::give_up_refused`). What is given
+/// up is held in memory until its batch is acknowledged, and what goes beyond 64 MiB of a batch is nacked. It counts as
+/// a failure. Of the dead letter's columns, `ev_txid` is NULL.
 /// **Thread safety.** Immutable; may be read from any thread.
 class PGQUE_EXPORT GiveUp : public std::runtime_error {
  public:

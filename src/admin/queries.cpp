@@ -209,7 +209,7 @@ bool AdminQueries::unsubscribe_gone(std::string_view queue, std::string_view con
   executor_.require_usable(call);
   TransactionExecutor transaction{session_};
   // Nobody has this name, so nothing is removed, but PgQue locks the group's row, which every receive of its workers
-  // locks, too: what is found after this stays true until the worker is removed.
+  // locks, too: none of them receives until the worker is removed.
   transaction.run(sql::unsubscribe_subconsumer, {queue, consumer, nobody, std::int64_t{0}}, call);
   const auto name = shown_name(worker_session_name(std::string{consumer}.append(".").append(subconsumer)));
   const auto removed = read_int64(transaction.run(

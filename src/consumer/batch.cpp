@@ -20,16 +20,6 @@ namespace {
 // No batch has more messages; one more than that is still a bigint.
 constexpr std::int64_t unbounded = std::numeric_limits<std::int64_t>::max() - 1;
 
-// How many of what is given up fit into one statement, at least one.
-std::size_t that_fit(const Retry* retries, std::size_t size) {
-  std::size_t bytes = 0;
-  for (std::size_t i = 0; i < size; ++i) {
-    bytes += size_of(*retries[i].given_up);
-    if (i > 0 && bytes > largest_given_up) return i;
-  }
-  return size;
-}
-
 }  // namespace
 
 Batch::Batch(std::shared_ptr<Session> session, const ConsumerOptions& options, std::optional<BatchId> id)
@@ -206,8 +196,7 @@ std::optional<Finish> Batch::nack(std::vector<Retry>& retries, const InTime& in_
     for (std::size_t done = 0; done < retries.size();) {
       if (!in_time()) return interrupted(done);
       const bool nacks = done < to_nack;
-      auto size = std::min(chunks_->size(), (nacks ? to_nack : retries.size()) - done);
-      if (!nacks) size = that_fit(retries.data() + done, size);
+      const auto size = std::min(chunks_->size(), (nacks ? to_nack : retries.size()) - done);
       const auto began = std::chrono::steady_clock::now();
       try {
         (this->*(nacks ? &Batch::nack_chunk : &Batch::give_up_chunk))(retries.data() + done, size);

@@ -3,6 +3,8 @@
 #include <optional>
 #include <string>
 
+#include <pgque/error.hpp>
+
 #include "support/run_state.hpp"
 
 namespace pgque::detail {
@@ -25,7 +27,9 @@ Written DeferredWrites::write(std::vector<Deferred>& all, Batch& batch, const Ba
     return write(all, batch, savepoint, in_time, retries);
   } catch (const Error& error) {
     if (const auto number = savepoint.ended_by()) {
-      for (const auto& message : all[*number].of->messages) failures_.condemn(message);
+      for (const auto& message : all[*number].of->messages) {
+        failures_.condemn(message, {std::string{"handler error: "} + ended_transaction});
+      }
     } else if (running_ != nullptr && ++running_->interrupted == most_interruptions) {
       fail(*running_, {{std::string{what} + error.what()}}, retries);
     }
@@ -58,7 +62,7 @@ Written DeferredWrites::write(std::vector<Deferred>& all, Batch& batch, HandlerS
                                              messages.size() > 1};
     running_ = &one;
     const auto failure = attempt(
-        failures_, savepoint, message, i, what,
+        failures_, savepoint, message, messages.size(), i, what,
         [&] {
           auto& transaction = savepoint.transaction();
           const HandlerSlot::Scope running{watchdog_ ? watchdog_->slot(0) : nullptr, message, attempt_of(message)};
@@ -87,6 +91,23 @@ Written DeferredWrites::write(std::vector<Deferred>& all, Batch& batch, HandlerS
 void DeferredWrites::fail(Deferred& one, const CallFailure& failure, std::vector<Retry>& retries) {
   one.callbacks.clear();
   const auto& [messages, verdicts] = *one.of;
+  if (one.handler_wrote) {
+    // What the handler wrote itself must not be kept for a message that has failed, and can be undone only together
+    // with the whole batch.
+    for (std::size_t i = 0; i < messages.size(); ++i) {
+      const auto named = verdicts.find(i);
+      failures_.condemn(messages[i], named == verdicts.end() ? failure.verdict : named->second);
+    }
+    running_ = nullptr;
+    Error::Facts facts;
+    facts.operation = "on_ack of message " + to_string(messages.front().msg_id);
+    facts.retryable = true;
+    facts.advice =
+        "what its handler wrote in the batch's transaction has to be undone with it, so the batch is handled "
+        "again without this message: " +
+        failure.verdict.reason;
+    throw Error{std::move(facts)};
+  }
   const auto fail_one = [&](const Message& message) { retries.push_back(failures_.failed(message, failure.verdict)); };
   if (!fail_rest(messages.data(), messages.size(), verdicts, fail_one)) {
     failures_.of_no_message(messages.front(), failure.verdict.reason);

@@ -25,7 +25,8 @@ struct Deferred {
   std::size_t call = 0;  // its number on the page
   std::shared_ptr<const CallMessages> of{};
   std::vector<OnAck> callbacks{};
-  int interrupted = 0;  // how often an error of the whole transaction came while they ran
+  bool handler_wrote = false;  // in the batch's transaction, where that cannot be undone any more for itself
+  int interrupted = 0;         // how often an error of the whole transaction came while they ran
 };
 
 // How they were run.

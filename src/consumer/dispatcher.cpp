@@ -71,7 +71,9 @@ PageResult Dispatcher::handle(std::vector<Message>& page, Batch& batch) {
     result.error = std::current_exception();
     if (const auto number = savepoint.ended_by()) {
       const auto& call = calls[*number];
-      for (std::size_t i = 0; i < call.size; ++i) failures_.condemn(call.first[i]);
+      for (std::size_t i = 0; i < call.size; ++i) {
+        failures_.condemn(call.first[i], {std::string{what_of_handler} + ended_transaction});
+      }
     }
   }
   return result;
@@ -210,16 +212,21 @@ bool Dispatcher::handle_one(const PageCall& call, std::size_t number, HandlerSav
     if (auto retry = failures_.unknown_type(*call.first)) result.retries.push_back(std::move(*retry));
     return false;
   }
-  const auto condemned = [this](const Message& message) { return failures_.is_condemned(message); };
-  if (std::any_of(call.first, call.first + call.size, condemned)) {
-    fail_rest(call, {{std::string{what_of_handler} + ended_transaction}}, result);
+  const auto* const end = call.first + call.size;
+  const auto condemned =
+      std::find_if(call.first, end, [this](const Message& message) { return failures_.condemned(message) != nullptr; });
+  if (condemned != end) {
+    for (const auto* message = call.first; message != end; ++message) {
+      const auto* const verdict = failures_.condemned(*message);
+      fail(*message, verdict ? *verdict : *failures_.condemned(*condemned), result);
+    }
     return false;
   }
   auto& calls = *threads_[thread];
   auto* const slot = watchdog_ ? watchdog_->slot(thread) : nullptr;
   const InsideHandler inside{stopper_};
   auto failure = attempt(
-      failures_, savepoint, *call.first, number, what_of_handler,
+      failures_, savepoint, *call.first, call.size, number, what_of_handler,
       [&] {
         const HandlerCall::Scope scope{calls.call, call.first, call.size, savepoint};
         const HandlerSlot::Scope running{slot, *call.first, calls.call.attempt()};
@@ -241,7 +248,9 @@ bool Dispatcher::handle_one(const PageCall& call, std::size_t number, HandlerSav
   }
   result.handled += call.size - (call.many ? call.many->verdicts.size() : 0);
   auto& callbacks = calls.call.on_ack();
-  if (!callbacks.empty()) result.deferred.push_back({number, messages_of(call), std::move(callbacks)});
+  if (!callbacks.empty()) {
+    result.deferred.push_back({number, messages_of(call), std::move(callbacks), savepoint.keeps(number)});
+  }
   return true;
 }
 

@@ -16,16 +16,22 @@ Retry Failures::failed(const Message& message, const Verdict& verdict) {
   require_home();
   auto retry = retry_of(message, verdict.reason, verdict.delay);
   // Also what is given up has a delay, for a role that may only nack it.
-  if (verdict.gives_up && size_of(message) <= largest_given_up) {
+  if (!verdict.gives_up) {
+    log(LogLevel::warning, LogEvent::handler_failed, retry.reason, message, retry.delay);
+  } else if (const auto size = size_of(message); given_up_.fetch_add(size) + size <= most_given_up) {
     retry.given_up = std::make_shared<const Message>(message);
+    log(LogLevel::warning, LogEvent::handler_failed, retry.reason, message);
+  } else {
+    given_up_ -= size;
+    log(LogLevel::warning, LogEvent::handler_failed,
+        retry.reason + "; it is nacked, because no more than 64 MiB of a batch can be given up at once", message,
+        retry.delay);
   }
-  log(LogLevel::warning, LogEvent::handler_failed, retry.reason, message,
-      retry.given_up ? std::nullopt : std::optional{retry.delay});
   return retry;
 }
 
-bool Failures::gives_up(const std::exception& error) const noexcept {
-  return options_.give_up_on_bad_payload && dynamic_cast<const PayloadError*>(&error) != nullptr;
+bool Failures::gives_up(const std::exception& error, std::size_t messages) const noexcept {
+  return options_.give_up_on_bad_payload && messages == 1 && dynamic_cast<const PayloadError*>(&error) != nullptr;
 }
 
 Retry Failures::retry_of(const Message& message, std::string_view reason, std::optional<std::chrono::seconds> delay) {

@@ -2,11 +2,13 @@
 
 // What becomes of a message that failed or has no handler: a retry with a delay and a reason, and a line in the log.
 
+#include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <map>
 #include <optional>
-#include <set>
 #include <string_view>
 #include <utility>
 
@@ -34,19 +36,26 @@ class Failures {
 
   // May be called on any thread. Without a delay, the options say when it comes again.
   Retry failed(const Message& message, const Verdict& verdict);
-  // Whether a handler that ended with this has given its message up, although it did not throw GiveUp.
-  bool gives_up(const std::exception& error) const noexcept;
+  // Whether a handler of so many messages that ended with this has given them up, although it did not throw GiveUp. Of
+  // several, it is not known which one is meant.
+  bool gives_up(const std::exception& error, std::size_t messages) const noexcept;
+  // What was given up before is not held any more.
+  void forget_given_up() noexcept { given_up_ = 0; }
   // A call has failed from which no message is left that could fail with it, because the handler has named them all.
   void of_no_message(const Message& first, std::string_view reason);
   // Empty if the message is acknowledged by policy.
   std::optional<Retry> unknown_type(const Message& message);
   // The handler is called again after this error.
   void runs_again(const Message& message, const std::exception& error);
-  // The message's handler has ended the batch's transaction, so the batch comes again. Then the message is to fail
+  // What the message's handler has done cannot be undone alone, so the batch comes again. Then the message is to fail
   // without its handler, or this would go on for ever. Only while no handler runs.
-  void condemn(const Message& message) { condemned_.insert({message.msg_id, attempt_of(message)}); }
-  bool is_condemned(const Message& message) const {
-    return !condemned_.empty() && condemned_.count({message.msg_id, attempt_of(message)}) != 0;
+  void condemn(const Message& message, const Verdict& verdict) {
+    condemned_.insert_or_assign({message.msg_id, attempt_of(message)}, verdict);
+  }
+  // Null if it is not condemned.
+  const Verdict* condemned(const Message& message) const {
+    const auto found = condemned_.find({message.msg_id, attempt_of(message)});
+    return found == condemned_.end() ? nullptr : &found->second;
   }
   // The batch is finished, or another's.
   void pardon_all() noexcept { condemned_.clear(); }
@@ -64,7 +73,8 @@ class Failures {
   const ConsumerOptions& options_;
   const HomeProcess& home_;
   Logger& logger_;
-  std::set<std::pair<EventId, std::int32_t>> condemned_;
+  std::map<std::pair<EventId, std::int32_t>, Verdict> condemned_;
+  std::atomic<std::size_t> given_up_{0};  // how many bytes of messages are held
 };
 
 }  // namespace pgque::detail

@@ -33,18 +33,13 @@ struct CallFailure {
   std::optional<Postponement> postponement{};  // then it is no failure, but the whole batch is left
 };
 
-inline std::string text_of(const std::exception& error) {
-  const std::string text = error.what();
-  return sqlstate_of(error) != "25P02" ? text
-                                       : text + "; a statement before this one had failed, and the handler went on";
-}
-
 // Calls call(). If it returns, its writes are to be kept under this number, and the result is empty; otherwise they are
-// undone. It is repeated only as long as may_begin() says so. `message` is the one to be named, and `what` comes before
-// an exception's text. Throws Error if the batch's transaction cannot go on.
+// undone. It is repeated only as long as may_begin() says so. `message` is the one of the `messages` to be named, and
+// `what` comes before an exception's text. Throws Error if the batch's transaction cannot go on.
 template <class Call, class MayBegin>
 std::optional<CallFailure> attempt(Failures& failures, HandlerSavepoint& savepoint, const Message& message,
-                                   std::size_t number, const char* what, const Call& call, const MayBegin& may_begin) {
+                                   std::size_t messages, std::size_t number, const char* what, const Call& call,
+                                   const MayBegin& may_begin) {
   for (int reruns = 0;; ++reruns) {
     std::optional<CallFailure> failed;
     std::exception_ptr in_the_way;
@@ -69,7 +64,7 @@ std::optional<CallFailure> attempt(Failures& failures, HandlerSavepoint& savepoi
       savepoint.require_sound();
       switch (after_handler_failure(sqlstate_of(error), savepoint.is_set(), reruns < most_reruns && may_begin())) {
         case HandlerFailure::nack:
-          failed = CallFailure{{what + text_of(error), {}, failures.gives_up(error)}};
+          failed = CallFailure{{what + savepoint.text_of(error), {}, failures.gives_up(error, messages)}};
           break;
         case HandlerFailure::run_again:
           failures.runs_again(message, error);

@@ -58,6 +58,7 @@ class HandlerCall {
   Verdicts& verdicts() noexcept { return verdicts_; }
 
   // For the Context. Those that are not noexcept throw std::logic_error unless the handler runs, on this thread.
+  void require_running(const char* caller) const;
   pqxx::dbtransaction& transaction();
   void defer(OnAck callback);
   // What Context::send() was given is kept instead of sent where there is no database; false elsewhere.
@@ -75,7 +76,6 @@ class HandlerCall {
 
  private:
   void begin(const Message* messages, std::size_t size, HandlerSavepoint* savepoint);
-  void require_running(const char* caller) const;
   std::size_t number_of(const Message& message);
 
   const Stopper& stopper_;

@@ -61,7 +61,7 @@ pqxx::dbtransaction& HandlerSavepoint::transaction() {
   if (!batch_.transaction()) {
     throw std::logic_error{
         "Context::transaction(): no transaction is open in split mode, which cooperative and "
-        "concurrent consumers always use"};
+        "concurrent consumers always use; write by context.on_ack(), and send by context.send()"};
   }
   soundly([&] { set(); });
   return *inner_;
@@ -121,6 +121,17 @@ bool HandlerSavepoint::list_is_stale(const std::exception_ptr& error) {
   } catch (const std::exception&) {
     return false;
   }
+}
+
+std::string HandlerSavepoint::text_of(const std::exception& error) const {
+  std::string text = error.what();
+  if (!is_set()) return text;
+  const auto failure = inner_->ended() ? primary_message(inner_->failure()) : std::string{};
+  const auto* const mapped = dynamic_cast<const Error*>(&error);
+  const bool is_it = failure == (mapped ? mapped->server_message() : primary_message(text));
+  if (!failure.empty() && !is_it) return text + "; before that, a statement of its transaction had failed: " + failure;
+  if (sqlstate_of(error) == "25P02") text += "; a statement before this one had failed, and the handler went on";
+  return text;
 }
 
 // For a handler that returned after a statement of its transaction had failed.

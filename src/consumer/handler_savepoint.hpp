@@ -41,6 +41,10 @@ class HandlerSavepoint {
   pqxx::dbtransaction& transaction();
   // Whether there is one while handlers run: not in split mode.
   bool has_transaction() noexcept { return batch_.transaction() != nullptr; }
+  // Whether the call of this number, which has just returned, has asked for the transaction.
+  bool keeps(std::size_t number) const noexcept { return kept_ == number; }
+  // The text of an exception that left the running handler, with what had gone wrong in its transaction before.
+  std::string text_of(const std::exception& error) const;
   // Whether the running handler has asked for the transaction.
   bool is_set() const noexcept { return inner_ && !kept_; }
   // The handler has returned: its writes are to become part of the batch's transaction, under this number. Throws if it

@@ -270,6 +270,7 @@ Outcome ConsumerLoop::Run::receive() {
   retries_.clear();
   nacked_ = 0;
   dead_.clear();
+  failures_.forget_given_up();
   // This receive covers all notifications that have come so far, but none that come from now on.
   take_notifications();
   notified_ = false;
@@ -286,7 +287,10 @@ Outcome ConsumerLoop::Run::receive() {
   try {
     open(opened_ ? OnStop::drain : OnStop::cancel);
   } catch (const Error& error) {
-    if (cooperative() && batch_->is_given()) opened_ = batch_->id();
+    if (cooperative() && batch_->is_given()) {
+      opened_ = batch_->id();
+      if (!batch_->taken_from().empty()) report_taken_over(*opened_);
+    }
     if (!cancelled_too_late(error)) throw;
     drop_batch();
     batch_.emplace(session_, options_);
@@ -487,7 +491,7 @@ Outcome ConsumerLoop::Run::settle(const Finish& finish) {
           : options_.subconsumer.empty()
               ? "batch acknowledged, although the answer to the commit was lost"
               : "batch acknowledged, although the answer to the commit was lost, or taken over by another worker"));
-      report_dead();
+      report_dead(by_commit && cooperative());
       break;
     case Finish::Kind::stale: {
       owner_.count([](ConsumerStats& stats) { ++stats.stale_acks; });
@@ -504,8 +508,10 @@ Outcome ConsumerLoop::Run::settle(const Finish& finish) {
       return refused(*finish.error);
     case Finish::Kind::interrupted:
       if (finish.nacked != 0) {
+        retries_.resize(finish.nacked);
         take_nacked();
-        report_dead();
+        owner_.count([&](ConsumerStats& stats) { stats.retries += nacked_; });
+        report_dead(false);
       }
       abandon(finish.nacked == 0 ? std::string{"there was no time left for its nacks"}
                                  : "there was no time left for all of its nacks; " + std::to_string(finish.nacked) +
@@ -514,6 +520,7 @@ Outcome ConsumerLoop::Run::settle(const Finish& finish) {
   }
   drop_batch();
   failures_.pardon_all();
+  give_up_error_.reset();
   again_ = false;
   return Outcome::finished;
 }
@@ -528,7 +535,13 @@ Outcome ConsumerLoop::Run::leave_lost_batch() {
 
 Outcome ConsumerLoop::Run::refused(const Error& error) {
   // Otherwise a batch for which this always fails would come for ever.
-  if (error.operation().rfind("event_dead", 0) == 0) may_give_up_ = false;
+  if (error.operation().rfind("event_dead", 0) == 0) {
+    if (error.sqlstate() == "42501") {
+      may_give_up_ = false;
+    } else {
+      give_up_error_ = error.what();
+    }
+  }
   auto record = batch_record(LogLevel::error, LogEvent::nack_failed, error.what());
   record.sqlstate = error.sqlstate();
   log_.write(record);
@@ -542,9 +555,15 @@ void ConsumerLoop::Run::decide_what_is_given_up() {
   const auto is_given_up = [](const Retry& retry) { return retry.given_up != nullptr; };
   if (std::none_of(retries_.begin(), retries_.end(), is_given_up)) return;
   if (!may_give_up_) may_give_up_ = batch_->may_give_up();
-  if (*may_give_up_) return;
+  if (*may_give_up_ && !give_up_error_) return;
   for (auto& retry : retries_) retry.given_up.reset();
-  if (std::exchange(told_of_grant_, true)) return;
+  if (!*may_give_up_ && std::exchange(told_of_grant_, true)) return;
+  if (*may_give_up_) {
+    log_.write(batch_record(
+        LogLevel::warning, LogEvent::give_up_refused,
+        "what handlers gave up is nacked, because no dead letter could be made of it: " + *give_up_error_));
+    return;
+  }
   log_.write(batch_record(
       LogLevel::warning, LogEvent::give_up_refused,
       "a handler gave a message up, but this role cannot make a dead letter of it, so it is nacked and comes again; to "
@@ -558,13 +577,17 @@ void ConsumerLoop::Run::take_nacked() {
   }
   nacked_ += retries_.size();
   retries_.clear();
+  failures_.forget_given_up();
 }
 
-void ConsumerLoop::Run::report_dead() {
+// `in_doubt`: unless another worker took the batch over.
+void ConsumerLoop::Run::report_dead(bool in_doubt) {
   owner_.count([&](ConsumerStats& stats) { stats.dead_letters += dead_.size(); });
   for (const auto& one : dead_) {
     auto record = batch_record(LogLevel::warning, LogEvent::dead_lettered,
-                               "the message has become a dead letter and is not delivered again");
+                               in_doubt ? "the message has become a dead letter, unless another worker has taken its "
+                                          "batch over"
+                                        : "the message has become a dead letter and is not delivered again");
     record.msg_id = one.msg_id;
     record.attempt = one.attempt;
     record.type = one.type;
@@ -589,10 +612,16 @@ void ConsumerLoop::Run::look_for_ticks() {
     AutocommitExecutor executor{session_, options_.pooled ? session_settings(options_) : std::string{}};
     return verbs::latest_tick(executor, options_.queue, {"look for ticks", options_.queue, options_.name});
   }();
-  if (!tick) return;
-  const auto longest = std::max<std::chrono::microseconds>(options_.no_ticks_after, tick->longest_gap + slack);
-  if (tick->age < longest) {
-    look_for_ticks_at_ = now + std::chrono::ceil<std::chrono::milliseconds>(longest - tick->age);
+  // How long it may still take.
+  using std::chrono::microseconds;
+  auto left = !tick ? microseconds::max()
+                    : std::max<microseconds>(options_.no_ticks_after, tick->longest_idle + slack) - tick->age;
+  if (tick && tick->waiting) left = std::min(left, tick->longest_wait + slack - *tick->waiting);
+  if (tick) left = std::max(left, options_.no_ticks_after - tick->age);
+  if (left > microseconds{0}) {
+    // An event may come meanwhile, so not much later than usual.
+    const auto next = std::min<microseconds>(left, options_.no_ticks_after + slack);
+    look_for_ticks_at_ = now + std::chrono::ceil<std::chrono::milliseconds>(next);
     return;
   }
   look_for_ticks_at_.reset();

@@ -105,7 +105,7 @@ class ConsumerLoop::Run {
   Outcome refused(const Error& error);
   void decide_what_is_given_up();
   void take_nacked();
-  void report_dead();
+  void report_dead(bool in_doubt);
   void expect_ticks();
   void look_for_ticks();
   Outcome wait();
@@ -181,6 +181,7 @@ class ConsumerLoop::Run {
   std::uint64_t resumes_before_ = 0;  // when it was postponed
   std::optional<bool> may_give_up_;   // the role may make dead letters; asked for once for each connection
   bool told_of_grant_ = false;
+  std::optional<std::string> give_up_error_;  // why what is given up in the batch that comes again is nacked
   std::optional<Stopper::Clock::time_point> look_for_ticks_at_;  // none once their absence is reported
   std::exception_ptr error_;
 };

@@ -29,8 +29,9 @@ struct Retry {
   bool dead = false;                          // it has become a dead letter, in the transaction in which it was nacked
 };
 
-// A larger message is not given up, but nacked: it has to be sent back to the server.
-inline constexpr std::size_t largest_given_up = std::size_t{64} << 20;
+// So many bytes of a batch's messages can be given up at once, because they are held in memory and sent back to the
+// server. What is beyond is nacked.
+inline constexpr std::size_t most_given_up = std::size_t{64} << 20;
 
 inline std::size_t size_of(const Message& message) noexcept {
   std::size_t size = 0;

@@ -222,6 +222,8 @@ inline constexpr Statement is_in_retry_queue{
     "ev_id operator(pg_catalog.=) $2::bigint"};
 // Of the messages of an open batch from $2 on, those that were nacked in it and whose nacks are committed, each with
 // how often it had been retried before. A rewound consumer may receive a message in another batch, after other retries.
+// Its dead letters are older than this opening of the batch. Of a worker it is not known when that was; then those that
+// were given up, before any retry, do not count.
 inline constexpr Statement nacked{
     "pgque_nacked", Role::reader,
     "select r.ev_id, r.ev_retry operator(pg_catalog.-) 1 from pgque.subscription s join pgque.retry_queue r on "
@@ -231,7 +233,8 @@ inline constexpr Statement nacked{
     "main.sub_id operator(pg_catalog.=) s.sub_id and main.sub_role operator(pg_catalog.<>) 'coop_member' join "
     "pgque.dead_letter d on d.dl_queue_id operator(pg_catalog.=) s.sub_queue and "
     "d.dl_consumer_id operator(pg_catalog.=) main.sub_consumer where s.sub_batch operator(pg_catalog.=) $1::bigint "
-    "and d.ev_id operator(pg_catalog.>=) $2::bigint"};
+    "and d.ev_id operator(pg_catalog.>=) $2::bigint and case when s.sub_role operator(pg_catalog.<>) 'coop_member' then "
+    "d.dl_time operator(pg_catalog.>=) s.sub_active else d.ev_txid is not null end"};
 // Whether the batch $1 of the queue $2 is open and belongs to the consumer or, as `consumer.worker`, to the worker.
 #define PGQUE_BATCH_IS_OPEN(batch, queue, consumer)                                                                   \
   "select pg_catalog.count(*) from pgque.subscription join pgque.queue on queue_id operator(pg_catalog.=) sub_queue " \
@@ -408,18 +411,22 @@ inline constexpr const char* last_as_long_as_needed =
   PGQUE_WITHIN_RANGE("(extract(epoch from " end ") operator(pg_catalog.-) extract(epoch from " begin "))")
 #define PGQUE_AGE(time) PGQUE_BETWEEN(time, "pg_catalog.now()")
 
-// How old the queue's latest tick is, how old it may become where a ticker is at work (with events that wait, and if
-// the role may not find that out, as without any), and whether the ticker leaves the queue out.
+// The name of the table with a queue's events; NULL if the role may not read it, which PgQue lets every role do.
+#define PGQUE_EVENTS_TABLE                                                                    \
+  "(select pg_catalog.format('%I.%I', n.nspname, c.relname) from pg_catalog.pg_class c join " \
+  "pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace where "           \
+  "c.oid operator(pg_catalog.=) pg_catalog.to_regclass(queue_data_pfx)::pg_catalog.oid and "  \
+  "pg_catalog.has_table_privilege(c.oid, 'select'))"
+// How old the queue's latest tick is, how old it may become where a ticker is at work and no event waits, how long an
+// event may wait, whether the ticker leaves the queue out; and where its events are.
 inline constexpr Statement latest_tick{
     "pgque_latest_tick", Role::none,
-    "select coalesce(" PGQUE_AGE("t.tick_time") ", 0), " PGQUE_MICROSECONDS(
-        "case when case when pg_catalog.has_sequence_privilege(pg_catalog.to_regclass(queue_event_seq)"
-        "::pg_catalog.oid, 'select') then pg_catalog.pg_sequence_last_value(pg_catalog.to_regclass(queue_event_seq)) "
-        "operator(pg_catalog.>) t.tick_event_seq end then queue_ticker_max_lag else "
-        "greatest(queue_ticker_max_lag, queue_ticker_idle_period) end") ", queue_ticker_paused::integer, "
-    "queue_external_ticker::integer from pgque.queue left join lateral (select tick_time, tick_event_seq from "
-    "pgque.tick where tick_queue operator(pg_catalog.=) queue_id order by tick_id desc limit 1) t on true where "
-    "queue_name operator(pg_catalog.=) $1::pg_catalog.text"};
+    "select coalesce(" PGQUE_AGE("t.tick_time") ", 0), coalesce(" PGQUE_MICROSECONDS(
+        "greatest(queue_ticker_max_lag, queue_ticker_idle_period)") ", 0), coalesce(" PGQUE_MICROSECONDS(
+        "queue_ticker_max_lag") ", 0), queue_ticker_paused::integer, queue_external_ticker::integer, "
+    PGQUE_EVENTS_TABLE ", queue_id, coalesce(t.tick_id, 0) from pgque.queue left join lateral (select tick_time, "
+    "tick_id from pgque.tick where tick_queue operator(pg_catalog.=) queue_id order by tick_id desc limit 1) t on true "
+    "where queue_name operator(pg_catalog.=) $1::pg_catalog.text"};
 
 // In how many microseconds the next tick will be $3 microseconds old. Only for a consumer or group without a batch.
 inline constexpr Statement ripens_in{
@@ -461,12 +468,6 @@ inline constexpr Statement subscribe_at{
     "pgque_subscribe_at", Role::reader,
     "select pgque.register_consumer_at($1::pg_catalog.text, $2::pg_catalog.text, $3::bigint)"};
 
-// The name of the table with a queue's events; NULL if the role may not read it, which PgQue lets every role do.
-#define PGQUE_EVENTS_TABLE                                                                    \
-  "(select pg_catalog.format('%I.%I', n.nspname, c.relname) from pg_catalog.pg_class c join " \
-  "pg_catalog.pg_namespace n on n.oid operator(pg_catalog.=) c.relnamespace where "           \
-  "c.oid operator(pg_catalog.=) pg_catalog.to_regclass(queue_data_pfx)::pg_catalog.oid and "  \
-  "pg_catalog.has_table_privilege(c.oid, 'select'))"
 // The latest tick that is not after $2, microseconds since 1970, or else the oldest; the tick before that; the
 // queue's id and its events.
 inline constexpr Statement tick_at{

@@ -273,16 +273,26 @@ bool subscribe_subconsumer(Executor& executor, const Receiver& receiver, bool co
              {"subscribe_subconsumer", receiver.queue, receiver.consumer}) != 0;
 }
 
-std::optional<LatestTick> latest_tick(Executor& executor, std::string_view queue, const Call& call) {
+std::optional<LatestTick> latest_tick(AutocommitExecutor& executor, std::string_view queue, const Call& call) {
   std::optional<LatestTick> latest;
+  std::string waiting;
   for_each_row(executor.run(sql::latest_tick, {queue}, call), [&](auto field) {
     RowReader row{field};
     auto& tick = latest.emplace();
     tick.age = row.duration();
-    tick.longest_gap = row.duration();
+    tick.longest_idle = row.duration();
+    tick.longest_wait = row.duration();
     tick.paused = row.boolean();
     tick.external = row.boolean();
+    const auto events = row.text_or_empty();
+    const auto queue_id = row.integer();
+    if (!events.empty()) waiting = sql::doctor_waiting(events, queue_id, row.integer());
   });
+  if (!waiting.empty()) {
+    for_each_row(executor.run_plain(waiting, call), [&](auto field) {
+      latest->waiting = RowReader{field}.template optional<std::chrono::microseconds>();
+    });
+  }
   return latest;
 }
 

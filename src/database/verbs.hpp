@@ -82,14 +82,17 @@ std::optional<std::chrono::microseconds> ripens_in(Executor& executor, const Rec
 // Registers the worker. With `convert_normal`, a normal consumer of this name becomes a cooperative one. True if it is
 // new.
 bool subscribe_subconsumer(Executor& executor, const Receiver& receiver, bool convert_normal);
-// The queue's latest tick, and how old it may be where a ticker is at work; empty if there is no such queue.
+// The queue's latest tick.
 struct LatestTick {
   std::chrono::microseconds age{0};
-  std::chrono::microseconds longest_gap{0};
+  std::chrono::microseconds longest_idle{0};           // how old it may be where a ticker is at work and no event waits
+  std::chrono::microseconds longest_wait{0};           // how long an event may wait there
+  std::optional<std::chrono::microseconds> waiting{};  // how long the oldest event has waited, if there is one
   bool paused = false;
   bool external = false;
 };
-std::optional<LatestTick> latest_tick(Executor& executor, std::string_view queue, const Call& call);
+// Empty if there is no such queue.
+std::optional<LatestTick> latest_tick(AutocommitExecutor& executor, std::string_view queue, const Call& call);
 // Whether the batch was open until now.
 bool ack(Executor& executor, BatchId batch, const Call& call);
 // The reason may have characters that the database's encoding does not have; those become question marks.

@@ -1,5 +1,6 @@
 // Messages for which no further attempt is made: those that a handler gives up, and those whose last attempt failed.
 
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -11,6 +12,7 @@
 #include <pgque/json.hpp>
 #include <pqxx/pqxx>
 
+#include "row_trigger.hpp"
 #include "writes_fixture.hpp"
 
 namespace pgque::test {
@@ -228,6 +230,43 @@ TEST_P(GiveUpTest, APayloadOfTheWrongShapeIsGivenUpByOption) {
   EXPECT_EQ(queue().retries(), 0);
 }
 
+// Nobody knows which message of the call it was.
+TEST_P(GiveUpTest, OfSeveralMessagesOneBadPayloadGivesUpNone) {
+  auto with = mode();
+  with.give_up_on_bad_payload = true;
+  client().send_batch(queue(), "t", {Payload{"1"}, Payload{"\"text\""}});
+  queue().tick();
+  Consumer consumer{dsn(), with};
+  consumer.on_batch("t", [](const std::vector<Message>& messages) {
+    for (const auto& message : messages) payload_as<int>(message);
+  });
+  finish_batches(consumer);
+  EXPECT_THAT(dead_letters(), IsEmpty());
+  EXPECT_EQ(queue().retries(), 2);
+}
+
+// Then it is nacked, with the error in the log, and what is given up later is a dead letter again.
+TEST_P(GiveUpTest, ADeadLetterThatCannotBeStoredStopsNoBatch) {
+  auto with = mode();
+  with.reconnect = {1ms, 10ms};
+  publish("1");
+  std::optional<RowTrigger> full;
+  full.emplace("insert", "pgque.dead_letter", "new.dl_queue_id = " + queue_id(),
+               "raise exception 'the disk is full';");
+  Consumer consumer{dsn(), with};
+  consumer.on("t", [](const Message&) { throw GiveUp{"no such product"}; });
+  Running running{consumer};
+  ASSERT_TRUE(wait_batches(consumer, 1));
+  EXPECT_EQ(queue().retries(), 1);
+  const auto refused = log.lines(LogEvent::give_up_refused);
+  ASSERT_THAT(refused, SizeIs(1));
+  EXPECT_THAT(refused[0].message, HasSubstr("the disk is full"));
+  full.reset();
+  publish("2");
+  ASSERT_TRUE(wait_batches(consumer, 2));
+  EXPECT_THAT(dead_letters(), ElementsAre("2: no such product"));
+}
+
 TEST_P(GiveUpTest, WithoutThatOptionAPayloadOfTheWrongShapeIsRetried) {
   const auto with = mode();
   publish("\"text\"");
@@ -264,6 +303,26 @@ TEST_P(GiveUpTest, TheLastAttemptOfAMessageIsLoggedAndCounted) {
   ASSERT_THAT(failed, SizeIs(2));
   EXPECT_EQ(failed[0].type, "t");
   EXPECT_EQ(failed[0].retry_in, 7s);
+}
+
+// A dead letter of the time before the rewind is no reason to leave the message out.
+TEST_F(ConsumerGiveUpTest, ARewoundConsumerReceivesWhatWasGivenUpBefore) {
+  const auto first = sql().number("select sub_last_tick from pgque.subscription where sub_queue = " + queue_id());
+  publish_numbers(3);
+  {
+    Consumer consumer{dsn(), options()};
+    consumer.on("t", [](const Message& message) {
+      if (*message.payload == "1") throw GiveUp{"not yet known"};
+    });
+    finish_batches(consumer);
+  }
+  EXPECT_THAT(dead_letters(), ElementsAre("1: not yet known"));
+  Admin{direct_dsn()}.subscribe_at(queue(), consumer_name(), TickId{first});
+  Seen seen;
+  Consumer consumer{dsn(), options()};
+  consumer.on("t", seen.handler());
+  finish_batches(consumer);
+  EXPECT_THAT(seen.payloads(), ElementsAre("0", "1", "2"));
 }
 
 TEST_F(ConsumerGiveUpTest, TheLatestErrorIsAlsoAHandlers) {

@@ -116,6 +116,35 @@ TEST_P(OnAckTest, OneThatThrowsFailsItsMessageAndKeepsTheWritesOfTheOthers) {
   EXPECT_EQ(log.count(LogEvent::handler_failed), 3U);
 }
 
+// In per_batch mode its handler has written before, and that can be undone only together with the batch.
+TEST_P(OnAckTest, OneThatThrowsKeepsNothingOfItsHandlerEither) {
+  const auto with = mode();
+  TestQueue audit{sql(), "audit"};
+  client().subscribe(audit, consumer_name());
+  queue().config("max_retries", "0");
+  publish_numbers(3);
+  Consumer consumer{dsn(), with};
+  consumer.on("t", [&](const Message& message, Context& context) {
+    if (is("PerBatch")) context.transaction().exec(insert("handler " + *message.payload));
+    context.send(audit, text(*message.payload));
+    context.on_ack(writes(*message.payload));
+    context.on_ack([value = *message.payload](pqxx::transaction_base&) {
+      if (value == "1") throw std::runtime_error{"no room"};
+    });
+  });
+  finish_batches(consumer);
+  EXPECT_THAT(queue().dead_letter_reasons(), ElementsAre("on_ack() error: no room"));
+  if (is("PerBatch")) {
+    EXPECT_THAT(rows(), ElementsAre("0", "2", "handler 0", "handler 2"));
+  } else {
+    EXPECT_THAT(rows(), ElementsAre("0", "2"));
+  }
+  audit.tick();
+  std::vector<std::string> sent;
+  for (const auto& message : client().receive(audit, consumer_name())) sent.push_back(*message.payload);
+  EXPECT_THAT(sent, testing::UnorderedElementsAre("0", "2"));
+}
+
 TEST_P(OnAckTest, TheRetryOfOneThatFailedWritesOnce) {
   const auto with = mode();
   publish_numbers(2);

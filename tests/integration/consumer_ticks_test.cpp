@@ -33,7 +33,7 @@ class ConsumerTicksTest : public ConsumerTest {
   // Until the consumer has looked for ticks, and has asked the server for nothing since then.
   bool wait_looked() {
     return wait_until(
-        [&] { return sql().value("select query" + watched()).value_or("").find("idle_period") != std::string::npos; });
+        [&] { return sql().value("select query" + watched()).value_or("").find("ev_time") != std::string::npos; });
   }
 };
 
@@ -73,16 +73,45 @@ TEST_F(ConsumerTicksTest, ATickThatIsYoungEnoughForAnIdleQueueIsNoReason) {
   EXPECT_EQ(log.count(LogEvent::no_ticks), 0U);
 }
 
-// Events that wait are to be ticked after ticker_max_lag, whatever ticker_idle_period is.
-TEST_F(ConsumerTicksTest, TheSameTickIsTooOldWhereEventsWait) {
+// Events that wait are to be ticked after ticker_max_lag, whatever ticker_idle_period is. It is the queue's first
+// event.
+TEST_F(ConsumerTicksTest, TheSameTickIsTooOldWhereAnEventWaitsTooLong) {
   queue().config("ticker_paused", "true");
   queue().config("ticker_max_lag", "10 minutes");
-  client().send_batch(queue(), "t", {Payload{"1"}, Payload{"2"}});
+  client().send(queue(), "1", "t");
   age_ticks("1 hour");
+  sql()("update " + *sql().value("select queue_data_pfx from pgque.queue where queue_id = " + queue_id()) +
+        " set ev_time = ev_time - interval '1 hour'");
   Consumer consumer{dsn(), impatient()};
   consumer.on("*", ignore);
   Running running{consumer};
   ASSERT_TRUE(wait_warnings(1));
+}
+
+TEST_F(ConsumerTicksTest, AnEventThatHasJustComeIsNoReason) {
+  queue().config("ticker_paused", "true");
+  queue().config("ticker_max_lag", "10 minutes");
+  client().send(queue(), "1", "t");
+  age_ticks("1 hour");
+  Consumer consumer{watched_dsn(), impatient()};
+  consumer.on("*", ignore);
+  Running running{consumer};
+  ASSERT_TRUE(wait_looked());
+  ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
+  EXPECT_EQ(log.count(LogEvent::no_ticks), 0U);
+}
+
+TEST_F(ConsumerTicksTest, AQueueThatMayBeIdleForEverIsNotAskedAgainAndAgain) {
+  queue().config("ticker_idle_period", "1000 years");
+  age_ticks("2 days");
+  Consumer consumer{watched_dsn(), impatient()};
+  consumer.on("*", ignore);
+  Running running{consumer};
+  ASSERT_TRUE(wait_looked());
+  ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
+  const auto last = sql().value("select query_start" + watched());
+  EXPECT_FALSE(wait_until([&] { return sql().value("select query_start" + watched()) != last; }, 500ms));
+  EXPECT_EQ(log.count(LogEvent::no_ticks), 0U);
 }
 
 TEST_F(ConsumerTicksTest, APausedQueueIsCalledSo) {
@@ -105,9 +134,7 @@ TEST_F(ConsumerTicksTest, AnExternalTickerIsCalledSo) {
   EXPECT_THAT(log.lines(LogEvent::no_ticks)[0].message, HasSubstr("external_ticker"));
 }
 
-// With 0, it never looks: the last statement is the one that found nothing.
 TEST_F(ConsumerTicksTest, ZeroSwitchesItOff) {
-  age_ticks("2 days");
   auto never = impatient();
   never.no_ticks_after = 0ms;
   never.poll_interval = 1ms;
@@ -116,6 +143,12 @@ TEST_F(ConsumerTicksTest, ZeroSwitchesItOff) {
   Running running{consumer};
   publish("1");
   ASSERT_TRUE(wait_batches(consumer, 1));
+  age_ticks("2 days");
+  // It waits, and polls, with the old tick.
+  for (int polls = 0; polls < 3; ++polls) {
+    ASSERT_TRUE(wait_state(consumer, ConsumerState::receiving));
+    ASSERT_TRUE(wait_state(consumer, ConsumerState::waiting));
+  }
   EXPECT_EQ(log.count(LogEvent::no_ticks), 0U);
 }
 

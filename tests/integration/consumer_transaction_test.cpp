@@ -130,6 +130,25 @@ TEST_F(ConsumerTransactionTest, TheReasonOfAMessageWhoseErrorWasSwallowedNamesTh
   }
 }
 
+// With libpqxx 6, further statements do not reach the server.
+TEST_F(ConsumerTransactionTest, AnErrorAfterAnErrorThatWasSwallowedNamesTheFirst) {
+  queue().config("max_retries", "0");
+  publish("1");
+  Consumer consumer{dsn(), options()};
+  consumer.on("t", [&](const Message&, Context& context) {
+    try {
+      context.transaction().exec(insert("forbidden"));
+    } catch (const std::exception&) {
+      // As if nothing had happened.
+    }
+    context.transaction().exec(insert("a"));
+  });
+  finish_batches(consumer);
+  const auto reasons = queue().dead_letter_reasons();
+  ASSERT_EQ(reasons.size(), 1U);
+  EXPECT_THAT(*reasons[0], HasSubstr(PQXX_VERSION_MAJOR < 7 ? "violates check constraint" : "had failed"));
+}
+
 TEST_F(ConsumerTransactionTest, AHandlerThatGoesOnInAFailedTransactionIsToldSo) {
   queue().config("max_retries", "0");
   publish("1");
