@@ -224,8 +224,8 @@ class PGQUE_EXPORT Payload {
     text,  ///< stored as it is
   };
 
-  /// JSON text. It is checked by the server: malformed JSON fails the send with SQLSTATE 22P02, and
-  /// the error says where it is.
+  /// JSON text. It is checked by the server: malformed JSON fails the send with SQLSTATE 22P02, and the error names the
+  /// argument, in a batch with its index.
   Payload(std::string json);  // NOLINT(google-explicit-constructor)
   /// The same.
   Payload(std::string_view json);  // NOLINT(google-explicit-constructor)

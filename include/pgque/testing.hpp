@@ -68,7 +68,7 @@ struct LogLine {
 
 /// What happened in one `Queue::deliver()`.
 struct Run {
-  std::int64_t handled = 0;        ///< messages whose handler returned
+  std::int64_t handled = 0;        ///< messages whose handler returned, even if what it gave to `on_ack()` failed
   std::int64_t failed = 0;         ///< messages whose handler or `on_ack()` threw
   std::int64_t unknown = 0;        ///< messages without a handler
   std::int64_t retried = 0;        ///< messages put up for another delivery, or made dead letters
