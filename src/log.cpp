@@ -197,6 +197,7 @@ LogSink json_lines(std::ostream& out) {
     if (record.retry_in) line.number("retry_in", record.retry_in->count());
     const auto written = line.finish();
     const std::lock_guard lock{*mutex};
+    out.clear();  // a line that could not be written does not stop the later ones
     out.write(written.data(), static_cast<std::streamsize>(written.size())).flush();
   };
 }

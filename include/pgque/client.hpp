@@ -47,7 +47,8 @@ struct ClientOptions {
 ///
 /// **Thread safety.** One thread at a time; a client and its transactions count as one object. Give each thread its own
 /// client. A call while another thread is in one throws `std::logic_error`, and the other one goes on. One thread after
-/// the other may use it.
+/// the other may use it. `close()`, moving and destruction are not checked: they must not happen while another thread
+/// is in a call.
 ///
 /// **After `fork()`** a child process must make a new client. With the parent's, every call throws `std::logic_error`,
 /// but `close()` does nothing and `is_open()` is false. The destructor leaves the parent's connection alone.

@@ -36,18 +36,6 @@ namespace pgque {
 
 namespace detail {
 
-// True if the JSON text holds the escape \u0000, which PostgreSQL's jsonb cannot represent. A backslash that is itself
-// escaped does not begin one.
-inline bool has_escaped_nul(const std::string& json) {
-  static constexpr char escape[] = "\\u0000";
-  for (auto at = json.find(escape); at != std::string::npos; at = json.find(escape, at + 1)) {
-    std::size_t backslashes = 1;
-    while (backslashes <= at && json[at - backslashes] == '\\') ++backslashes;
-    if (backslashes % 2 == 1) return true;
-  }
-  return false;
-}
-
 template <class T>
 inline constexpr bool is_basic_json = std::is_same_v<T, nlohmann::json> || std::is_same_v<T, nlohmann::ordered_json>;
 

@@ -100,6 +100,9 @@ PGQUE_EXPORT void log_to_stderr(const LogRecord& record);
 ///
 /// **Thread safety.** The sink may be called from any thread. Its copies and all other sinks for the same stream write
 /// one after another, each line by one call of the stream. What else writes to the stream is not kept apart.
+///
+/// A line that cannot be written, for example because the disk is full, is lost. The next one is tried nevertheless:
+/// before each line, the sink clears the error state of the stream.
 PGQUE_EXPORT LogSink json_lines(std::ostream& out);
 
 }  // namespace pgque

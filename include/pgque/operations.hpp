@@ -62,6 +62,7 @@ std::vector<Payload> payloads_of(Range& range) {
   if constexpr (!is_one_payload) {
     using Element = decltype(*std::begin(range));
     require_payload<Element>();
+    require_no_characters<Element>();
     constexpr bool is_event = std::is_same_v<bare<Element>, Event>;
     static_assert(!is_event, "pgque: events have types of their own. Write send_batch(queue, events).");
     if constexpr (is_any_json<Bare>) {
@@ -70,7 +71,7 @@ std::vector<Payload> payloads_of(Range& range) {
             "payloads: a JSON value that is no array is one payload; write send(), or a list: {payload}"};
       }
     }
-    if constexpr (!is_event && !is_no_payload<Element>()) {
+    if constexpr (!is_event && !is_no_payload<Element>() && source<bare<Element>> != Source::characters) {
       for (auto&& element : range) payloads.emplace_back(std::forward<decltype(element)>(element));
     }
   }

@@ -33,6 +33,18 @@ struct PayloadDecoder {};
 
 namespace detail {
 
+// True if the JSON text holds the escape \u0000, which PostgreSQL's jsonb cannot represent. A backslash that is itself
+// escaped does not begin one.
+inline bool has_escaped_nul(const std::string& json) {
+  static constexpr char escape[] = "\\u0000";
+  for (auto at = json.find(escape); at != std::string::npos; at = json.find(escape, at + 1)) {
+    std::size_t backslashes = 1;
+    while (backslashes <= at && json[at - backslashes] == '\\') ++backslashes;
+    if (backslashes % 2 == 1) return true;
+  }
+  return false;
+}
+
 template <class T, class = void>
 struct has_encoder : std::false_type {};
 template <class T>
@@ -316,6 +328,14 @@ constexpr void require_payload() {
       "pgque: this is no payload. Include <pgque/json.hpp> for what nlohmann_json serialises: a JSON value, a "
       "number, a container such as std::map, and a type of yours with a to_json(). Or specialise "
       "pgque::PayloadEncoder.");
+}
+
+// For ranges of them, where a compiler's first line would be one of the standard library.
+template <class T>
+constexpr void require_no_characters() {
+  static_assert(source<bare<T>> != Source::characters,
+                "pgque: these are characters. If they are text, write a std::string in UTF-8; if numbers, "
+                "nlohmann::json(...).");
 }
 
 }  // namespace detail

@@ -161,7 +161,7 @@ class PGQUE_EXPORT Queue {
 
   /// The events that were sent to a queue, and committed, since this object was made, in the order of their ids. It
   /// needs no consumer and no tick. Other tests' events are among them if they send to the same queue at the same time.
-  /// `Message::batch_id` is 0.
+  /// What a rotation of the queue's tables has removed is no longer among them. `Message::batch_id` is 0.
   /// @throws QueueNotFound
   /// SQL: the tables of the queue's events
   std::vector<Message> sent(std::string_view queue);
@@ -251,7 +251,7 @@ Outcome handle(const Message& message, Handler handler) {
 }
 
 /// The same for a handler of the decoded payload, as `Consumer::on<T>()` takes it: `handle<Order>(message, handler)`. A
-/// payload that is not a `T` is a failure.
+/// payload that is not a `T` is a failure, whatever `ConsumerOptions::give_up_on_bad_payload` is.
 /// @throws std::invalid_argument if the handler is an empty std::function or a null pointer
 template <class T, class Handler>
 Outcome handle(const Message& message, Handler handler) {

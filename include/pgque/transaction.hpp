@@ -33,7 +33,8 @@ namespace pgque {
 /// roll it back: after a swallowed error libpqxx's commit succeeds without storing anything.
 ///
 /// **Thread safety.** One thread at a time, together with the client or connection it works on. A call while another
-/// thread is in one throws `std::logic_error`, and the other one goes on.
+/// thread is in one throws `std::logic_error`, and the other one goes on. Moving and destruction, which rolls back, are
+/// not checked: they must not happen while another thread is in a call.
 ///
 /// **After `fork()`** it belongs to the parent process. In the child every call throws `std::logic_error`, and the
 /// destructor does nothing. A transaction of the caller's own libpqxx is not protected: its destructor sends a rollback
@@ -65,7 +66,7 @@ class PGQUE_EXPORT Transaction : public Operations {
   void commit();
 
   /// Gives up everything since `begin()`. Does nothing if the transaction is finished already.
-  /// @throws std::logic_error if the transaction is the caller's own
+  /// @throws std::logic_error if the transaction is the caller's own, or another thread is in a call
   /// SQL: `ROLLBACK`
   void rollback();
 

@@ -60,7 +60,7 @@ std::map<std::string, bool> known_settings() {
 
 struct Setting {
   std::string name;
-  bool may_be_secret;  // it may be a piece of a password that should have been quoted
+  bool may_be_secret;  // it may be a piece of a password that should have been quoted or escaped
 };
 
 // The first setting that is not known. Reads as libpq does, up to what is no setting at all.
@@ -83,7 +83,7 @@ std::optional<Setting> unknown_in_list(std::string_view dsn, const std::map<std:
     if (quoted && end >= dsn.size()) return std::nullopt;
     const auto found = known.find(name);
     if (found == known.end()) return Setting{name, after_secret};
-    after_secret = found->second && !quoted;
+    after_secret = after_secret || found->second;
     dsn.remove_prefix(std::min(end + (quoted ? 1U : 0U), dsn.size()));
   }
   return std::nullopt;
@@ -92,15 +92,20 @@ std::optional<Setting> unknown_in_list(std::string_view dsn, const std::map<std:
 std::optional<Setting> unknown_in_uri(std::string_view dsn, const std::map<std::string, bool>& known) {
   const auto question = dsn.find('?');
   if (question == std::string_view::npos) return std::nullopt;
+  const auto place = dsn.substr(dsn.find("//") + 2);
+  const auto authority = place.substr(0, place.find_first_of("/?"));
   dsn.remove_prefix(question + 1);
-  // A password may contain '/' and '?' where they should have been escaped.
-  const bool may_be_secret = dsn.find('@') != std::string_view::npos;
+  // A password may contain '/', '?' and '&' where they should have been escaped, and the '@' behind it may be missing.
+  bool may_be_secret = dsn.find('@') != std::string_view::npos ||
+                       (authority.find(':') != std::string_view::npos && authority.find('@') == std::string_view::npos);
   while (!dsn.empty()) {
     const auto parameter = dsn.substr(0, dsn.find('&'));
     const auto equals = parameter.find('=');
     if (equals == std::string_view::npos) return std::nullopt;
     std::string name{parameter.substr(0, equals)};
-    if (name != "ssl" && known.count(name) == 0) return Setting{std::move(name), may_be_secret};
+    const auto found = known.find(name);
+    if (name != "ssl" && found == known.end()) return Setting{std::move(name), may_be_secret};
+    may_be_secret = may_be_secret || (found != known.end() && found->second);
     dsn.remove_prefix(std::min(parameter.size() + 1, dsn.size()));
   }
   return std::nullopt;

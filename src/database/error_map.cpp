@@ -51,17 +51,26 @@ const Text* known_text(const Error::Facts& facts) {
   return found == texts.end() ? nullptr : found;
 }
 
+bool has_control_characters(std::string_view text) {
+  return std::any_of(text.begin(), text.end(),
+                     [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7F; });
+}
+
 std::string advice_on_missing_queue(const FailureContext& context) {
   constexpr std::size_t longest = 100;  // names are the user's
   const auto name = sanitized(context.call.queue, longest);
   if (name.empty()) return {};
   std::string advice;
-  if (std::string_view{context.call.verb} != "drop_queue") {
+  if (has_control_characters(name)) {
+    advice = "the name has control characters";  // a statement with them cannot be copied
+  } else if (std::string_view{context.call.verb} != "drop_queue") {
     advice = "create it: select pgque.create_queue('";
     for (const char c : name) advice += c == '\'' ? std::string_view{"''"} : std::string_view{&c, 1};
     advice += "')";
   }
-  const auto near = context.queue_names ? nearest(name, context.queue_names()) : std::nullopt;
+  auto others = context.queue_names ? context.queue_names() : std::vector<std::string>{};
+  others.erase(std::remove_if(others.begin(), others.end(), has_control_characters), others.end());
+  const auto near = nearest(name, others);
   if (near)
     advice += (advice.empty() ? "the" : "; the") + (" nearest existing name is \"" + sanitized(*near, longest)) + '"';
   return advice;

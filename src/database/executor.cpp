@@ -142,7 +142,7 @@ TransactionExecutor::TransactionExecutor(std::shared_ptr<Session> session) : ses
 }
 
 TransactionExecutor::~TransactionExecutor() {
-  rollback();
+  end();
 }
 
 template <class Run>
@@ -222,10 +222,15 @@ void TransactionExecutor::commit(const Call& call) {
     work_->commit();
     return true;  // libpqxx 6's constructor of an empty result ends the process if there is no memory for it
   });
-  rollback();
+  end();
 }
 
-void TransactionExecutor::rollback() noexcept {
+void TransactionExecutor::rollback() {
+  const OneAtATime::Use use{session_->users(), Call{"rollback"}};
+  end();
+}
+
+void TransactionExecutor::end() noexcept {
   if (!work_) return;
   // After close() the connection object is gone or disconnected; then there is nothing left to tell the server.
   work_.reset();

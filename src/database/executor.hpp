@@ -89,14 +89,16 @@ class TransactionExecutor final : public Executor {
   pqxx::result run_plain(const std::string& sql, const Call& call);
 
   void commit(const Call& call) override;
-  // Destroys the transaction without committing; errors are ignored. Does nothing in a child process.
-  void rollback() noexcept override;
+  // Errors of the server are ignored. Does nothing in a child process.
+  void rollback() override;
   pqxx::dbtransaction& work() { return *work_; }
 
  private:
   template <class Run>
   auto guarded(const Call& call, Role role, const Run& run);
   pqxx::result execute(const Statement& statement, Params params);
+  // Destroys the transaction, without committing what is not committed.
+  void end() noexcept;
 
   std::shared_ptr<Session> session_;
   AtHome<pqxx::work> work_;

@@ -73,30 +73,50 @@ std::string json_flags(std::size_t count, const PayloadAt& payload_at) {
   return flags;
 }
 
-[[noreturn]] void throw_no_json(const Error& error, const std::string& argument) {
+[[noreturn]] void throw_refused(const Error& error, std::string advice) {
   Error::Facts facts;
   facts.operation = error.operation();
   facts.server_message = error.server_message();
   facts.sqlstate = error.sqlstate();
-  facts.advice =
-      argument +
-      R"(: is not JSON. Text is taken for JSON: pgque::text("...") stores any text as it is, and json("...") )"
-      "is a JSON string. Perhaps type and payload are swapped: the order is send(queue, payload, type), "
-      "send_batch(queue, type, payloads), Event{payload, type}";
+  facts.advice = std::move(advice);
   throw Error{std::move(facts)};
 }
 
-// Runs what sends these payloads. If the server refuses one as malformed JSON, the error says which, by argument(i).
+constexpr const char* no_json =
+    R"(: is not JSON. Text is taken for JSON: pgque::text("...") stores any text as it is, and json("...") )"
+    "is a JSON string. Perhaps type and payload are swapped: the order is send(queue, payload, type), "
+    "send_batch(queue, type, payloads), Event{payload, type}";
+
+constexpr const char* verbatim = R"(; pgque::text("...") stores any text as it is)";
+
+// Runs what sends these payloads. If the server refuses one as JSON, the error says what to do and, where that can be
+// known, which one it is, by argument(i).
 template <class PayloadAt, class Argument, class Send>
 auto explained(std::size_t count, const PayloadAt& payload_at, const Argument& argument, const Send& send) {
   try {
     return send();
   } catch (const Error& error) {
-    if (error.sqlstate() != "22P02") throw;
-    for (std::size_t i = 0; i < count; ++i) {
-      const Payload& payload = payload_at(i);
-      const auto& text = payload.text();
-      if (is_json(payload) && text && !JsonSyntax::accepts(*text)) throw_no_json(error, argument(i));
+    const auto& state = error.sqlstate();
+    const auto refuse_first = [&](const auto& is_refused, const auto& advice) {
+      for (std::size_t i = 0; i < count; ++i) {
+        const Payload& payload = payload_at(i);
+        const auto& text = payload.text();
+        if (is_json(payload) && text && is_refused(*text)) throw_refused(error, advice(i));
+      }
+    };
+    const auto any = [](const std::string&) { return true; };
+    if (state == "22P02") {
+      refuse_first([](const std::string& text) { return !JsonSyntax::accepts(text); },
+                   [&](std::size_t i) { return argument(i) + no_json; });
+    } else if (state == "22P05") {
+      refuse_first(has_escaped_nul, [&](std::size_t i) {
+        return argument(i) + ": has the escape \\u0000, which jsonb cannot hold" + verbatim;
+      });
+    } else if (state == "22003") {
+      refuse_first(any,
+                   [](std::size_t) { return std::string{"a number in a payload is too large for jsonb"} + verbatim; });
+    } else if (state == "54001") {
+      refuse_first(any, [](std::size_t) { return std::string{"a payload is nested too deeply for jsonb"} + verbatim; });
     }
     throw;
   }
@@ -178,7 +198,8 @@ EventId send_event(Executor& executor, std::string_view queue, const EventRow& e
                        {queue, event.type, text, event.key, event.headers}, call)};
   };
   return explained(
-      1, [&](std::size_t) -> const Payload& { return *event.payload; }, [](std::size_t) { return "payload"; }, send);
+      1, [&](std::size_t) -> const Payload& { return *event.payload; },
+      [](std::size_t) { return std::string{"payload"}; }, send);
 }
 
 std::vector<EventId> send_events(Executor& executor, std::string_view queue, const std::vector<EventRow>& events) {

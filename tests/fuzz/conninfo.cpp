@@ -70,6 +70,39 @@ bool is_harmless(std::string text) {
   return text.empty();
 }
 
+bool sets_password(const std::string& conninfo) {
+  const auto settings = settings_of(conninfo);
+  return settings && (settings->count("password") == 1 || settings->count("sslpassword") == 1);
+}
+
+// Whether the name that an error shows stands where it may be a piece of a password.
+bool may_be_secret(const std::string& dsn, const std::string& name) {
+  const bool is_uri = dsn.compare(0, 13, "postgresql://") == 0 || dsn.compare(0, 11, "postgres://") == 0;
+  std::string before;
+  std::string settings = dsn;
+  if (is_uri) {
+    const auto question = dsn.find('?');
+    const auto place = dsn.substr(dsn.find("//") + 2);
+    const auto authority = place.substr(0, place.find_first_of("/?"));
+    if (dsn.find('@', question) != std::string::npos) return true;
+    if (authority.find(':') != std::string::npos && authority.find('@') == std::string::npos) return true;
+    before = "postgresql:///?";
+    settings = dsn.substr(question + 1);
+  }
+  // What stands before it is a DSN of its own.
+  for (auto at = settings.find(name); at != std::string::npos; at = settings.find(name, at + 1)) {
+    if (sets_password(before + settings.substr(0, at))) return true;
+  }
+  return false;
+}
+
+// An error names a setting that may be a piece of a password only if it is nearly one that libpq knows.
+bool shows_no_piece_of_a_password(const std::string& text, const std::string& dsn) {
+  const std::string unknown = "connect: dsn: libpq knows no setting \"";
+  if (text.compare(0, unknown.size(), unknown) != 0 || text.find("; the nearest is ") != std::string::npos) return true;
+  return !may_be_secret(dsn, text.substr(unknown.size(), text.size() - unknown.size() - 1));
+}
+
 std::optional<std::string> completed(const std::string& dsn) {
   pgque::detail::SessionOptions options;
   options.application_name = "it's \\ fuzzed";
@@ -77,6 +110,7 @@ std::optional<std::string> completed(const std::string& dsn) {
     return pgque::detail::complete_conninfo(dsn, options);
   } catch (const pgque::ConnectionError& error) {
     require(is_harmless(error.what()), "an error shows nothing of the DSN");
+    require(shows_no_piece_of_a_password(error.what(), dsn), "an error shows no piece of a password");
     require(!error.retryable() && !error.outcome_unknown() && error.server_message().empty(),
             "a malformed DSN stays malformed, and no server has seen it");
     return std::nullopt;

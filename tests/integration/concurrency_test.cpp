@@ -259,6 +259,7 @@ TEST_F(TwoThreadsTest, ATransactionAndItsClientCountAsOne) {
           expect_refused(verb.name, [&] { verb.call(transaction, queue(), consumer_name()); });
         }
         expect_refused("commit", [&] { transaction.commit(); });
+        expect_refused("rollback", [&] { transaction.rollback(); });
         expect_refused("the client", [&] { client.send(queue(), "2"); });
       });
   transaction.commit();

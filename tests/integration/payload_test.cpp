@@ -106,6 +106,25 @@ TEST_P(PayloadTest, MalformedJsonIsSaidToBeSoWithWhatToWriteInstead) {
               testing::EndsWith(advice));
 }
 
+TEST_P(PayloadTest, JsonThatJsonbCannotHoldIsSaidToBeSoWithWhatToWriteInstead) {
+  const std::string deep(1'000'000, '[');
+  const struct {
+    std::string json;
+    const char* advice;
+  } cases[] = {
+      {R"({"a": "\u0000"})", R"([SQLSTATE 22P05]: payload: has the escape \u0000, which jsonb cannot hold)"},
+      {"1e200000", "[SQLSTATE 22003]: a number in a payload is too large for jsonb"},
+      {deep, "[SQLSTATE 54001]: a payload is nested too deeply for jsonb"},
+  };
+  for (const auto& one : cases) {
+    const auto advice = one.advice + std::string{R"(; pgque::text("...") stores any text as it is)"};
+    EXPECT_THAT(thrown<Error>([&] { send(one.json); }).what(), testing::EndsWith(advice));
+    const Event keyed{one.json, "t", "key"};
+    EXPECT_THAT(thrown<Error>([&] { call([&](Operations& ops) { ops.send(queue(), keyed); }); }).what(),
+                testing::EndsWith(advice));
+  }
+}
+
 TEST_P(PayloadTest, NoErrorTextShowsThePayload) {
   for (const auto* payload : {R"({"card": hunter2})", "hunter2:  hunter2", "{\n\"a\":\n hunter2:  x\n}"}) {
     EXPECT_THAT(thrown<Error>([&] { send(payload); }).what(), Not(HasSubstr("hunter2")));

@@ -113,6 +113,34 @@ TEST_P(SendBatchTest, NamesTheFirstPayloadThatIsMalformedJson) {
               explained("events[1].payload"));
 }
 
+TEST_P(SendBatchTest, NamesTheFirstPayloadThatJsonbCannotHold) {
+  const auto explained = [](const std::string& argument) {
+    return testing::EndsWith(
+        "[SQLSTATE 22P05]: " + argument +
+        R"(: has the escape \u0000, which jsonb cannot hold; pgque::text("...") stores any text as it is)");
+  };
+  const char* const with_nul = R"("\u0000")";
+  const char* const without = R"("\\u0000")";  // an escaped backslash
+  EXPECT_THAT(thrown<Error>([&] { send_batch({without, with_nul, with_nul}); }).what(), explained("payloads[1]"));
+  EXPECT_THAT(thrown<Error>([&] { send_batch({text(with_nul), "1", with_nul}); }).what(), explained("payloads[2]"));
+  const auto send_events = [&](const std::vector<Event>& events) {
+    call([&](Operations& ops) { ops.send_batch(queue(), events); });
+  };
+  EXPECT_THAT(thrown<Error>([&] {
+                send_events({{"1", "t"}, {with_nul, "t"}});
+              }).what(),
+              explained("events[1].payload"));
+  EXPECT_THAT(thrown<Error>([&] {
+                send_events({{text(with_nul), "t"}, {with_nul, "u", "key"}});
+              }).what(),
+              explained("events[1].payload"));
+  EXPECT_THAT(thrown<Error>([&] {
+                send_batch({"1", "1e200000"});
+              }).what(),
+              testing::EndsWith("[SQLSTATE 22003]: a number in a payload is too large for jsonb; "
+                                R"(pgque::text("...") stores any text as it is)"));
+}
+
 TEST_P(SendBatchTest, TakesAnyRangeOfPayloads) {
   subscribe();
   const auto send_range = [&](auto&& range) {

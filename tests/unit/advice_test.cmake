@@ -7,6 +7,7 @@ list(TRANSFORM include_dirs PREPEND "-I")
 
 set(payload "this is no payload. Include <pgque/json.hpp> for what nlohmann_json serialises")
 set(range "send_batch() takes a range of payloads, such as a std::vector. A text, a map or any other single payload")
+set(characters "If they are text, write a std::string in UTF-8; if numbers, nlohmann::json(...)")
 set(decoder "no T can be made of a payload. Include <pgque/json.hpp>, and for a type of yours write from_json(")
 set(untyped "For one that takes (const Message&), write on() without <T>; in a typed handler, context.message()")
 set(typed "a handler of on() takes (const Message&) or (const Message&, Context&). For one that takes (const T&), write")
@@ -58,6 +59,11 @@ expect("${payload}" "${with_json}" [[transaction.send_batch("q", "t", {Order{1},
 
 # A JSON value converts to a std::string. The compiler shows the line that says what to include.
 expect("delete" "${plain}" [[pgque::Payload{nlohmann::json("x")}]])
+
+# Characters, which may be text or numbers.
+expect("${characters}" "${with_json}" [[client.send_batch("q", "t", std::wstring{L"x"})]])
+expect("${characters}" "" [[client.send_batch("q", "t", std::vector<std::wstring>{})]])
+expect("${characters}" "" [[transaction.send_batch("q", "t", std::vector<std::uint8_t>{})]])
 
 # No range of payloads.
 expect("${range}" "" [[client.send_batch("q", "t", std::string{"{}"})]])

@@ -207,6 +207,31 @@ TEST(JsonLines, AreWrittenByOneCallEachAndFlushed) {
   EXPECT_EQ(writes.writes[0].back(), '\n');
 }
 
+// A disk that is full, until there is room again.
+class FullDisk : public std::stringbuf {
+ public:
+  bool full = true;
+
+ protected:
+  std::streamsize xsputn(const char* text, std::streamsize count) override {
+    return full ? 0 : std::stringbuf::xsputn(text, count);
+  }
+};
+
+TEST(JsonLines, AreWrittenAgainAfterTheStreamHasFailed) {
+  FullDisk disk;
+  std::ostream out{&disk};
+  const auto sink = json_lines(out);
+  sink({LogLevel::error, LogEvent::failed, "lost"});
+  EXPECT_TRUE(out.bad());
+  disk.full = false;
+  sink({LogLevel::error, LogEvent::failed, "kept"});
+  EXPECT_TRUE(out.good());
+  const auto text = disk.str();
+  ASSERT_EQ(text.find('\n'), text.size() - 1) << text;
+  EXPECT_EQ(nlohmann::json::parse(text)["message"], "kept");
+}
+
 TEST(JsonLines, OfSeveralSinksForOneStreamDoNotMix) {
   Writes writes;
   std::ostream out{&writes};

@@ -18,6 +18,7 @@ using detail::Call;
 using detail::FailureContext;
 using detail::Role;
 using testing::AllOf;
+using testing::EndsWith;
 using testing::HasSubstr;
 using testing::Not;
 using testing::StartsWith;
@@ -493,9 +494,20 @@ TEST(Mapped, AMissingQueueIsToBeCreatedOrWasMisspelled) {
   EXPECT_THAT(missing_queue({"send", "it's"}, {}), HasSubstr("select pgque.create_queue('it''s')"));
 }
 
+TEST(Mapped, AMissingQueueWithControlCharactersInItsNameIsNotToBeCreated) {
+  for (const auto* name : {"ordres\n", "\tordres", "ord\x1Bres", "ordres\x7F"}) {
+    for (const auto* verb : {"send", "drop_queue"}) {
+      const auto text = missing_queue({verb, name}, {});
+      EXPECT_THAT(text, EndsWith("[SQLSTATE P0001]: the name has control characters")) << verb;
+    }
+  }
+  EXPECT_THAT(missing_queue({"send", "ordres\n"}, {"orders", "or\ndres"}),
+              EndsWith(": the name has control characters; the nearest existing name is \"orders\""));
+}
+
 TEST(Mapped, AMissingQueueIsNotLookedForWhereNothingCanBeAsked) {
   EXPECT_THAT(mapped(sql_error("P0001", "queue not found: x")).error.what(),
-              testing::EndsWith(": create it: select pgque.create_queue('orders')"));
+              EndsWith(": create it: select pgque.create_queue('orders')"));
 }
 
 TEST(Mapped, WrongUseOfLibpqxxIsALogicError) {
