@@ -57,8 +57,8 @@ class PGQUE_EXPORT Context {
   /// the reason: what they wrote is undone, and what those of other messages wrote is kept. In a handler of
   /// `on_batch()`, all messages of the call fail that it has not named itself. `RetryAfter`, `GiveUp` and `NotNow`
   /// mean what they mean in a handler. What the handler itself has written in `per_batch` mode is undone, too: the
-  /// batch is then handled again, without this message. If the ack finds the batch finished or taken over, everything is rolled back. If the handler
-  /// itself throws after this, its callbacks never run.
+  /// batch is then handled again, without this message. If the ack finds the batch finished or taken over, everything
+  /// is rolled back. If the handler itself throws after this, its callbacks never run.
   ///
   /// A callback may be called again, as after a deadlock or a lost connection; what the earlier call wrote has been
   /// rolled back then. After ten interruptions of that kind it is a failure. It must capture what it needs by value,
