@@ -233,7 +233,8 @@ inline constexpr Statement nacked{
     "main.sub_id operator(pg_catalog.=) s.sub_id and main.sub_role operator(pg_catalog.<>) 'coop_member' join "
     "pgque.dead_letter d on d.dl_queue_id operator(pg_catalog.=) s.sub_queue and "
     "d.dl_consumer_id operator(pg_catalog.=) main.sub_consumer where s.sub_batch operator(pg_catalog.=) $1::bigint "
-    "and d.ev_id operator(pg_catalog.>=) $2::bigint and case when s.sub_role operator(pg_catalog.<>) 'coop_member' then "
+    "and d.ev_id operator(pg_catalog.>=) $2::bigint and case when s.sub_role operator(pg_catalog.<>) 'coop_member' "
+    "then "
     "d.dl_time operator(pg_catalog.>=) s.sub_active else d.ev_txid is not null end"};
 // Whether the batch $1 of the queue $2 is open and belongs to the consumer or, as `consumer.worker`, to the worker.
 #define PGQUE_BATCH_IS_OPEN(batch, queue, consumer)                                                                   \

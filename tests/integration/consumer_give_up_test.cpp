@@ -251,8 +251,7 @@ TEST_P(GiveUpTest, ADeadLetterThatCannotBeStoredStopsNoBatch) {
   with.reconnect = {1ms, 10ms};
   publish("1");
   std::optional<RowTrigger> full;
-  full.emplace("insert", "pgque.dead_letter", "new.dl_queue_id = " + queue_id(),
-               "raise exception 'the disk is full';");
+  full.emplace("insert", "pgque.dead_letter", "new.dl_queue_id = " + queue_id(), "raise exception 'the disk is full';");
   Consumer consumer{dsn(), with};
   consumer.on("t", [](const Message&) { throw GiveUp{"no such product"}; });
   Running running{consumer};
