@@ -213,12 +213,14 @@ bool Dispatcher::handle_one(const PageCall& call, std::size_t number, HandlerSav
     return false;
   }
   const auto* const end = call.first + call.size;
-  const auto condemned =
-      std::find_if(call.first, end, [this](const Message& message) { return failures_.condemned(message) != nullptr; });
-  if (condemned != end) {
+  const Verdict* condemned = nullptr;
+  for (const auto* message = call.first; message != end && condemned == nullptr; ++message) {
+    condemned = failures_.condemned(*message);
+  }
+  if (condemned != nullptr) {
     for (const auto* message = call.first; message != end; ++message) {
-      const auto* const verdict = failures_.condemned(*message);
-      fail(*message, verdict ? *verdict : *failures_.condemned(*condemned), result);
+      const auto* const own = failures_.condemned(*message);
+      fail(*message, own != nullptr ? *own : *condemned, result);
     }
     return false;
   }
