@@ -133,8 +133,7 @@ std::string_view advice_on_cooperation(std::string_view message) {
   static constexpr std::array<Advice, 6> advices{{
       {"explicit conversion is required",
        "to let several workers share it, set ConsumerOptions::convert, or run `pgque subscribe QUEUE CONSUMER "
-       "--subconsumer NAME --convert`; to go on with one, leave subconsumer empty (a worker converts once in a "
-       "run: if its group was dissolved meanwhile, start it again)"},
+       "--subconsumer NAME --convert`; to go on with one, leave subconsumer empty"},
       {"cannot convert active normal consumer",
        "its open batch has to be finished first, by a consumer without subconsumer (until_drained ends it then); or "
        "`pgque subscribe QUEUE CONSUMER --at TICK` with its last tick, which `pgque consumers --json` shows, gives the "

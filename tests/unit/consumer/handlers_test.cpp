@@ -85,9 +85,11 @@ TEST_F(HandlersTest, ASecondHandlerForATypeIsAnErrorThatNamesItAndChangesNothing
   for (const std::string type : {"t", "t.*", "*"}) {
     add(type);
     add_batch("many." + type);
-    for (const auto& [name, by] : {std::pair{type, "on()"}, std::pair{"many." + type, "on_batch()"}}) {
-      const auto refused = ThrowsMessage<std::invalid_argument>("type: \"" + name + "\" has a handler already, by " +
-                                                                by + "; a type has one handler");
+    for (const bool many : {false, true}) {
+      const auto name = (many ? "many." : "") + type;
+      const auto refused =
+          ThrowsMessage<std::invalid_argument>("type: \"" + name + "\" has a handler already, by " +
+                                               (many ? "on_batch()" : "on()") + "; a type has one handler");
       EXPECT_THAT([&] { handlers.add(name, [](const Message&, Context&) {}); }, refused);
       EXPECT_THAT([&] { add_batch(name); }, refused);
     }
