@@ -89,7 +89,8 @@ ConsumerLoop::Run::Run(ConsumerLoop& owner)
       failures_{options_, stopper_.home(), log_},
       dispatcher_{options_,     owner.handlers_,    stopper_,        claim_,   guard_,
                   constraints_, crash_guard_.get(), watchdog_.get(), failures_},
-      deferred_writes_{stopper_, failures_, guard_, constraints_, crash_guard_.get(), watchdog_.get()} {
+      deferred_writes_{stopper_, failures_, guard_, constraints_, crash_guard_.get(), watchdog_.get()},
+      tick_watch_{options_.no_ticks_after} {
   if (!options_.subconsumer.empty()) {
     Heartbeat::Hooks hooks{[this] { return watchdog_ && watchdog_->handler_is_stuck(); },
                            [this](BatchId batch) { report_lost(batch); }};
@@ -208,7 +209,7 @@ Outcome ConsumerLoop::Run::connect() {
     AutocommitExecutor{session_}.run_plain(session_settings(options_), {"configure the session"});
   }
   may_give_up_.reset();
-  expect_ticks();
+  tick_watch_.expect(Stopper::Clock::now());
   listen();
   if (std::exchange(ever_connected_, true)) {
     owner_.count([](ConsumerStats& stats) { ++stats.reconnects; });
@@ -302,7 +303,7 @@ Outcome ConsumerLoop::Run::receive() {
     return Outcome::nothing;
   }
   has_batch_ = true;
-  expect_ticks();
+  tick_watch_.expect(Stopper::Clock::now());
   large_batches_ = batch_->has_more_pages();
   claim_.begin(batch_->id());
   notified_polls_.reset();
@@ -529,6 +530,7 @@ Outcome ConsumerLoop::Run::settle(const Finish& finish) {
 Outcome ConsumerLoop::Run::leave_lost_batch() {
   drop_batch();
   failures_.pardon_all();
+  give_up_error_.reset();
   again_ = false;
   return Outcome::lost;
 }
@@ -538,7 +540,7 @@ Outcome ConsumerLoop::Run::refused(const Error& error) {
   if (error.operation().rfind("event_dead", 0) == 0) {
     if (error.sqlstate() == "42501") {
       may_give_up_ = false;
-    } else {
+    } else if (!is_transient(error)) {
       give_up_error_ = error.what();
     }
   }
@@ -596,38 +598,25 @@ void ConsumerLoop::Run::report_dead(bool in_doubt) {
   dead_.clear();
 }
 
-// From now on for as long as the options say.
-void ConsumerLoop::Run::expect_ticks() {
-  if (options_.no_ticks_after.count() != 0) look_for_ticks_at_ = Stopper::Clock::now() + options_.no_ticks_after;
-}
-
 // While nothing arrives: whether that may be for want of a ticker.
 void ConsumerLoop::Run::look_for_ticks() {
   const auto now = Stopper::Clock::now();
-  if (!look_for_ticks_at_ || now < *look_for_ticks_at_) return;
-  // Even a ticker that works may be a little late.
-  constexpr std::chrono::seconds slack{5};
-  const auto tick = [&] {
+  if (!tick_watch_.is_due(now)) return;
+  tick_watch_.expect(now);  // a look that fails is not repeated at once
+  std::optional<verbs::LatestTick> tick;
+  try {
     const StatementGuard::Scope scope{guard_, session_, OnStop::cancel};
     AutocommitExecutor executor{session_, options_.pooled ? session_settings(options_) : std::string{}};
-    return verbs::latest_tick(executor, options_.queue, {"look for ticks", options_.queue, options_.name});
-  }();
-  // How long it may still take.
-  using std::chrono::microseconds;
-  auto left = !tick ? microseconds::max()
-                    : std::max<microseconds>(options_.no_ticks_after, tick->longest_idle + slack) - tick->age;
-  if (tick && tick->waiting) left = std::min(left, tick->longest_wait + slack - *tick->waiting);
-  if (tick) left = std::max(left, options_.no_ticks_after - tick->age);
-  if (left > microseconds{0}) {
-    // An event may come meanwhile, so not much later than usual.
-    const auto next = std::min<microseconds>(left, options_.no_ticks_after + slack);
-    look_for_ticks_at_ = now + std::chrono::ceil<std::chrono::milliseconds>(next);
-    return;
+    tick = verbs::latest_tick(executor, options_.queue, {"look for ticks", options_.queue, options_.name});
+  } catch (const Error& error) {
+    // What is only for advice must not stop the consumer, for example where the role may not read the tables.
+    if (!session_->is_open()) throw;
+    return log_.error(LogLevel::info, LogEvent::failed, error);
   }
-  look_for_ticks_at_.reset();
+  if (!tick || !tick_watch_.finds_silence(*tick, now)) return;
   auto text = "the queue has had no tick for " + in_words(tick->age) + ", and nothing is delivered without ticks; ";
   if (tick->paused) {
-    text += "its ticker is paused (ticker_paused): pgque set " + options_.queue + " ticker_paused=false";
+    text += "its ticker is paused (ticker_paused): pgque queue set '" + options_.queue + "' --resume";
   } else if (tick->external) {
     text += "it has external_ticker, so look for what is to tick it";
   } else {
@@ -642,14 +631,14 @@ Outcome ConsumerLoop::Run::wait() {
   look_for_ticks();
   set_state(ConsumerState::waiting);
   auto deadline = ripe_at_.value_or(Stopper::Clock::now() + options_.poll_interval);
-  if (look_for_ticks_at_) deadline = std::min(deadline, *look_for_ticks_at_);
+  if (tick_watch_.next()) deadline = std::min(deadline, *tick_watch_.next());
   auto& waited_for = listen_session_ ? *listen_session_ : *session_;
   for (;;) {
     // libpq may have read a notification along with an answer; then the socket does not become readable.
     take_notifications();
     // Until a tick is old enough, a later one is not either.
     if (notified_ && !ripe_at_) {
-      expect_ticks();
+      tick_watch_.expect(Stopper::Clock::now());
       stopper_.sleep_until(notified_polls_.next());
       return Outcome::woken;
     }

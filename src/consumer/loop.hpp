@@ -21,6 +21,7 @@
 #include "consumer/handlers.hpp"
 #include "consumer/heartbeat.hpp"
 #include "consumer/machine.hpp"
+#include "consumer/tick_watch.hpp"
 #include "consumer/watchdog.hpp"
 #include "database/session.hpp"
 #include "database/statement_guard.hpp"
@@ -106,7 +107,6 @@ class ConsumerLoop::Run {
   void decide_what_is_given_up();
   void take_nacked();
   void report_dead(bool in_doubt);
-  void expect_ticks();
   void look_for_ticks();
   Outcome wait();
   Outcome hold();
@@ -150,6 +150,7 @@ class ConsumerLoop::Run {
   Failures failures_;
   Dispatcher dispatcher_;
   DeferredWrites deferred_writes_;
+  TickWatch tick_watch_;
   std::optional<Heartbeat> heartbeat_;
   std::optional<Heartbeat::Scope> alive_;   // while there is a batch
   std::optional<Watchdog::Scope> watched_;  // while there is a batch
@@ -182,7 +183,6 @@ class ConsumerLoop::Run {
   std::optional<bool> may_give_up_;   // the role may make dead letters; asked for once for each connection
   bool told_of_grant_ = false;
   std::optional<std::string> give_up_error_;  // why what is given up in the batch that comes again is nacked
-  std::optional<Stopper::Clock::time_point> look_for_ticks_at_;  // none once their absence is reported
   std::exception_ptr error_;
 };
 

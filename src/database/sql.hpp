@@ -746,7 +746,7 @@ inline std::string beyond_tick(const std::string& events, std::int64_t queue_id,
          "operator(pg_catalog.=) any (array(" + of_tick("pg_snapshot_xip") + "))" + rest + ")";
 }
 // How old the oldest of them is, or nearly the oldest.
-inline std::string doctor_waiting(const std::string& events, std::int64_t queue_id, std::int64_t tick_id) {
+inline std::string oldest_waiting(const std::string& events, std::int64_t queue_id, std::int64_t tick_id) {
   return "select " PGQUE_AGE("pg_catalog.min(ev_time)") " from (" +
          beyond_tick(events, queue_id, tick_id, "ev_time", " order by ev_txid limit 1") + ") as waiting";
 }

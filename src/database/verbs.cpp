@@ -307,7 +307,7 @@ std::optional<LatestTick> latest_tick(AutocommitExecutor& executor, std::string_
     tick.external = row.boolean();
     const auto events = row.text_or_empty();
     const auto queue_id = row.integer();
-    if (!events.empty()) waiting = sql::doctor_waiting(events, queue_id, row.integer());
+    if (!events.empty()) waiting = sql::oldest_waiting(events, queue_id, row.integer());
   });
   if (!waiting.empty()) {
     for_each_row(executor.run_plain(waiting, call), [&](auto field) {

@@ -224,7 +224,7 @@ class Examination {
     try {
       const auto oldest =
           executor_.run_plain(sql::set_milliseconds(true, "lock_timeout", milliseconds{longest_lock}.count()) + ' ' +
-                                  sql::doctor_waiting(events.table, events.queue_id, events.tick_id),
+                                  sql::oldest_waiting(events.table, events.queue_id, events.tick_id),
                               call_);
       if (const auto value = read_int64(oldest)) age = std::chrono::microseconds{*value};
     } catch (const Error& error) {

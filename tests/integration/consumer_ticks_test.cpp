@@ -1,10 +1,13 @@
 // A queue that gets no ticks: a consumer says so, because nothing is delivered then.
 
+#include <optional>
 #include <string>
+#include <utility>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <pgque/consumer.hpp>
+#include <pqxx/pqxx>
 
 #include "consumer_fixture.hpp"
 
@@ -114,6 +117,28 @@ TEST_F(ConsumerTicksTest, AQueueThatMayBeIdleForEverIsNotAskedAgainAndAgain) {
   EXPECT_EQ(log.count(LogEvent::no_ticks), 0U);
 }
 
+// It waits for a lock on the events until the role's limit, which nothing else needs while there is nothing to receive.
+TEST_F(ConsumerTicksTest, ALookThatFailsStopsNothing) {
+  const auto limited = dsn_of_role_set({{"lock_timeout", "'10ms'"}});
+  const auto events = sql().value("select queue_data_pfx from pgque.queue where queue_id = " + queue_id());
+  Consumer consumer{limited, impatient()};
+  Seen seen;
+  consumer.on("t", seen.handler());
+  std::optional<pqxx::work> lock{std::in_place, sql().connection()};
+  lock->exec("lock table " + *events + " in access exclusive mode");
+  Running running{consumer};
+  EXPECT_TRUE(wait_until([&] { return log.count(LogEvent::failed) != 0; }));
+  lock.reset();
+  publish("1");
+  ASSERT_TRUE(wait_batches(consumer, 1));
+  const auto failed = log.lines(LogEvent::failed);
+  ASSERT_FALSE(failed.empty());
+  EXPECT_EQ(failed[0].level, LogLevel::info);
+  EXPECT_THAT(failed[0].message, HasSubstr("look for ticks"));
+  EXPECT_EQ(consumer.stats().reconnects, 0U);
+  EXPECT_EQ(consumer.stats().last_error, "");
+}
+
 TEST_F(ConsumerTicksTest, APausedQueueIsCalledSo) {
   queue().config("ticker_paused", "true");
   age_ticks("2 days");
@@ -121,7 +146,7 @@ TEST_F(ConsumerTicksTest, APausedQueueIsCalledSo) {
   consumer.on("*", ignore);
   Running running{consumer};
   ASSERT_TRUE(wait_warnings(1));
-  EXPECT_THAT(log.lines(LogEvent::no_ticks)[0].message, AllOf(HasSubstr("ticker_paused"), HasSubstr(queue().name())));
+  EXPECT_THAT(log.lines(LogEvent::no_ticks)[0].message, HasSubstr("pgque queue set '" + queue().name() + "' --resume"));
 }
 
 TEST_F(ConsumerTicksTest, AnExternalTickerIsCalledSo) {

@@ -26,7 +26,7 @@ inline std::vector<NamedSql> every_statement() {
 #include "every_statement.inc"
 #undef PGQUE_STATEMENT
 #undef PGQUE_TEXT
-      {"doctor_waiting", sql::doctor_waiting("pgque.retry_queue", 1, 1)},
+      {"oldest_waiting", sql::oldest_waiting("pgque.retry_queue", 1, 1)},
       {"events_ahead_of_tick", sql::events_ahead_of_tick("pgque.retry_queue", 1, 1, 1, 1)},
       {"count_unticked", sql::count_unticked("pgque.retry_queue", 1, 1, 10)},
       {"events_since", sql::events_since("pgque.retry_queue", "1:1:")},
@@ -36,7 +36,7 @@ inline std::vector<NamedSql> every_statement() {
       {"Cursor::close", sql::batch_cursor.close()},
       {"set_milliseconds", sql::set_milliseconds(true, "statement_timeout", 1)},
       {"make_immediate", sql::make_immediate("public.a")},
-      {"doctor_waiting", sql::doctor_waiting(events_of_some_queue, 1, 1)},
+      {"oldest_waiting", sql::oldest_waiting(events_of_some_queue, 1, 1)},
       {"events_ahead_of_tick", sql::events_ahead_of_tick(events_of_some_queue, 1, 1, 1, 1)},
       {"count_unticked", sql::count_unticked(events_of_some_queue, 1, 1, 10)},
       {"events_since", sql::events_since(events_of_some_queue, "1:1:")},
