@@ -126,9 +126,7 @@ TEST_P(GiveUpTest, IsNackedWithItsReasonWhereTheRoleLacksTheGrantAndOneWarningNa
   const auto with = mode();
   publish_numbers(3);
   const auto reader = dsn_of_role_with({"pgque_reader"});
-  auto as_reader = with;
-  if (pooled()) as_reader.listen_dsn = {};
-  Consumer consumer{reader, as_reader};
+  Consumer consumer{reader, with};
   consumer.on("t", [](const Message&) { throw GiveUp{"no such product"}; });
   {
     Running running{consumer};
